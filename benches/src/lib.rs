@@ -1,0 +1,1 @@
+//! Spore beside its floors.

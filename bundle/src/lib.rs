@@ -1,0 +1,1 @@
+//! What travels: code, state and manifest in one Wasm binary.

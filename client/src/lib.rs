@@ -1,0 +1,1 @@
+//! Sends callables to hosts and receives their results.

@@ -1,0 +1,101 @@
+//! The names and numbers that guests and hosts share. `docs/ABI.md` specifies them.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use spore_value::Signature;
+
+/// Version of the ABI, as manifests record it.
+pub const ABI_VERSION: u32 = 1;
+
+/// The module that Spore's imports come from.
+pub const IMPORT_MODULE: &str = "spore1";
+/// The module that WASI's imports come from.
+pub const WASI_MODULE: &str = "wasi_snapshot_preview1";
+
+/// Names of exports. Those that end in `/` are followed by the callable's name.
+pub mod export {
+    /// The guest's memory
+    pub const MEMORY: &str = "memory";
+    /// Called once, before anything else
+    pub const INITIALIZE: &str = "_initialize";
+    /// `(size, align) → ptr`
+    pub const ALLOC: &str = "spore1:alloc";
+    /// `(ptr, size, align)`
+    pub const FREE: &str = "spore1:free";
+    /// `(ptr, len) → handle`
+    pub const BIND: &str = "spore1:bind/";
+    /// `(handle, ptr, len) → task`
+    pub const START: &str = "spore1:start/";
+    /// `(task) → record`
+    pub const POLL: &str = "spore1:poll";
+    /// `(task)`
+    pub const CANCEL: &str = "spore1:cancel";
+    /// `(task)`
+    pub const DROP: &str = "spore1:drop";
+    /// `(handle)`
+    pub const UNBIND: &str = "spore1:unbind";
+    /// `() → record`
+    pub const DESCRIBE: &str = "spore1:describe/";
+}
+
+/// Names of imports.
+pub mod import {
+    /// `(done, total)`
+    pub const PROGRESS: &str = "progress";
+    /// `(kind, message_ptr, message_len, file_ptr, file_len, line)`
+    pub const FAULT: &str = "fault";
+}
+
+/// Kinds of poll records.
+pub mod poll {
+    /// Size of a poll record, in bytes.
+    pub const RECORD_BYTES: usize = 24;
+    /// The value returned
+    pub const READY: u32 = 0;
+    /// The guest's own error
+    pub const ERROR: u32 = 1;
+    /// Poll again, in turn
+    pub const YIELD: u32 = 2;
+    /// Poll again at a time
+    pub const WAIT: u32 = 3;
+    /// One item of a stream
+    pub const ITEM: u32 = 4;
+}
+
+/// Kinds of faults.
+pub mod fault {
+    /// The guest panicked
+    pub const PANIC: u32 = 1;
+    /// The captures could not be decoded
+    pub const CAPTURES: u32 = 2;
+    /// The arguments could not be decoded
+    pub const ARGUMENTS: u32 = 3;
+    /// Longest message a host keeps, in bytes.
+    pub const MESSAGE_BYTES_MAX: usize = 4096;
+    /// Longest file name a host keeps, in bytes.
+    pub const FILE_BYTES_MAX: usize = 512;
+}
+
+/// What a guest says of one of its callables, and a manifest keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Crate-qualified, as in the exports.
+    pub name: String,
+    /// The documentation comment, or empty.
+    pub docs: String,
+    /// Types of captures, parameters and results.
+    pub signature: Signature,
+    /// Whether a run uses its captures up, so that a bind serves one start.
+    pub consumes_captures: bool,
+    /// Whether polls may yield.
+    pub resumable: bool,
+    /// Whether it emits items of the `returns` type before it ends.
+    pub streams: bool,
+    /// Names of the directories it asks for, each seen by the guest as `/NAME`, read-only.
+    pub directories: Vec<String>,
+}

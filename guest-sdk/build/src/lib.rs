@@ -1,0 +1,1 @@
+//! Compiles a guest crate into a bundle.

@@ -1,0 +1,1 @@
+//! Identities, messages and per-stream state machines.
