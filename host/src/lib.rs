@@ -1,1 +1,28 @@
 //! Runs bundles in wasmtime.
+//!
+//! A [`Host`] compiles the code of bundles, runs each call in a fresh instance on worker threads,
+//! in turn between keys, and holds it to limits. It serves a program that embeds it directly, and
+//! others over QUIC through [`server`].
+
+mod callers;
+mod code;
+mod engine;
+mod events;
+mod grants;
+mod guest;
+mod host;
+mod limits;
+mod run;
+mod scheduler;
+pub mod store;
+pub mod config;
+pub mod server;
+mod wasi;
+mod weighted;
+
+pub use callers::Caller;
+pub use code::Loaded;
+pub use events::{Event, Finished, Outcome, Running};
+pub use grants::{Allowed, Grants};
+pub use host::{Host, Request, Setup, StartError};
+pub use limits::Limits;

@@ -1,0 +1,264 @@
+//! Writes what `#[callable]` expands to.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+use syn::ext::IdentExt;
+use syn::{Index, ItemFn};
+
+use crate::input::{self, Callable, Errors, Parameter};
+use crate::types::{Output, Passing};
+
+/// The item, and all that is made of it or what is wrong with it.
+pub(crate) fn callable(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut item = match input::function(item) {
+        Ok(item) => item,
+        Err(tokens) => return tokens,
+    };
+    let mut errors = Errors::default();
+    let callable = Callable::read(options, &mut item, &mut errors);
+    // The item is there in any case: without it each use of it would be one more error.
+    let made = errors.into_compile_errors().unwrap_or_else(|| {
+        let exports = exports(&callable, &item.sig.ident);
+        let handle = handle(&callable, &item);
+        quote!(#exports #handle)
+    });
+    quote!(#item #made)
+}
+
+/// The exports of a guest.
+fn exports(callable: &Callable, function: &Ident) -> TokenStream {
+    let Callable { name, cfgs, .. } = callable;
+    let bind_name = format!("spore1:bind/{name}");
+    let start_name = format!("spore1:start/{name}");
+    let describe_name = format!("spore1:describe/{name}");
+    let captures = tuple(callable.captures());
+    let arguments = tuple(callable.arguments());
+
+    let consumes = callable.consumes_captures();
+    let (bind, start, reference) = if consumes {
+        (quote!(bind_consuming), quote!(start_consuming), quote!())
+    } else {
+        (quote!(bind), quote!(start), quote!(&))
+    };
+    let passed = passed(callable);
+    let outcome = match callable.output {
+        Output::Value(_) => quote!(of_value),
+        Output::Result(..) => quote!(of_result),
+    };
+    let description = description(callable);
+
+    quote! {
+        #(#cfgs)*
+        #[cfg(target_family = "wasm")]
+        #[allow(deprecated)]
+        const _: () = {
+            #[unsafe(export_name = #bind_name)]
+            extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
+                ::spore_guest::__rt::#bind::<#captures>(ptr, len)
+            }
+
+            #[unsafe(export_name = #start_name)]
+            extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
+                ::spore_guest::__rt::#start::<#captures, #arguments>(
+                    handle,
+                    ptr,
+                    len,
+                    |_captures: #reference #captures, _arguments: #arguments| {
+                        ::spore_guest::__rt::Outcome::#outcome(#function(#(#passed),*))
+                    },
+                )
+            }
+
+            #[unsafe(export_name = #describe_name)]
+            extern "C" fn __spore_describe() -> u32 {
+                ::spore_guest::__rt::describe(#description)
+            }
+        };
+    }
+}
+
+/// The typed handle of native programs, in a module with the function's name.
+///
+/// The handle is made beside the function and only named in the module, since `self::` and
+/// `super::` in the types mean something else inside it.
+fn handle(callable: &Callable, item: &ItemFn) -> TokenStream {
+    let Callable { name, cfgs, .. } = callable;
+    let function = &item.sig.ident;
+    let made = format_ident!("__spore_handle_{}", function.unraw());
+    let captures: Vec<_> = callable.captures().map(|capture| &capture.ty).collect();
+    let captures = match captures.as_slice() {
+        [] => quote!(::spore_guest::NoCaptures),
+        [one] => quote!(#one),
+        more => quote!((#(#more,)*)),
+    };
+    let arguments = tuple(callable.arguments());
+    let (returns, error) = match &callable.output {
+        Output::Value(ty) => (quote!(#ty), quote!(::core::convert::Infallible)),
+        Output::Result(ok, err) => (quote!(#ok), quote!(#err)),
+    };
+    let description = description(callable);
+    let module_docs = format!("The handle of [`{name}`](fn@{function}), for native programs.");
+    let handle_docs = format!("`{name}` with its types.");
+    let visibility = &item.vis;
+    quote! {
+        #(#cfgs)*
+        #[cfg(not(target_family = "wasm"))]
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, clippy::type_complexity)]
+        type #made = ::spore_guest::Handle<#captures, #arguments, #returns, #error>;
+
+        #(#cfgs)*
+        #[cfg(not(target_family = "wasm"))]
+        #[doc(hidden)]
+        #[allow(non_upper_case_globals)]
+        const #made: #made = ::spore_guest::Handle::new(#name, || { #description });
+
+        #(#cfgs)*
+        #[cfg(not(target_family = "wasm"))]
+        #[doc = #module_docs]
+        #visibility mod #function {
+            #[doc = #handle_docs]
+            pub const HANDLE: super::#made = super::#made;
+        }
+    }
+}
+
+/// An expression that makes the callable's description.
+fn description(callable: &Callable) -> TokenStream {
+    let name = &callable.name;
+    let docs = docs(callable);
+    let captures = callable
+        .captures()
+        .map(|Parameter { name, ty, .. }| quote!(.capture::<#ty>(#name)));
+    let parameters = callable
+        .arguments()
+        .map(|Parameter { name, ty, .. }| quote!(.parameter::<#ty>(#name)));
+    let consumes = callable
+        .consumes_captures()
+        .then(|| quote!(.consumes_captures()));
+    let directories = callable
+        .directories
+        .iter()
+        .map(|name| quote!(.directory(#name)));
+    let returns = match &callable.output {
+        Output::Value(ty) => quote!(.returns::<#ty>()),
+        Output::Result(ok, err) => quote!(.returns_result::<#ok, #err>()),
+    };
+    quote! {
+        ::spore_guest::__rt::Describing::new(#name, #docs)
+            #(#captures)*
+            #(#parameters)*
+            #consumes
+            #(#directories)*
+            #returns
+    }
+}
+
+/// The documentation comment as one string.
+fn docs(callable: &Callable) -> TokenStream {
+    let lines = &callable.docs;
+    match lines.split_first() {
+        None => quote!(""),
+        Some((first, rest)) => quote!(::core::concat!(#first #(, "\n", #rest)*)),
+    }
+}
+
+/// What the function is called with, from the tuples `_captures` and `_arguments`.
+fn passed(callable: &Callable) -> Vec<TokenStream> {
+    let (mut captures, mut arguments) = (0, 0);
+    callable
+        .parameters
+        .iter()
+        .map(|parameter| {
+            let (tuple, next) = if parameter.captured {
+                (quote!(_captures), &mut captures)
+            } else {
+                (quote!(_arguments), &mut arguments)
+            };
+            let index = Index::from(*next);
+            *next += 1;
+            match parameter.passing {
+                Passing::Value => quote!(#tuple.#index),
+                Passing::Reference => quote!(&#tuple.#index),
+            }
+        })
+        .collect()
+}
+
+fn tuple<'a>(parameters: impl Iterator<Item = &'a Parameter>) -> TokenStream {
+    let types = parameters.map(|parameter| &parameter.ty);
+    quote!((#(#types,)*))
+}
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::TokenStream;
+
+    /// Expands `source`, and compares token by token with what the golden file has.
+    fn check(options: &str, source: &str, golden: &str) {
+        let parse = |text: &str| {
+            text.parse::<TokenStream>()
+                .expect("the test has sound tokens")
+        };
+        let made = super::callable(parse(options), parse(source));
+        syn::parse2::<syn::File>(made.clone()).expect("an expansion is made of items");
+        let (made, golden) = (normal(made), normal(parse(golden)));
+        if made != golden {
+            let same = made
+                .bytes()
+                .zip(golden.bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
+            panic!(
+                "the expansion differs from the golden file\nmade:   … {}\ngolden: … {}",
+                &made[made.floor_char_boundary(same.saturating_sub(40))..],
+                &golden[golden.floor_char_boundary(same.saturating_sub(40))..],
+            );
+        }
+    }
+
+    /// The tokens as text, without blanks and the commas before a closing delimiter: the golden
+    /// files are formatted, and rustfmt adds and removes those.
+    fn normal(tokens: TokenStream) -> String {
+        let text = tokens.to_string().replace([' ', '\n'], "");
+        [",)", ",>"]
+            .iter()
+            .fold(text, |text, end| text.replace(end, &end[1..]))
+    }
+
+    #[test]
+    fn a_capture_by_value() {
+        check(
+            "",
+            "/// `x` times the captured factor.
+            pub fn scale(#[capture] factor: f64, x: f64) -> f64 { factor * x }",
+            include_str!("../tests/golden/capture_by_value.rs"),
+        );
+    }
+
+    #[test]
+    fn everything_by_reference() {
+        check(
+            "name = \"prices::mean\", directory = \"data\", directory = \"more\"",
+            "/// The mean price
+            #[doc = include_str!(\"mean.md\")]
+            #[cfg(feature = \"prices\")]
+            pub fn mean(
+                days: &[u32],
+                #[capture] book: &super::Book,
+                market: &str,
+                #[capture] rates: &Vec<f64>,
+            ) -> Result<f64, self::Missing> { todo!() }",
+            include_str!("../tests/golden/references.rs"),
+        );
+    }
+
+    #[test]
+    fn nothing_at_all() {
+        check(
+            "",
+            "pub fn ping() {}",
+            include_str!("../tests/golden/nothing.rs"),
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! Reads the function that `#[callable]` stands on.
+
+use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Attribute, Expr, ExprLit, FnArg, ItemFn, Lit, Meta, Pat, PatType, Visibility};
+
+use crate::options::{self, Options};
+use crate::types::{self, Output, Passing};
+
+/// Most captures, and most other parameters, of one callable: how many members the tuples of
+/// values can have.
+pub(crate) const PARAMETERS_MAX: usize = 32;
+
+/// What is wrong with one item; each error keeps its place.
+#[derive(Default)]
+pub(crate) struct Errors(Option<syn::Error>);
+
+impl Errors {
+    pub(crate) fn push(&mut self, span: Span, message: &str) {
+        self.combine(syn::Error::new(span, message));
+    }
+
+    pub(crate) fn combine(&mut self, error: syn::Error) {
+        match &mut self.0 {
+            Some(first) => first.combine(error),
+            none => *none = Some(error),
+        }
+    }
+
+    pub(crate) fn into_compile_errors(self) -> Option<TokenStream> {
+        self.0.map(|error| error.to_compile_error())
+    }
+}
+
+/// A function that can be exported.
+pub(crate) struct Callable {
+    /// Crate-qualified
+    pub(crate) name: String,
+    /// Lines of the documentation comment: literals, or macros that become them
+    pub(crate) docs: Vec<Expr>,
+    /// Captures and parameters in the order of the function's
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) output: Output,
+    pub(crate) directories: Vec<String>,
+    /// `#[cfg(…)]` on the function, which hold for all that is made of it
+    pub(crate) cfgs: Vec<Attribute>,
+}
+
+/// One capture or parameter.
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    /// The type of the value
+    pub(crate) ty: TokenStream,
+    pub(crate) passing: Passing,
+    pub(crate) captured: bool,
+}
+
+impl Callable {
+    /// Reads `item`, and takes off it the attributes that only this macro knows.
+    pub(crate) fn read(tokens: TokenStream, item: &mut ItemFn, errors: &mut Errors) -> Self {
+        let Options { name, directories } = options::parse(tokens, errors);
+        refuse_qualifiers(item, errors);
+        let parameters: Vec<_> = item
+            .sig
+            .inputs
+            .iter_mut()
+            .filter_map(|input| parameter(input, errors))
+            .collect();
+        let captures = parameters
+            .iter()
+            .filter(|parameter| parameter.captured)
+            .count();
+        for (count, what) in [
+            (captures, "captures"),
+            (parameters.len() - captures, "parameters"),
+        ] {
+            if count > PARAMETERS_MAX {
+                errors.push(
+                    item.sig.inputs.span(),
+                    &format!(
+                        "a callable has at most {PARAMETERS_MAX} {what}, and this one {count}: \
+                         put some of them in a struct that derives `Value`"
+                    ),
+                );
+            }
+        }
+        let function = name.unwrap_or_else(|| {
+            let name = item.sig.ident.unraw().to_string();
+            if !name.is_ascii() {
+                errors.push(
+                    item.sig.ident.span(),
+                    "names of callables are ASCII: give this one with `name = \"…\"`",
+                );
+            }
+            name
+        });
+        Self {
+            name: format!("{}::{function}", options::crate_name(errors)),
+            docs: item.attrs.iter().filter_map(doc).collect(),
+            parameters,
+            output: types::output(&item.sig.output, errors),
+            directories,
+            cfgs: item
+                .attrs
+                .iter()
+                .filter(|attr| attr.path().is_ident("cfg"))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// Whether a run takes a capture by value.
+    pub(crate) fn consumes_captures(&self) -> bool {
+        self.captures()
+            .any(|capture| capture.passing == Passing::Value)
+    }
+
+    pub(crate) fn captures(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters
+            .iter()
+            .filter(|parameter| parameter.captured)
+    }
+
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters
+            .iter()
+            .filter(|parameter| !parameter.captured)
+    }
+}
+
+fn refuse_qualifiers(item: &ItemFn, errors: &mut Errors) {
+    let signature = &item.sig;
+    if !matches!(item.vis, Visibility::Public(_)) {
+        errors.push(
+            signature.fn_token.span(),
+            "a callable is `pub`: others are to call it",
+        );
+    }
+    if let Some(token) = &signature.asyncness {
+        errors.push(
+            token.span(),
+            "async callables are not supported by this version",
+        );
+    }
+    if let Some(token) = &signature.unsafety {
+        errors.push(
+            token.span(),
+            "a callable is safe to call: any caller may call it",
+        );
+    }
+    if let Some(abi) = &signature.abi {
+        errors.push(
+            abi.span(),
+            "a callable is an ordinary Rust function: remove the `extern`",
+        );
+    }
+    if let Some(variadic) = &signature.variadic {
+        errors.push(
+            variadic.span(),
+            "a callable has a fixed number of parameters",
+        );
+    }
+    if !signature.generics.params.is_empty() {
+        errors.push(
+            signature.generics.params.span(),
+            "a callable is not generic: the types of its values are fixed when it is compiled",
+        );
+    } else if let Some(clause) = &signature.generics.where_clause {
+        errors.push(
+            clause.span(),
+            "a callable is not generic: remove the `where`",
+        );
+    }
+}
+
+fn parameter(input: &mut FnArg, errors: &mut Errors) -> Option<Parameter> {
+    let input = match input {
+        FnArg::Receiver(receiver) => {
+            errors.push(
+                receiver.span(),
+                "a callable is a free function: it has no `self`",
+            );
+            return None;
+        }
+        FnArg::Typed(input) => input,
+    };
+    let captured = take_capture(input, errors);
+    for attribute in &input.attrs {
+        if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+            errors.push(
+                attribute.span(),
+                "what a callable takes is the same for every build: put the `cfg` on the function",
+            );
+        }
+    }
+    let (ty, passing) = types::parameter(&input.ty, errors);
+    let name = match &*input.pat {
+        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
+            pattern.ident.unraw().to_string()
+        }
+        pattern => {
+            errors.push(
+                pattern.span(),
+                "callers see the name of each parameter: give this one a plain name, and take it \
+                 apart in the body",
+            );
+            return None;
+        }
+    };
+    Some(Parameter {
+        name,
+        ty,
+        passing,
+        captured,
+    })
+}
+
+/// Removes `#[capture]` from a parameter. Returns whether it was there.
+fn take_capture(input: &mut PatType, errors: &mut Errors) -> bool {
+    let mut captured = false;
+    input.attrs.retain(|attribute| {
+        if !attribute.path().is_ident("capture") {
+            return true;
+        }
+        if captured {
+            errors.push(attribute.span(), "this parameter is already a capture");
+        }
+        if !matches!(attribute.meta, Meta::Path(_)) {
+            errors.push(attribute.meta.span(), "`#[capture]` has no options");
+        }
+        captured = true;
+        false
+    });
+    captured
+}
+
+/// The text of a `#[doc = …]`, without the blank that follows `///`.
+fn doc(attribute: &Attribute) -> Option<Expr> {
+    let Meta::NameValue(pair) = &attribute.meta else {
+        return None;
+    };
+    if !pair.path.is_ident("doc") {
+        return None;
+    }
+    let mut value = pair.value.clone();
+    if let Expr::Lit(ExprLit {
+        lit: Lit::Str(line),
+        ..
+    }) = &mut value
+    {
+        let text = line.value();
+        let text = text.strip_prefix(' ').unwrap_or(&text);
+        *line = syn::LitStr::new(text, line.span());
+    }
+    Some(value)
+}
+
+/// Parses the item. One that is no function is given back with an error.
+pub(crate) fn function(item: TokenStream) -> Result<ItemFn, TokenStream> {
+    syn::parse2::<ItemFn>(item.clone()).map_err(|error| {
+        let error = match syn::parse2::<syn::Item>(item.clone()) {
+            // It is an item of another kind; the parser would only say `expected fn`.
+            Ok(other) => {
+                let start = other.to_token_stream().into_iter().next();
+                let span = start.map_or_else(Span::call_site, |token| token.span());
+                syn::Error::new(span, "`#[callable]` stands on a function")
+            }
+            Err(_) => error,
+        };
+        let error = error.to_compile_error();
+        quote::quote!(#item #error)
+    })
+}

@@ -1,0 +1,157 @@
+//! From the type of a parameter to the type of the value that travels.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{GenericArgument, PathArguments, ReturnType, Type};
+
+use crate::input::Errors;
+
+/// How a parameter receives its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// `T`
+    Value,
+    /// `&T`
+    Reference,
+}
+
+/// What a function returns.
+pub(crate) enum Output {
+    /// A value; nothing counts as `()`
+    Value(TokenStream),
+    /// `Result<T, E>`
+    Result(TokenStream, TokenStream),
+}
+
+/// The type that travels for a parameter of type `ty`, and how the parameter takes it.
+pub(crate) fn parameter(ty: &Type, errors: &mut Errors) -> (TokenStream, Passing) {
+    let Type::Reference(reference) = peeled(ty) else {
+        match peeled(ty) {
+            Type::Slice(_) => errors.push(ty.span(), "a slice is passed as `&[T]` or as `Vec<T>`"),
+            other if is_str(other) => {
+                errors.push(ty.span(), "text is passed as `&str` or as `String`");
+            }
+            other => check(other, errors),
+        }
+        return (ty.to_token_stream(), Passing::Value);
+    };
+    if reference.mutability.is_some() {
+        errors.push(
+            ty.span(),
+            "a callable has its own copy of each value, which its caller never sees change: take \
+             the value itself, and return the changed one",
+        );
+        return (reference.elem.to_token_stream(), Passing::Reference);
+    }
+    if let Some(lifetime) = &reference.lifetime {
+        errors.push(
+            lifetime.span(),
+            "a value lives as long as the run of its callable: write the reference without a \
+             lifetime",
+        );
+    }
+    let owned = match peeled(&reference.elem) {
+        Type::Slice(slice) => {
+            check(&slice.elem, errors);
+            let element = &slice.elem;
+            quote!(::std::vec::Vec<#element>)
+        }
+        elem if is_str(elem) => quote!(::std::string::String),
+        elem => {
+            check(elem, errors);
+            elem.to_token_stream()
+        }
+    };
+    (owned, Passing::Reference)
+}
+
+/// What a function with this return type returns.
+pub(crate) fn output(ty: &ReturnType, errors: &mut Errors) -> Output {
+    let ReturnType::Type(_, ty) = ty else {
+        return Output::Value(quote!(()));
+    };
+    let ty = peeled(ty);
+    if let Type::Never(never) = ty {
+        errors.push(never.span(), "a callable returns");
+    }
+    if let Type::Path(path) = ty
+        && path.qself.is_none()
+        && let Some(last) = path.path.segments.last()
+        && last.ident == "Result"
+    {
+        if let PathArguments::AngleBracketed(arguments) = &last.arguments {
+            let mut types = arguments.args.iter();
+            if let (Some(GenericArgument::Type(ok)), Some(GenericArgument::Type(err)), None) =
+                (types.next(), types.next(), types.next())
+            {
+                check(ok, errors);
+                check(err, errors);
+                return Output::Result(ok.to_token_stream(), err.to_token_stream());
+            }
+        }
+        errors.push(
+            ty.span(),
+            "the error's type must be seen here: write `Result<T, E>` with both types instead of \
+             an alias",
+        );
+        return Output::Value(ty.to_token_stream());
+    }
+    check(ty, errors);
+    Output::Value(ty.to_token_stream())
+}
+
+/// Reports what no value can be made of. Whether the rest are values is the compiler's to say.
+fn check(ty: &Type, errors: &mut Errors) {
+    Owned { errors }.visit_type(ty);
+}
+
+struct Owned<'a> {
+    errors: &'a mut Errors,
+}
+
+impl Visit<'_> for Owned<'_> {
+    fn visit_type(&mut self, ty: &Type) {
+        match ty {
+            Type::Reference(_) => self.errors.push(
+                ty.span(),
+                "a reference cannot travel: only a parameter itself may be one, as `&T`, `&str` or \
+                 `&[T]`",
+            ),
+            Type::ImplTrait(_) => {
+                self.errors
+                    .push(ty.span(), "a callable is not generic: name the type");
+            }
+            Type::TraitObject(_) => self.errors.push(
+                ty.span(),
+                "a trait object cannot travel: an enum of the types that it can be does",
+            ),
+            Type::Infer(_) => self.errors.push(ty.span(), "write the type"),
+            Type::Ptr(_) => self.errors.push(ty.span(), "a pointer cannot travel"),
+            _ => visit::visit_type(self, ty),
+        }
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &syn::Lifetime) {
+        if lifetime.ident != "static" {
+            self.errors.push(
+                lifetime.span(),
+                "a type that borrows cannot travel: own the value",
+            );
+        }
+    }
+}
+
+/// `ty` without the parentheses and the invisible groups that `macro_rules!` leave.
+fn peeled(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => peeled(&group.elem),
+        Type::Paren(paren) => peeled(&paren.elem),
+        other => other,
+    }
+}
+
+fn is_str(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.qself.is_none() && path.path.is_ident("str"))
+}

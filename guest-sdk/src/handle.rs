@@ -1,0 +1,75 @@
+//! Typed handles: what `#[callable]` gives a native program.
+
+use core::fmt;
+use core::marker::PhantomData;
+use spore_abi::Description;
+
+/// A callable of a guest crate, with its types, for a native program to call by.
+///
+/// `#[callable] pub fn scale(…)` in the crate `closure` gives `closure::scale::HANDLE`.
+///
+/// | parameter | what it is |
+/// | --- | --- |
+/// | `C` | [`NoCaptures`]; for one capture its type; for more the tuple of their types |
+/// | `A` | the tuple of the parameters' types: `()`, `(A1,)`, `(A1, A2)`, … |
+/// | `R` | the type returned; of a `Result`, the `Ok` part |
+/// | `E` | the `Err` part, or [`Infallible`](core::convert::Infallible) |
+///
+/// Types are those of values: a parameter `&T` counts as `T`, `&str` as `String`, `&[T]` as
+/// `Vec<T>`. A `C` other than [`NoCaptures`], and an `A`, are values; their encoding is the
+/// concatenation that the ABI asks for.
+///
+/// A handle is a name and a description. It holds no code: that is in the guest's bundle.
+pub struct Handle<C, A, R, E> {
+    name: &'static str,
+    describe: fn() -> Description,
+    types: PhantomData<Call<C, A, R, E>>,
+}
+
+/// A handle is one of the function, so that it can be shared between threads whatever the types.
+type Call<C, A, R, E> = fn(C, A) -> Result<R, E>;
+
+impl<C, A, R, E> Handle<C, A, R, E> {
+    /// Called by what `#[callable]` expands to, which alone knows that the types are right.
+    #[doc(hidden)]
+    pub const fn new(name: &'static str, describe: fn() -> Description) -> Self {
+        Self {
+            name,
+            describe,
+            types: PhantomData,
+        }
+    }
+
+    /// The callable's name as manifests have it, such as `closure::scale`.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What the guest crate that this program was compiled with says of the callable.
+    ///
+    /// Made anew each time. A bundle was compiled from the same source when its manifest says
+    /// the same; a client compares the two before it calls by the handle.
+    pub fn description(&self) -> Description {
+        (self.describe)()
+    }
+}
+
+impl<C, A, R, E> Clone for Handle<C, A, R, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C, A, R, E> Copy for Handle<C, A, R, E> {}
+
+impl<C, A, R, E> fmt::Debug for Handle<C, A, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.name).finish()
+    }
+}
+
+/// Stands for the captures of a callable that has none.
+///
+/// No value of it exists, so that nothing can be bound by mistake.
+#[derive(Clone, Copy, Debug)]
+pub enum NoCaptures {}

@@ -1,0 +1,184 @@
+//! Captures, tasks and descriptions in a guest. `wasm` makes addresses of them and back.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use spore_abi::{Description, fault, poll};
+use spore_value::limits::{ELEMENTS_MAX_DEFAULT, WORK_MAX_DEFAULT};
+use spore_value::{Limits, Value, codec};
+
+use crate::wasm;
+
+/// Captures behind a handle. The tasks started from them share them.
+pub(crate) struct Bound(Rc<dyn Any>);
+
+/// A run of a callable.
+pub(crate) struct Task {
+    /// What is left to do
+    run: Option<Box<dyn FnOnce() -> Outcome>>,
+    /// What came of it. The host reads the bytes, so they stay as long as the task.
+    outcome: Outcome,
+}
+
+/// What a run ended with.
+pub struct Outcome {
+    kind: u32,
+    bytes: Vec<u8>,
+}
+
+impl Outcome {
+    /// A value that was returned.
+    pub fn of_value<R: Value>(value: R) -> Self {
+        Self {
+            kind: poll::READY,
+            bytes: encoded(&value),
+        }
+    }
+
+    /// A result that was returned.
+    pub fn of_result<R: Value, E: Value>(result: Result<R, E>) -> Self {
+        match result {
+            Ok(value) => Self {
+                kind: poll::READY,
+                bytes: encoded(&value),
+            },
+            Err(error) => Self {
+                kind: poll::ERROR,
+                bytes: encoded(&error),
+            },
+        }
+    }
+}
+
+/// Decodes captures for runs that only look at them.
+pub fn bind<C: Value + 'static>(ptr: u32, len: u32) -> u32 {
+    let captures: C = decoded(fault::CAPTURES, &wasm::taken(ptr, len));
+    wasm::give(Bound(Rc::new(captures)))
+}
+
+/// Decodes captures for one run that uses them up.
+pub fn bind_consuming<C: Value + 'static>(ptr: u32, len: u32) -> u32 {
+    let captures: C = decoded(fault::CAPTURES, &wasm::taken(ptr, len));
+    wasm::give(Bound(Rc::new(Cell::new(Some(captures)))))
+}
+
+/// Decodes arguments, and makes a task of calling `run` with what [`bind`] decoded.
+pub fn start<C: 'static, A: Value + 'static>(
+    handle: u32,
+    ptr: u32,
+    len: u32,
+    run: fn(&C, A) -> Outcome,
+) -> u32 {
+    let captures: Rc<C> = captures(handle);
+    let arguments: A = decoded(fault::ARGUMENTS, &wasm::taken(ptr, len));
+    task(Box::new(move || run(&captures, arguments)))
+}
+
+/// Decodes arguments, and makes a task of calling `run` with what [`bind_consuming`] decoded.
+pub fn start_consuming<C: 'static, A: Value + 'static>(
+    handle: u32,
+    ptr: u32,
+    len: u32,
+    run: fn(C, A) -> Outcome,
+) -> u32 {
+    let captures: Rc<Cell<Option<C>>> = captures(handle);
+    let captures = captures
+        .take()
+        .expect("captures that a run consumes are started from once");
+    let arguments: A = decoded(fault::ARGUMENTS, &wasm::taken(ptr, len));
+    task(Box::new(move || run(captures, arguments)))
+}
+
+/// Encodes a description. Returns the address of its address and length.
+pub fn describe(description: Description) -> u32 {
+    static RECORD: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+    let bytes = codec::encode_serde(&description).expect("a description is shallow");
+    let bytes: &'static [u8] = bytes.leak();
+    RECORD[0].store(address(bytes.as_ptr()), Relaxed);
+    RECORD[1].store(length(bytes), Relaxed);
+    address(&raw const RECORD)
+}
+
+/// A poll record, laid out as the ABI has it. Atomics are plain stores in a guest, which has one
+/// thread, and spare unsafe code.
+#[repr(C, align(8))]
+struct Record {
+    kind: AtomicU32,
+    ptr: AtomicU32,
+    len: AtomicU32,
+    zero: AtomicU32,
+    until: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Record>() == poll::RECORD_BYTES);
+
+impl Task {
+    /// Runs the task if it has not been run. Returns the address of the poll record.
+    pub(crate) fn poll(&mut self) -> u32 {
+        static RECORD: Record = Record {
+            kind: AtomicU32::new(poll::READY),
+            ptr: AtomicU32::new(0),
+            len: AtomicU32::new(0),
+            zero: AtomicU32::new(0),
+            until: AtomicU64::new(0),
+        };
+        if let Some(run) = self.run.take() {
+            self.outcome = run();
+        }
+        RECORD.kind.store(self.outcome.kind, Relaxed);
+        RECORD
+            .ptr
+            .store(address(self.outcome.bytes.as_ptr()), Relaxed);
+        RECORD.len.store(length(&self.outcome.bytes), Relaxed);
+        address(&raw const RECORD)
+    }
+}
+
+fn task(run: Box<dyn FnOnce() -> Outcome>) -> u32 {
+    wasm::give(Task {
+        run: Some(run),
+        outcome: Outcome {
+            kind: poll::READY,
+            bytes: Vec::new(),
+        },
+    })
+}
+
+fn captures<T: 'static>(handle: u32) -> Rc<T> {
+    let bound: &Bound = wasm::lent(handle);
+    Rc::downcast(Rc::clone(&bound.0)).expect("the handle is one of this callable")
+}
+
+fn encoded<T: Value>(value: &T) -> Vec<u8> {
+    match codec::encode(value) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("the value returned cannot be encoded: {error}"),
+    }
+}
+
+/// Decodes what the host passed, or ends the guest.
+fn decoded<T: Value>(what: u32, bytes: &[u8]) -> T {
+    match codec::decode(bytes, &limits(bytes.len() as u64)) {
+        Ok(value) => value,
+        Err(error) => wasm::fault(what, &error.to_string(), "", 0),
+    }
+}
+
+/// The host has bounded the bytes already and bounds memory and time, so these only keep a few
+/// bytes from claiming much: whatever takes a byte or more for each element passes.
+fn limits(bytes: u64) -> Limits {
+    Limits::default()
+        .with_bytes(bytes)
+        .with_elements(bytes.max(ELEMENTS_MAX_DEFAULT))
+        .with_work(bytes.saturating_mul(4).max(WORK_MAX_DEFAULT))
+}
+
+fn address<T>(ptr: *const T) -> u32 {
+    ptr.addr() as u32
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    bytes.len() as u32
+}

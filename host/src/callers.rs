@@ -1,0 +1,111 @@
+//! Who calls: a key, what it may use, and what it has under way.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use spore_transport::status::RunningCall;
+use spore_transport::{BlobId, KeyOptions, PublicKey};
+use tokio::sync::Semaphore;
+
+use crate::grants::Allowed;
+use crate::limits::{Limits, millis};
+use crate::scheduler::{Turn, lock};
+
+/// One who calls, with the limits and grants that hold for it.
+#[derive(Clone)]
+pub struct Caller {
+    pub(crate) state: Arc<KeyState>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) allowed: Arc<Allowed>,
+    pub(crate) turn: Turn,
+}
+
+/// What all connections of one key share.
+pub(crate) struct KeyState {
+    turn: Turn,
+    /// Calls queued or running.
+    pub(crate) calls: AtomicU32,
+    /// Instances that the key may have alive.
+    pub(crate) instances: Semaphore,
+    pub(crate) connections: AtomicU32,
+    listed: Mutex<HashMap<u64, (BlobId, String, Instant)>>,
+    next: AtomicU64,
+}
+
+/// The keys with something under way.
+#[derive(Default)]
+pub(crate) struct Callers {
+    keys: Mutex<HashMap<[u8; 32], Weak<KeyState>>>,
+    turns: AtomicU64,
+}
+
+impl Callers {
+    /// The caller of this key, with what its line of `authorized_keys` says.
+    pub(crate) fn of_key(&self, key: &PublicKey, options: &KeyOptions, limits: &Limits) -> Caller {
+        let limits = limits.for_key(options);
+        let allowed = Allowed::Named(options.grants.clone());
+        self.caller(key.0, limits, allowed)
+    }
+
+    /// The user of an embedded host.
+    pub(crate) fn embedded(&self, limits: &Limits) -> Caller {
+        self.caller([0; 32], limits.clone(), Allowed::All)
+    }
+
+    fn caller(&self, key: [u8; 32], limits: Limits, allowed: Allowed) -> Caller {
+        let mut keys = lock(&self.keys);
+        let state = keys.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            // Keys that went away are forgotten when another comes.
+            keys.retain(|_, state| state.strong_count() > 0);
+            let state = Arc::new(KeyState {
+                turn: self.turns.fetch_add(1, Ordering::Relaxed),
+                calls: AtomicU32::new(0),
+                instances: Semaphore::new(limits.instances_per_key as usize),
+                connections: AtomicU32::new(0),
+                listed: Mutex::default(),
+                next: AtomicU64::new(0),
+            });
+            keys.insert(key, Arc::downgrade(&state));
+            state
+        });
+        let turn = state.turn;
+        Caller { state, limits: Arc::new(limits), allowed: Arc::new(allowed), turn }
+    }
+}
+
+impl KeyState {
+    /// Lists a call as running until the guard goes.
+    pub(crate) fn list(self: &Arc<Self>, bundle: BlobId, callable: &str) -> Listed {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.listed).insert(number, (bundle, callable.to_owned(), Instant::now()));
+        Listed { key: self.clone(), number }
+    }
+
+    pub(crate) fn running(&self) -> Vec<RunningCall> {
+        let listed = lock(&self.listed);
+        let mut calls: Vec<_> = listed.iter().collect();
+        calls.sort_by_key(|(number, _)| **number);
+        calls
+            .into_iter()
+            .map(|(_, (bundle, callable, since))| RunningCall {
+                bundle: *bundle,
+                callable: callable.clone(),
+                run_ms: millis(since.elapsed()),
+            })
+            .collect()
+    }
+}
+
+/// Keeps a call in the list of running ones.
+pub(crate) struct Listed {
+    key: Arc<KeyState>,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock(&self.key.listed).remove(&self.number);
+    }
+}

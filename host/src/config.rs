@@ -1,0 +1,290 @@
+//! `spore.toml`: how a daemon is set up.
+//!
+//! ```toml
+//! listen = "0.0.0.0:7473"
+//! workers = 4
+//! grace = "10s"
+//!
+//! [limits]
+//! wall = "60s"
+//! memory = "256MiB"
+//! queue = 1024
+//!
+//! [grants.directories]
+//! prices = "/srv/prices"
+//! ```
+//!
+//! Every key is optional; an unknown one is an error that names it. The limits are those of
+//! [`Limits`], by the same names.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use spore_transport::units::{parse_duration, parse_size};
+
+use crate::grants::Grants;
+use crate::host::Setup;
+use crate::limits::Limits;
+
+/// Port of a host that is told no other.
+pub const PORT_DEFAULT: u16 = 7473;
+
+/// Time that running calls get to finish after SIGTERM, unless configured otherwise.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A daemon's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where it listens. Default: port [`PORT_DEFAULT`] of every IPv4 address.
+    pub listen: SocketAddr,
+    /// Threads that run guests. Default: as many as there are cores.
+    pub workers: Option<usize>,
+    /// Time that running calls get to finish after SIGTERM. Default: [`GRACE_DEFAULT`].
+    pub grace: Duration,
+    /// What it allows.
+    pub limits: Limits,
+    /// What guests may be given.
+    pub grants: Grants,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT)),
+            workers: None,
+            grace: GRACE_DEFAULT,
+            limits: Limits::default(),
+            grants: Grants::default(),
+        }
+    }
+}
+
+/// Why `spore.toml` could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The text is not what is expected; says where and why.
+    #[error("{0}")]
+    Text(#[from] toml::de::Error),
+    /// A limit that may not be zero is, or is beyond what the engine takes.
+    #[error("limits.{name} = {value}: must be from {least} to {most}")]
+    Range {
+        /// The limit's name
+        name: &'static str,
+        /// What it is set to
+        value: u64,
+        /// Smallest value
+        least: u64,
+        /// Largest value
+        most: u64,
+    },
+    /// The name of a directory that a guest could not open.
+    #[error("grants.directories: {name:?} must consist of letters, digits, `-` and `_`")]
+    GrantName {
+        /// The name
+        name: String,
+    },
+}
+
+impl Config {
+    /// Reads the text of `spore.toml`.
+    ///
+    /// # Errors
+    ///
+    /// Names the key, the line, and what is expected there.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        let file: File = toml::from_str(text)?;
+        let defaults = Config::default();
+        let config = Config {
+            listen: file.listen.unwrap_or(defaults.listen),
+            workers: file.workers.map(|workers| usize::from(workers.get())),
+            grace: file.grace.map_or(defaults.grace, |grace| grace.0),
+            limits: file.limits.over(defaults.limits),
+            grants: Grants { directories: file.grants.directories },
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What the host itself needs of this.
+    pub fn setup(&self) -> Setup {
+        Setup { limits: self.limits.clone(), grants: self.grants.clone(), workers: self.workers }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let range = |name, value, least, most| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(ConfigError::Range { name, value, least, most })
+        };
+        range("memory", limits.memory, 64 << 10, 4 << 30)?;
+        range("stack", limits.stack, 64 << 10, 64 << 20)?;
+        range("instances", u64::from(limits.instances), 1, 10_000)?;
+        range("instances_per_key", u64::from(limits.instances_per_key), 1, 10_000)?;
+        range("queue", u64::from(limits.queue), 1, 1 << 20)?;
+        range("queue_per_key", u64::from(limits.queue_per_key), 1, 1 << 20)?;
+        range("table_elements", u64::from(limits.table_elements), 1, 10_000_000)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        match self.grants.directories.keys().find(|name| name.is_empty() || !name.chars().all(plain)) {
+            Some(name) => Err(ConfigError::GrantName { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<SocketAddr>,
+    workers: Option<std::num::NonZeroU8>,
+    grace: Option<Span>,
+    limits: LimitsFile,
+    grants: GrantsFile,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GrantsFile {
+    directories: BTreeMap<String, PathBuf>,
+}
+
+/// A duration such as `"60s"` or `"500ms"`.
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || D::Error::custom(format!("{text:?} is no duration such as \"60s\""));
+        parse_duration(&text).map(Span).ok_or_else(wrong)
+    }
+}
+
+/// A size such as `"256MiB"`, or a number of bytes.
+struct Size(u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Bytes(u64),
+            Text(String),
+        }
+        let written = Written::deserialize(deserializer)
+            .map_err(|_| D::Error::custom("expected a size such as \"256MiB\""))?;
+        match written {
+            Written::Bytes(bytes) => Ok(Size(bytes)),
+            Written::Text(text) => {
+                let wrong = || D::Error::custom(format!("{text:?} is no size such as \"256MiB\""));
+                parse_size(&text).map(Size).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+/// Declares the limits of the file once: name and kind.
+macro_rules! limits_file {
+    ($( $name:ident: $kind:ty, )*) => {
+        #[derive(Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct LimitsFile {
+            $( $name: Option<$kind>, )*
+        }
+
+        impl LimitsFile {
+            /// These limits, and `others` where none is given.
+            fn over(self, mut others: Limits) -> Limits {
+                $( if let Some(value) = self.$name { others.$name = value.into(); } )*
+                others
+            }
+        }
+    };
+}
+
+limits_file! {
+    wall: Span,
+    memory: Size,
+    result: Size,
+    output: Size,
+    arguments: Size,
+    code: Size,
+    state: Size,
+    functions: u32,
+    function_body: u32,
+    table_elements: u32,
+    stack: Size,
+    queue: u32,
+    queue_per_key: u32,
+    instances: u32,
+    instances_per_key: u32,
+    memory_total: Size,
+    code_cache: Size,
+    blob_cache: Size,
+    store: Size,
+    uploads: Size,
+    connections: u32,
+    connections_per_key: u32,
+    upload_stall: Span,
+    reader_stall: Span,
+}
+
+impl From<Span> for Duration {
+    fn from(span: Span) -> Duration {
+        span.0
+    }
+}
+
+impl From<Size> for u64 {
+    fn from(size: Size) -> u64 {
+        size.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("").expect("empty"), Config::default());
+    }
+
+    #[test]
+    fn what_is_given_replaces_the_default() {
+        let text = "listen = \"127.0.0.1:0\"\nworkers = 3\n[limits]\nwall = \"2s\"\nmemory = \"1MiB\"\n\
+                    stack = 65536\n[grants.directories]\nprices = \"/srv/prices\"\n";
+        let config = Config::parse(text).expect("right");
+        assert_eq!(config.workers, Some(3));
+        assert_eq!(config.limits.wall, Duration::from_secs(2));
+        assert_eq!(config.limits.memory, 1 << 20);
+        assert_eq!(config.limits.stack, 65_536);
+        assert_eq!(config.limits.result, Limits::default().result);
+        assert_eq!(config.grants.directories["prices"], PathBuf::from("/srv/prices"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        for (text, key) in [
+            ("lisen = \"127.0.0.1:0\"", "lisen"),
+            ("[limits]\nmemmory = 1", "memmory"),
+            ("[grants]\nenvironment = {}", "environment"),
+        ] {
+            let message = Config::parse(text).expect_err("unknown").to_string();
+            assert!(message.contains(&format!("unknown field `{key}`")), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_range() {
+        let message = Config::parse("[limits]\nmemory = 1").expect_err("too little").to_string();
+        assert!(message.contains("limits.memory = 1"), "{message}");
+        assert!(Config::parse("[limits]\nwall = \"soon\"").is_err());
+        assert!(Config::parse("[grants.directories]\n\"a/b\" = \"/srv\"").is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! What a host keeps beside each instance, and the functions it offers to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use spore_abi::{fault, import};
+use wasmtime::{Caller, Engine, Linker, ResourceLimiter};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+
+use crate::events::Events;
+use crate::limits::RunLimits;
+use crate::wasi::{OutputBudget, World};
+
+/// Beside each instance.
+pub(crate) struct Guest {
+    pub(crate) events: Arc<Events>,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) output: OutputBudget,
+    /// What the guest said before it trapped.
+    pub(crate) fault: Option<Fault>,
+    world: World,
+    wasi: Option<WasiP1Ctx>,
+    /// Why there is no WASI, if opening it failed.
+    pub(crate) wasi_error: Option<String>,
+}
+
+/// Why a guest is about to trap, in its own words.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: u32,
+    pub(crate) message: String,
+    pub(crate) file: String,
+    pub(crate) line: u32,
+}
+
+impl Guest {
+    pub(crate) fn new(limits: &RunLimits, world: World, total: Arc<MemoryTotal>) -> Guest {
+        Guest {
+            events: world.events.clone(),
+            memory: MemoryBudget {
+                limit: limits.memory,
+                table_elements: u64::from(limits.table_elements),
+                taken: 0,
+                total,
+                denied: None,
+            },
+            output: OutputBudget::new(limits.output),
+            fault: None,
+            world,
+            wasi: None,
+            wasi_error: None,
+        }
+    }
+
+    fn wasi(&mut self) -> &mut WasiP1Ctx {
+        let Guest { wasi, world, output, wasi_error, .. } = self;
+        wasi.get_or_insert_with(|| {
+            world.open(output).unwrap_or_else(|error| {
+                // The guest sees no directory; the call is refused with this when it ends.
+                *wasi_error = Some(error.to_string());
+                let none = World { directories: Arc::new([]), ..world.clone() };
+                none.open(output).expect("without directories there is nothing to fail")
+            })
+        })
+    }
+}
+
+/// Memory that all guests of a host hold together.
+#[derive(Debug)]
+pub(crate) struct MemoryTotal {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl MemoryTotal {
+    pub(crate) fn new(limit: u64) -> Arc<MemoryTotal> {
+        Arc::new(MemoryTotal { limit, taken: AtomicU64::new(0) })
+    }
+
+    /// Takes `bytes`, or says how much would have been taken.
+    fn take(&self, bytes: u64) -> Result<(), u64> {
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let after = before.saturating_add(bytes);
+        if after > self.limit {
+            self.taken.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(after);
+        }
+        Ok(())
+    }
+}
+
+/// What one guest may take of memory and tables.
+#[derive(Debug)]
+pub(crate) struct MemoryBudget {
+    limit: u64,
+    table_elements: u64,
+    taken: u64,
+    total: Arc<MemoryTotal>,
+    pub(crate) denied: Option<Denied>,
+}
+
+/// What a guest asked for and did not get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Denied {
+    pub(crate) what: &'static str,
+    pub(crate) limit: u64,
+    pub(crate) asked: u64,
+}
+
+impl MemoryBudget {
+    /// Refuses by a trap: a guest that could go on without the memory would compute something else
+    /// here than on a host that has it.
+    fn deny(&mut self, what: &'static str, limit: u64, asked: u64) -> wasmtime::Error {
+        self.denied = Some(Denied { what, limit, asked });
+        wasmtime::Error::msg("past the limit of this host")
+    }
+}
+
+impl ResourceLimiter for MemoryBudget {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let desired = desired as u64;
+        if desired > self.limit {
+            return Err(self.deny("memory of one guest, bytes", self.limit, desired));
+        }
+        let more = desired - current as u64;
+        if let Err(asked) = self.total.take(more) {
+            return Err(self.deny("memory of all guests, bytes", self.total.limit, asked));
+        }
+        self.taken += more;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if desired as u64 > self.table_elements {
+            return Err(self.deny("table elements", self.table_elements, desired as u64));
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for MemoryBudget {
+    fn drop(&mut self) {
+        self.total.taken.fetch_sub(self.taken, Ordering::Relaxed);
+    }
+}
+
+/// Everything that a module may import.
+///
+/// # Errors
+///
+/// Never in practice: each name is defined once.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, Guest::wasi)?;
+    linker.func_wrap(
+        spore_abi::IMPORT_MODULE,
+        import::PROGRESS,
+        |caller: Caller<'_, Guest>, done: u64, total: u64| {
+            caller.data().events.progress(done, total);
+        },
+    )?;
+    linker.func_wrap(spore_abi::IMPORT_MODULE, import::FAULT, take_fault)?;
+    Ok(linker)
+}
+
+fn take_fault(
+    mut caller: Caller<'_, Guest>,
+    kind: u32,
+    message: u32,
+    message_len: u32,
+    file: u32,
+    file_len: u32,
+    line: u32,
+) -> wasmtime::Result<()> {
+    let memory = caller.get_export(spore_abi::export::MEMORY).and_then(|export| export.into_memory());
+    let Some(memory) = memory else {
+        return Err(wasmtime::Error::msg("fault without a memory"));
+    };
+    let bytes = memory.data(&caller);
+    let text = |address, len, longest| {
+        let bytes = slice(bytes, address, len)?;
+        Some(String::from_utf8_lossy(&bytes[..bytes.len().min(longest)]).into_owned())
+    };
+    let message = text(message, message_len, fault::MESSAGE_BYTES_MAX);
+    let file = text(file, file_len, fault::FILE_BYTES_MAX);
+    let (Some(message), Some(file)) = (message, file) else {
+        return Err(OutsideMemory.into());
+    };
+    caller.data_mut().fault = Some(Fault { kind, message, file, line });
+    Ok(())
+}
+
+/// A guest named bytes that its memory does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("the guest named bytes outside of its memory")]
+pub(crate) struct OutsideMemory;
+
+/// The `len` bytes at `address`. The one place where a guest's address meets its length.
+pub(crate) fn slice(memory: &[u8], address: u32, len: u32) -> Option<&[u8]> {
+    let start = usize::try_from(address).ok()?;
+    let end = start.checked_add(usize::try_from(len).ok()?)?;
+    memory.get(start..end)
+}
+
+/// The same for writing.
+pub(crate) fn slice_mut(memory: &mut [u8], address: u32, len: u32) -> Option<&mut [u8]> {
+    let start = usize::try_from(address).ok()?;
+    let end = start.checked_add(usize::try_from(len).ok()?)?;
+    memory.get_mut(start..end)
+}

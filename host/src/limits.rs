@@ -1,0 +1,198 @@
+//! Every limit of a host, with its default.
+
+use std::time::Duration;
+
+use spore_bundle::limits::{CODE_BYTES_MAX_DEFAULT, STATE_BYTES_MAX_DEFAULT};
+use spore_transport::message::CallLimits;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What a host allows. Past each limit there is a typed refusal that carries it.
+///
+/// The configuration sets each by its name here; a caller may lower the first four for one call,
+/// and a line of `authorized_keys` lowers some of them for one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall time of a guest, from its first instruction to its last. Default 60 s.
+    pub wall: Duration,
+    /// Memory of one guest, in bytes. Default 256 MiB.
+    pub memory: u64,
+    /// Encoded result of one call, in bytes. Default 64 MiB.
+    pub result: u64,
+    /// Output of one call, both streams together, in bytes; more is cut. Default 1 MiB.
+    pub output: u64,
+    /// Encoded arguments of one call, in bytes. Default 64 MiB.
+    pub arguments: u64,
+    /// Code of one bundle, in bytes. Default 64 MiB.
+    pub code: u64,
+    /// State of one bundle, uncompressed, in bytes. Default 256 MiB.
+    pub state: u64,
+    /// Functions of one module. Default 100,000.
+    pub functions: u32,
+    /// Body of one function, in bytes. Default 4 MiB.
+    pub function_body: u32,
+    /// Elements of one table. Default 100,000.
+    pub table_elements: u32,
+    /// Stack of a guest, in bytes, the same on every architecture. Default 1 MiB.
+    pub stack: u64,
+    /// Calls that wait for a worker, of all keys. Default 1,024.
+    pub queue: u32,
+    /// Calls that one key may have queued or running. Default 1,024.
+    pub queue_per_key: u32,
+    /// Instances alive at one time, of all keys. Default 256.
+    pub instances: u32,
+    /// Instances alive at one time of one key. Default 128.
+    pub instances_per_key: u32,
+    /// Memory of all guests together, in bytes. Default 8 GiB.
+    pub memory_total: u64,
+    /// Compiled code kept in memory, in bytes. Default 512 MiB.
+    pub code_cache: u64,
+    /// Blobs kept in memory, in bytes. Default 512 MiB.
+    pub blob_cache: u64,
+    /// Blobs stored on disk, in bytes. Default 8 GiB.
+    pub store: u64,
+    /// Uploads held in memory at one time, of all keys, in bytes. Default 1 GiB.
+    pub uploads: u64,
+    /// Connections at one time. Default 1,024.
+    pub connections: u32,
+    /// Connections of one key at one time. Default 64.
+    pub connections_per_key: u32,
+    /// Time an upload may stand still. Default 10 s.
+    pub upload_stall: Duration,
+    /// Time that a reader may take no event of a call before the call is given up. Default 60 s.
+    pub reader_stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            wall: Duration::from_secs(60),
+            memory: 256 * MIB,
+            result: 64 * MIB,
+            output: MIB,
+            arguments: 64 * MIB,
+            code: CODE_BYTES_MAX_DEFAULT,
+            state: STATE_BYTES_MAX_DEFAULT,
+            functions: 100_000,
+            function_body: 4 << 20,
+            table_elements: 100_000,
+            stack: MIB,
+            queue: 1024,
+            queue_per_key: 1024,
+            instances: 256,
+            instances_per_key: 128,
+            memory_total: 8 * GIB,
+            code_cache: 512 * MIB,
+            blob_cache: 512 * MIB,
+            store: 8 * GIB,
+            uploads: GIB,
+            connections: 1024,
+            connections_per_key: 64,
+            upload_stall: Duration::from_secs(10),
+            reader_stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What one call may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunLimits {
+    pub(crate) wall: Duration,
+    pub(crate) memory: u64,
+    pub(crate) result: u64,
+    pub(crate) output: u64,
+    pub(crate) table_elements: u32,
+}
+
+impl Limits {
+    /// What a call may use, when its caller asks for no more than `asked`.
+    pub(crate) fn for_call(&self, asked: &CallLimits) -> RunLimits {
+        let lower = |own: u64, asked: Option<u64>| asked.map_or(own, |asked| own.min(asked));
+        RunLimits {
+            wall: asked.wall_ms.map_or(self.wall, |ms| self.wall.min(Duration::from_millis(ms))),
+            memory: lower(self.memory, asked.memory_bytes),
+            result: lower(self.result, asked.result_bytes),
+            output: lower(self.output, asked.output_bytes),
+            table_elements: self.table_elements,
+        }
+    }
+
+    /// These limits for a key whose line in `authorized_keys` lowers some.
+    pub(crate) fn for_key(&self, options: &spore_transport::KeyOptions) -> Limits {
+        let mut limits = self.clone();
+        if let Some(wall) = options.wall {
+            limits.wall = limits.wall.min(wall);
+        }
+        if let Some(memory) = options.memory_bytes {
+            limits.memory = limits.memory.min(memory);
+        }
+        if let Some(running) = options.running {
+            limits.instances_per_key = limits.instances_per_key.min(running);
+        }
+        if let Some(queued) = options.queued {
+            limits.queue_per_key = limits.queue_per_key.min(queued);
+        }
+        limits
+    }
+
+    /// Every limit by name, durations in milliseconds, for a status report.
+    pub(crate) fn named(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("wall_ms", millis(self.wall)),
+            ("memory_bytes", self.memory),
+            ("result_bytes", self.result),
+            ("output_bytes", self.output),
+            ("arguments_bytes", self.arguments),
+            ("code_bytes", self.code),
+            ("state_bytes", self.state),
+            ("functions", u64::from(self.functions)),
+            ("function_body_bytes", u64::from(self.function_body)),
+            ("table_elements", u64::from(self.table_elements)),
+            ("stack_bytes", self.stack),
+            ("queue", u64::from(self.queue)),
+            ("queue_per_key", u64::from(self.queue_per_key)),
+            ("instances", u64::from(self.instances)),
+            ("instances_per_key", u64::from(self.instances_per_key)),
+            ("memory_total_bytes", self.memory_total),
+            ("code_cache_bytes", self.code_cache),
+            ("blob_cache_bytes", self.blob_cache),
+            ("store_bytes", self.store),
+            ("uploads_bytes", self.uploads),
+            ("connections", u64::from(self.connections)),
+            ("connections_per_key", u64::from(self.connections_per_key)),
+            ("upload_stall_ms", millis(self.upload_stall)),
+            ("reader_stall_ms", millis(self.reader_stall)),
+        ]
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_lowers_and_never_raises() {
+        let limits = Limits::default();
+        let asked = CallLimits {
+            wall_ms: Some(10),
+            memory_bytes: Some(u64::MAX),
+            result_bytes: None,
+            output_bytes: Some(0),
+        };
+        let run = limits.for_call(&asked);
+        assert_eq!(run.wall, Duration::from_millis(10));
+        assert_eq!(run.memory, limits.memory);
+        assert_eq!(run.result, limits.result);
+        assert_eq!(run.output, 0);
+    }
+}

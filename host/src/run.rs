@@ -1,0 +1,184 @@
+//! One run of a callable in a fresh instance, by the ABI of `docs/ABI.md`.
+
+use bytes::Bytes;
+use spore_abi::{fault, poll};
+use spore_transport::RefusalCode;
+use spore_transport::failure::{Failure, TrapCode};
+use spore_transport::message::Refused;
+use wasmtime::{Instance, Memory, ModuleExport, Store, Trap, WasmBacktrace, WasmParams, WasmResults};
+
+use crate::code::{Code, Entry};
+use crate::events::Outcome;
+use crate::guest::{Fault, Guest, OutsideMemory, slice, slice_mut};
+use crate::limits::RunLimits;
+
+/// Ticks of the epoch clock before a guest lets others run.
+const SLICE_TICKS: u64 = 1;
+
+/// What a run is made of.
+pub(crate) struct Run<'a> {
+    pub(crate) code: &'a Code,
+    pub(crate) entry: &'a Entry,
+    /// The encoded captures, empty when the callable has none.
+    pub(crate) captures: &'a Bytes,
+    pub(crate) arguments: &'a Bytes,
+    pub(crate) limits: RunLimits,
+}
+
+/// Runs a callable to its end. The store is fresh and is not used again.
+///
+/// Cancel-safe: dropping the future unwinds the guest.
+pub(crate) async fn run(store: &mut Store<Guest>, run: &Run<'_>) -> Outcome {
+    store.limiter(|guest| &mut guest.memory);
+    store.set_epoch_deadline(SLICE_TICKS);
+    store.epoch_deadline_async_yield_and_update(SLICE_TICKS);
+    match drive(store, run).await {
+        Ok(outcome) => match store.data().wasi_error.clone() {
+            Some(error) => refused(RefusalCode::GrantNotGiven, error),
+            None => outcome,
+        },
+        Err(error) => explain(store.data(), &error),
+    }
+}
+
+async fn drive(store: &mut Store<Guest>, run: &Run<'_>) -> wasmtime::Result<Outcome> {
+    let exports = &run.code.exports;
+    let instance = run.code.pre.instantiate_async(&mut *store).await?;
+    let memory = instance
+        .get_module_export(&mut *store, &exports.memory)
+        .and_then(wasmtime::Extern::into_memory)
+        .ok_or_else(|| wasmtime::Error::msg("no memory"))?;
+    let mut guest = Live { store, instance, memory, alloc: &exports.alloc };
+
+    if let Some(initialize) = &exports.initialize {
+        guest.call::<(), ()>(initialize, ()).await?;
+    }
+    let (ptr, len) = guest.pass(run.captures).await?;
+    let handle: u32 = guest.call(&run.entry.bind, (ptr, len)).await?;
+    let (ptr, len) = guest.pass(run.arguments).await?;
+    let task: u32 = guest.call(&run.entry.start, (handle, ptr, len)).await?;
+    let record: u32 = guest.call(&exports.poll, task).await?;
+    guest.outcome(record, run.limits.result)
+}
+
+/// An instance and the way into it.
+struct Live<'a> {
+    store: &'a mut Store<Guest>,
+    instance: Instance,
+    memory: Memory,
+    alloc: &'a ModuleExport,
+}
+
+impl Live<'_> {
+    async fn call<P, R>(&mut self, export: &ModuleExport, params: P) -> wasmtime::Result<R>
+    where
+        P: WasmParams + Sync,
+        R: WasmResults + Sync,
+    {
+        let function = self
+            .instance
+            .get_module_export(&mut *self.store, export)
+            .and_then(wasmtime::Extern::into_func)
+            .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))?;
+        function.typed::<P, R>(&mut *self.store)?.call_async(&mut *self.store, params).await
+    }
+
+    /// Copies bytes into a buffer of the guest's.
+    async fn pass(&mut self, bytes: &[u8]) -> wasmtime::Result<(u32, u32)> {
+        if bytes.is_empty() {
+            return Ok((0, 0));
+        }
+        let len = u32::try_from(bytes.len())?;
+        let ptr: u32 = self.call(self.alloc, (len, 1u32)).await?;
+        if ptr == 0 {
+            return Err(NoRoom(len).into());
+        }
+        let buffer = slice_mut(self.memory.data_mut(&mut *self.store), ptr, len);
+        buffer.ok_or(OutsideMemory)?.copy_from_slice(bytes);
+        Ok((ptr, len))
+    }
+
+    /// Reads the poll record at `address`.
+    fn outcome(&self, address: u32, result_max: u64) -> wasmtime::Result<Outcome> {
+        let memory = self.memory.data(&*self.store);
+        let record = slice(memory, address, poll::RECORD_BYTES as u32).ok_or(OutsideMemory)?;
+        let field = |at: usize| {
+            u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes of the record"))
+        };
+        let (kind, ptr, len) = (field(0), field(4), field(8));
+        if kind != poll::READY && kind != poll::ERROR {
+            return Err(NotReady(kind).into());
+        }
+        if u64::from(len) > result_max {
+            let refused = Refused::new(RefusalCode::ResultTooLarge, "");
+            return Ok(Outcome::Refused(refused.past(result_max, u64::from(len))));
+        }
+        let bytes = Bytes::copy_from_slice(slice(memory, ptr, len).ok_or(OutsideMemory)?);
+        Ok(if kind == poll::READY { Outcome::Value(bytes) } else { Outcome::Error(bytes) })
+    }
+}
+
+/// The guest's allocator gave nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the guest has no room for {0} bytes")]
+struct NoRoom(u32);
+
+/// A callable that is not resumable was not ready at its first poll.
+#[derive(Debug, thiserror::Error)]
+#[error("poll record of kind {0}, where only ready or error may be")]
+struct NotReady(u32);
+
+pub(crate) fn refused(code: RefusalCode, message: impl Into<String>) -> Outcome {
+    Outcome::Refused(Refused::new(code, message))
+}
+
+/// Says what an error in a guest means to its caller.
+fn explain(guest: &Guest, error: &wasmtime::Error) -> Outcome {
+    if let Some(denied) = guest.memory.denied {
+        let refused = Refused::new(RefusalCode::Memory, denied.what);
+        return Outcome::Refused(refused.past(denied.limit, denied.asked));
+    }
+    if let Some(Fault { kind, message, file, line }) = &guest.fault {
+        return match *kind {
+            fault::CAPTURES => refused(RefusalCode::WrongCaptures, message),
+            fault::ARGUMENTS => refused(RefusalCode::WrongArguments, message),
+            fault::PANIC => Outcome::Failed(Failure::panic(message, file, *line)),
+            other => refused(RefusalCode::AbiViolated, format!("fault of kind {other}: {message}")),
+        };
+    }
+    if error.is::<OutsideMemory>() || error.is::<NotReady>() || error.is::<NoRoom>() {
+        return refused(RefusalCode::AbiViolated, error.to_string());
+    }
+    let trap = error.downcast_ref::<Trap>();
+    let exit = error.downcast_ref::<wasmtime_wasi::I32Exit>();
+    let (code, message) = match (trap, exit) {
+        (Some(trap), _) => (trap_code(*trap), String::new()),
+        (None, Some(exit)) => (TrapCode::Exit, format!("with status {}", exit.0)),
+        (None, None) => (TrapCode::Other, error.root_cause().to_string()),
+    };
+    Outcome::Failed(Failure::trap(code, message, backtrace(error)))
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+        None => format!("function {}", frame.func_index()),
+    };
+    backtrace.frames().iter().map(name).collect()
+}
+
+fn trap_code(trap: Trap) -> TrapCode {
+    match trap {
+        Trap::UnreachableCodeReached => TrapCode::Unreachable,
+        Trap::MemoryOutOfBounds => TrapCode::MemoryOutOfBounds,
+        Trap::TableOutOfBounds => TrapCode::TableOutOfBounds,
+        Trap::IndirectCallToNull => TrapCode::IndirectCallToNull,
+        Trap::BadSignature => TrapCode::BadSignature,
+        Trap::IntegerOverflow => TrapCode::IntegerOverflow,
+        Trap::IntegerDivisionByZero => TrapCode::DivisionByZero,
+        Trap::BadConversionToInteger => TrapCode::BadConversion,
+        Trap::StackOverflow => TrapCode::StackOverflow,
+        _ => TrapCode::Other,
+    }
+}

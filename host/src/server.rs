@@ -1,0 +1,233 @@
+//! A host that serves others over QUIC.
+//!
+//! Everything here runs on the thread that calls [`Server::run`], which does nothing but I/O:
+//! guests run on the host's workers; hashing, files and compilation beside them.
+
+mod blobs;
+mod keys;
+mod stream;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use spore_transport::quic::Options;
+use spore_transport::{BindError, CloseCode, Connection, Identity, Incoming, Listener};
+
+use crate::callers::KeyState;
+use crate::code::chain;
+use crate::host::Host;
+use crate::store::{Store, StoreError};
+use blobs::Blobs;
+use keys::Keys;
+use stream::Peer;
+
+pub use keys::{KeysError, LOOK_INTERVAL};
+
+/// Time that closing connections get to tell their peers.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Time between looks at what still runs, while shutting down.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why a server could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The keys cannot be read.
+    #[error("authorized_keys cannot be used")]
+    Keys(#[from] KeysError),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// The system does not tell the address that was taken.
+    #[error("no local address")]
+    Address(#[source] std::io::Error),
+}
+
+/// Where a server listens, who it is, and where its files are.
+#[derive(Debug)]
+pub struct Serve {
+    /// Where to listen; port 0 takes any.
+    pub listen: SocketAddr,
+    /// Who the host is.
+    pub identity: Identity,
+    /// The file of keys that are served.
+    pub authorized_keys: PathBuf,
+    /// The folder of blobs.
+    pub store: PathBuf,
+    /// What the transport allows.
+    pub options: Options,
+}
+
+/// A host that listens.
+pub struct Server {
+    host: Host,
+    listener: Listener,
+    keys: Keys,
+    blobs: Arc<Blobs>,
+    connections: Arc<AtomicU32>,
+}
+
+impl Server {
+    /// Listens from now on. Must be called on the runtime that will run it.
+    ///
+    /// # Errors
+    ///
+    /// When the address, the keys or the store cannot be used.
+    pub fn bind(host: Host, serve: Serve) -> Result<Server, ServerError> {
+        let limits = host.limits();
+        let store = Arc::new(Store::open(&serve.store, limits.store)?);
+        let blobs = Blobs::new(store, limits.uploads, host.background().clone());
+        let keys = keys::watch(serve.authorized_keys, host.background())?;
+        let listener = Listener::bind(serve.listen, &serve.identity, &serve.options)?;
+        Ok(Server { host, listener, keys, blobs, connections: Arc::default() })
+    }
+
+    /// The address that was taken.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn local_address(&self) -> Result<SocketAddr, ServerError> {
+        self.listener.local_address().map_err(ServerError::Address)
+    }
+
+    /// Serves until `shutdown` is ready; then refuses what is new, lets running calls finish for
+    /// at most `grace`, and closes all connections.
+    pub async fn run(self, shutdown: impl Future<Output = ()>, grace: Duration) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                incoming = self.listener.accept() => match incoming {
+                    Some(incoming) => self.accept(incoming),
+                    None => break,
+                },
+                () = &mut shutdown => break,
+            }
+        }
+        self.listener.stop_accepting();
+        self.host.refuse_new_calls();
+        let left = self.host.calls_under_way();
+        tracing::info!(calls = left, ?grace, "shutting down");
+        let drained = async {
+            while self.host.calls_under_way() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(calls = self.host.calls_under_way(), "calls are given up");
+        }
+        // Outcomes that are still on their way get there before the connections close.
+        tokio::time::sleep(DRAIN_LOOK).await;
+        self.listener.close(CloseCode::ShuttingDown, "");
+        let _ = tokio::time::timeout(CLOSE_TIME, self.listener.wait_idle()).await;
+    }
+
+    fn accept(&self, incoming: Incoming) {
+        let limit = self.host.limits().connections;
+        let Some(place) = Place::take(&self.connections, limit) else {
+            tracing::warn!(limit, from = %incoming.remote_address(), "too many connections");
+            incoming.refuse();
+            return;
+        };
+        let (host, blobs, keys) = (self.host.clone(), self.blobs.clone(), self.keys.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let from = incoming.remote_address();
+            match incoming.accept().await {
+                Ok(connection) => serve_connection(host, blobs, keys, connection).await,
+                Err(error) => tracing::debug!(%from, error = chain(&error), "no handshake"),
+            }
+        });
+    }
+}
+
+/// One of a bounded number of places, given back when dropped.
+struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn take(places: &Arc<AtomicU32>, limit: u32) -> Option<Place> {
+        let place = Place(places.clone());
+        (places.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among the connections of one key.
+struct KeyPlace(Arc<KeyState>);
+
+impl KeyPlace {
+    fn take(key: &Arc<KeyState>, limit: u32) -> Option<KeyPlace> {
+        let place = KeyPlace(key.clone());
+        (key.connections.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+    }
+}
+
+impl Drop for KeyPlace {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves one connection while its key is authorised.
+async fn serve_connection(host: Host, blobs: Arc<Blobs>, mut keys: Keys, connection: Connection) {
+    let key = connection.peer();
+    let from = connection.remote_address();
+    let peer = |keys: &mut Keys| {
+        let keys = keys.borrow_and_update().clone();
+        keys.lookup(&key).map(|options| {
+            let caller = host.callers().of_key(&key, options, host.limits());
+            Arc::new(Peer { host: host.clone(), blobs: blobs.clone(), key, caller })
+        })
+    };
+    let Some(mut current) = peer(&mut keys) else {
+        tracing::warn!(%key, %from, "not authorised");
+        connection.close(CloseCode::NotAuthorised, &format!("key {key}"));
+        // The close must reach the peer before the connection is dropped.
+        let _ = tokio::time::timeout(CLOSE_TIME, connection.closed()).await;
+        return;
+    };
+    let limit = host.limits().connections_per_key;
+    let Some(_place) = KeyPlace::take(&current.caller.state, limit) else {
+        tracing::warn!(%key, %from, limit, "too many connections of the key");
+        connection.close(CloseCode::TooManyConnections, &format!("limit {limit}"));
+        return;
+    };
+    tracing::info!(%key, %from, "connected");
+    let mut watching = true;
+    loop {
+        tokio::select! {
+            stream = connection.accept() => match stream {
+                Ok(stream) => {
+                    tokio::spawn(stream::serve(current.clone(), stream));
+                }
+                Err(error) => {
+                    tracing::info!(%key, %from, reason = chain(&error), "disconnected");
+                    return;
+                }
+            },
+            changed = keys.changed(), if watching => {
+                watching = changed.is_ok();
+                match peer(&mut keys) {
+                    Some(peer) => current = peer,
+                    None => {
+                        tracing::warn!(%key, %from, "revoked");
+                        connection.close(CloseCode::Revoked, &format!("key {key}"));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! Blobs on disk, named by their hash, and who may use them.
+//!
+//! ```text
+//! blobs/3f/3f09…   one file a blob
+//! owners/KEY/3f09… an empty file for each blob that a key has uploaded
+//! tmp/             what is being written; emptied at start
+//! ```
+//!
+//! A blob is written beside its place, synced, and renamed; then its owner is noted the same way.
+//! So a blob is whole or absent, and an owner is never noted before it. Knowing an id is no right
+//! to it: a key may use what it has uploaded itself, and nothing tells it what others have.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use spore_transport::{BlobId, PublicKey};
+
+use crate::scheduler::lock;
+
+/// Bytes whose hash was checked: nothing else enters the store or is looked at.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    id: BlobId,
+    bytes: Bytes,
+}
+
+impl Verified {
+    /// Hashes `bytes` and compares with `id`.
+    ///
+    /// # Errors
+    ///
+    /// Gives the id that the bytes have instead.
+    pub fn check(id: BlobId, bytes: Bytes) -> Result<Verified, BlobId> {
+        let found = BlobId(*blake3::hash(&bytes).as_bytes());
+        if found == id { Ok(Verified { id, bytes }) } else { Err(found) }
+    }
+
+    /// The blob's id.
+    pub fn id(&self) -> BlobId {
+        self.id
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Bytes that arrive piece by piece and are hashed on the way.
+pub(crate) struct Collecting {
+    bytes: Vec<u8>,
+    hash: blake3::Hasher,
+    announced: u64,
+}
+
+/// Why collected bytes are not the blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTheBlob {
+    /// More or fewer bytes than announced: how many so far.
+    Length(u64),
+    /// The bytes have this id.
+    Id(BlobId),
+}
+
+impl Collecting {
+    /// Room for `announced` bytes. The system gives memory only for what is written, so an
+    /// announcement alone takes none.
+    pub(crate) fn new(announced: u64) -> Collecting {
+        let capacity = usize::try_from(announced).unwrap_or(0);
+        Collecting { bytes: Vec::with_capacity(capacity), hash: blake3::Hasher::new(), announced }
+    }
+
+    /// Takes a piece.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), NotTheBlob> {
+        let bytes = self.bytes.len() as u64 + piece.len() as u64;
+        if bytes > self.announced {
+            return Err(NotTheBlob::Length(bytes));
+        }
+        self.hash.update(piece);
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// The blob, when all of it came and its hash is `id`.
+    pub(crate) fn finish(self, id: BlobId) -> Result<Verified, NotTheBlob> {
+        let bytes = self.bytes.len() as u64;
+        if bytes != self.announced {
+            return Err(NotTheBlob::Length(bytes));
+        }
+        let found = BlobId(*self.hash.finalize().as_bytes());
+        if found == id { Ok(Verified { id, bytes: self.bytes.into() }) } else { Err(NotTheBlob::Id(found)) }
+    }
+}
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file could not be read or written.
+    #[error("{path}")]
+    Io {
+        /// The file or folder
+        path: PathBuf,
+        /// What the system says
+        #[source]
+        source: io::Error,
+    },
+    /// The blob has no room, whatever is evicted.
+    #[error("a blob of {bytes} bytes, the store holds {limit}")]
+    Full {
+        /// Its size
+        bytes: u64,
+        /// The store's size
+        limit: u64,
+    },
+    /// The bytes on disk are not those that were written. The blob is gone from the store.
+    #[error("{path} is damaged: its bytes have another hash than its name")]
+    Damaged {
+        /// The file
+        path: PathBuf,
+    },
+}
+
+/// A blob as the store lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The blob
+    pub id: BlobId,
+    /// Its size
+    pub bytes: u64,
+    /// When it was last used
+    pub used: SystemTime,
+    /// Who uploaded it
+    pub owners: Vec<PublicKey>,
+}
+
+struct Entry {
+    bytes: u64,
+    used: SystemTime,
+    owners: HashSet<PublicKey>,
+}
+
+/// A folder of blobs, bounded in size.
+pub struct Store {
+    folder: PathBuf,
+    limit: u64,
+    index: Mutex<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    entries: HashMap<BlobId, Entry>,
+    bytes: u64,
+}
+
+impl Store {
+    /// Opens the folder, makes it when it is not there, and clears what was half-written.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made or read.
+    pub fn open(folder: &Path, limit: u64) -> Result<Store, StoreError> {
+        let store = Store { folder: folder.to_owned(), limit, index: Mutex::default() };
+        let tmp = store.folder.join("tmp");
+        if tmp.exists() {
+            fs::remove_dir_all(&tmp).map_err(at(&tmp))?;
+        }
+        for name in ["tmp", "blobs", "owners"] {
+            let path = store.folder.join(name);
+            fs::create_dir_all(&path).map_err(at(&path))?;
+        }
+        let mut index = Index::default();
+        for shard in list(&store.folder.join("blobs"))? {
+            for path in list(&shard)? {
+                let Some(id) = id_of(&path) else { continue };
+                let data = fs::metadata(&path).map_err(at(&path))?;
+                let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                index.bytes += data.len();
+                let entry = Entry { bytes: data.len(), used, owners: HashSet::new() };
+                index.entries.insert(id, entry);
+            }
+        }
+        for folder in list(&store.folder.join("owners"))? {
+            let Some(key) = key_of(&folder) else { continue };
+            for path in list(&folder)? {
+                match id_of(&path).and_then(|id| index.entries.get_mut(&id)) {
+                    Some(entry) => {
+                        entry.owners.insert(key);
+                    }
+                    // The blob was evicted and this note was not reached.
+                    None => fs::remove_file(&path).map_err(at(&path))?,
+                }
+            }
+        }
+        *lock(&store.index) = index;
+        Ok(store)
+    }
+
+    /// Whether `key` may use the blob.
+    pub fn may_use(&self, key: &PublicKey, id: &BlobId) -> bool {
+        lock(&self.index).entries.get(id).is_some_and(|entry| entry.owners.contains(key))
+    }
+
+    /// Reads a blob that `key` may use, and checks it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it is damaged or the disk fails. Both end the blob's place in the store.
+    pub fn read(&self, key: &PublicKey, id: &BlobId) -> Result<Option<Verified>, StoreError> {
+        if !self.may_use(key, id) {
+            return Ok(None);
+        }
+        let path = self.blob_path(id);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Another process removed it.
+                self.forget(id);
+                return Ok(None);
+            }
+            Err(source) => return Err(StoreError::Io { path, source }),
+        };
+        let Ok(blob) = Verified::check(*id, bytes.into()) else {
+            self.remove(id)?;
+            return Err(StoreError::Damaged { path });
+        };
+        let now = SystemTime::now();
+        if let Some(entry) = lock(&self.index).entries.get_mut(id) {
+            entry.used = now;
+        }
+        // Only the order of eviction rests on it, so a failure is no matter.
+        let _ = File::open(&path).and_then(|file| file.set_modified(now));
+        Ok(Some(blob))
+    }
+
+    /// Stores a blob for `key`, durable when it returns. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it does not fit or the disk fails; then nothing of it is visible.
+    pub fn write(&self, key: &PublicKey, blob: &Verified) -> Result<(), StoreError> {
+        let bytes = blob.bytes.len() as u64;
+        if bytes > self.limit {
+            return Err(StoreError::Full { bytes, limit: self.limit });
+        }
+        let path = self.blob_path(&blob.id);
+        let known = lock(&self.index).entries.contains_key(&blob.id);
+        if !known {
+            self.make_room(bytes)?;
+            let shard = path.parent().expect("a blob lies in its shard");
+            if !shard.exists() {
+                fs::create_dir_all(shard).map_err(at(shard))?;
+                sync(shard.parent().expect("a shard lies in the folder of blobs"))?;
+            }
+            let tmp = self.folder.join("tmp");
+            let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(at(&tmp))?;
+            file.write_all(&blob.bytes).map_err(at(file.path()))?;
+            file.as_file().sync_all().map_err(at(file.path()))?;
+            file.persist(&path).map_err(|error| StoreError::Io {
+                path: path.clone(),
+                source: error.error,
+            })?;
+            sync(shard)?;
+        }
+        let owners = self.owner_folder(key);
+        if !owners.exists() {
+            fs::create_dir_all(&owners).map_err(at(&owners))?;
+            sync(&self.folder.join("owners"))?;
+        }
+        let note = owners.join(blob.id.to_string());
+        File::create(&note).map_err(at(&note))?;
+        sync(&owners)?;
+
+        let mut index = lock(&self.index);
+        let Index { entries, bytes: all } = &mut *index;
+        let entry = entries.entry(blob.id).or_insert_with(|| {
+            *all += bytes;
+            Entry { bytes, used: SystemTime::now(), owners: HashSet::new() }
+        });
+        entry.owners.insert(*key);
+        entry.used = SystemTime::now();
+        Ok(())
+    }
+
+    /// Removes a blob for every owner; false when there is none. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails.
+    pub fn remove(&self, id: &BlobId) -> Result<bool, StoreError> {
+        let Some(owners) = self.forget(id) else { return Ok(false) };
+        // Notes first: without its notes a blob is nobody's.
+        for key in owners {
+            remove_file(&self.owner_folder(&key).join(id.to_string()))?;
+        }
+        remove_file(&self.blob_path(id))?;
+        Ok(true)
+    }
+
+    /// Removes the longest unused blobs until at most `bytes` are left; says what went. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails.
+    pub fn shrink_to(&self, bytes: u64) -> Result<Vec<BlobId>, StoreError> {
+        let mut gone = Vec::new();
+        loop {
+            let oldest = {
+                let index = lock(&self.index);
+                if index.bytes <= bytes {
+                    break;
+                }
+                index.entries.iter().min_by_key(|(id, entry)| (entry.used, **id)).map(|(id, _)| *id)
+            };
+            let Some(id) = oldest else { break };
+            self.remove(&id)?;
+            gone.push(id);
+        }
+        Ok(gone)
+    }
+
+    /// Every blob, the longest unused first.
+    pub fn list(&self) -> Vec<Listed> {
+        let index = lock(&self.index);
+        let mut blobs: Vec<_> = index
+            .entries
+            .iter()
+            .map(|(id, entry)| {
+                let mut owners: Vec<_> = entry.owners.iter().copied().collect();
+                owners.sort();
+                Listed { id: *id, bytes: entry.bytes, used: entry.used, owners }
+            })
+            .collect();
+        blobs.sort_by_key(|blob| (blob.used, blob.id));
+        blobs
+    }
+
+    /// How many blobs there are, and their bytes.
+    pub fn amount(&self) -> (u64, u64) {
+        let index = lock(&self.index);
+        (index.entries.len() as u64, index.bytes)
+    }
+
+    /// Bytes that the store may hold.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        for id in self.shrink_to(self.limit - bytes)? {
+            tracing::info!(blob = %id, "evicted");
+        }
+        Ok(())
+    }
+
+    fn forget(&self, id: &BlobId) -> Option<HashSet<PublicKey>> {
+        let mut index = lock(&self.index);
+        let entry = index.entries.remove(id)?;
+        index.bytes -= entry.bytes;
+        Some(entry.owners)
+    }
+
+    fn blob_path(&self, id: &BlobId) -> PathBuf {
+        let name = id.to_string();
+        self.folder.join("blobs").join(&name[..2]).join(name)
+    }
+
+    fn owner_folder(&self, key: &PublicKey) -> PathBuf {
+        // A colon is no character for a file's name everywhere.
+        self.folder.join("owners").join(key.to_string().replace(':', "-"))
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
+    move |source| StoreError::Io { path: path.to_owned(), source }
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(folder).map_err(at(folder))?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(at(folder))).collect()
+}
+
+fn sync(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
+}
+
+fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Io { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn id_of(path: &Path) -> Option<BlobId> {
+    let id: spore_bundle::BundleId = path.file_name()?.to_str()?.parse().ok()?;
+    Some(BlobId(*id.as_bytes()))
+}
+
+fn key_of(path: &Path) -> Option<PublicKey> {
+    path.file_name()?.to_str()?.replace('-', ":").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spore_transport::Identity;
+
+    fn key() -> PublicKey {
+        Identity::generate().public()
+    }
+
+    fn blob(bytes: &[u8]) -> Verified {
+        let id = BlobId(*blake3::hash(bytes).as_bytes());
+        Verified::check(id, Bytes::copy_from_slice(bytes)).expect("its own hash")
+    }
+
+    #[test]
+    fn only_who_uploaded_a_blob_may_read_it_also_after_a_restart() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (a, b) = (key(), key());
+        let blob = blob(b"captured");
+        let store = Store::open(folder.path(), 100).expect("opens");
+        store.write(&a, &blob).expect("fits");
+        let again = Store::open(folder.path(), 100).expect("opens");
+        for store in [store, again] {
+            let read = store.read(&a, &blob.id()).expect("reads").expect("its own");
+            assert_eq!(read.bytes(), blob.bytes());
+            assert!(store.read(&b, &blob.id()).expect("reads").is_none());
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_and_the_longest_unused_goes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), 10).expect("opens");
+        let key = key();
+        let (old, used, new) = (blob(b"1111"), blob(b"2222"), blob(b"3333"));
+        store.write(&key, &old).expect("fits");
+        store.write(&key, &used).expect("fits");
+        store.write(&key, &new).expect("fits once one is evicted");
+        assert_eq!(store.amount(), (2, 8));
+        assert!(!store.may_use(&key, &old.id()));
+        assert!(matches!(
+            store.write(&key, &blob(&[0; 11])),
+            Err(StoreError::Full { bytes: 11, limit: 10 })
+        ));
+    }
+
+    #[test]
+    fn a_damaged_blob_is_reported_and_never_given_out() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), 100).expect("opens");
+        let key = key();
+        let blob = blob(b"captured");
+        store.write(&key, &blob).expect("fits");
+        fs::write(store.blob_path(&blob.id()), b"cAptured").expect("written");
+        assert!(matches!(store.read(&key, &blob.id()), Err(StoreError::Damaged { .. })));
+        assert!(store.read(&key, &blob.id()).expect("gone").is_none());
+    }
+
+    #[test]
+    fn half_written_blobs_are_cleared_at_start() {
+        let folder = tempfile::tempdir().expect("folder");
+        Store::open(folder.path(), 100).expect("opens");
+        let half = folder.path().join("tmp/half");
+        fs::write(&half, b"ca").expect("written");
+        Store::open(folder.path(), 100).expect("opens");
+        assert!(!half.exists());
+    }
+}

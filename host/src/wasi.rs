@@ -1,0 +1,230 @@
+//! What a guest sees of the world: by default nothing that differs from run to run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+use spore_transport::message::OutputStream;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::{Pollable, StreamResult};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder, async_trait};
+
+use crate::events::Events;
+
+/// What the wall clock of a guest without that grant shows: 2000-01-01 00:00:00 UTC.
+const WALL_CLOCK: Duration = Duration::from_secs(946_684_800);
+/// What the monotonic clock of a guest without that grant shows, in nanoseconds: late enough that
+/// programs may subtract from it.
+const MONOTONIC_CLOCK_NS: u64 = 1_000_000_000_000;
+
+/// Most output that a guest may hand over at once, in bytes. The size of WASI's own buffers.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// A directory that a guest may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Directory {
+    /// The guest sees it as `/NAME`.
+    pub(crate) name: String,
+    /// Where it is on this machine.
+    pub(crate) path: PathBuf,
+}
+
+/// What it takes to make a guest's world, once the guest looks at it.
+///
+/// Most callables never do, and then cost nothing.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) events: Arc<Events>,
+    /// Everything that the call is made of, hashed: equal calls draw equal random bytes.
+    pub(crate) seed: Seed,
+    pub(crate) directories: Arc<[Directory]>,
+}
+
+/// Where the random bytes of a call begin.
+#[derive(Clone)]
+pub(crate) struct Seed {
+    pub(crate) bundle: [u8; 32],
+    pub(crate) callable: u32,
+    pub(crate) seed: u64,
+    pub(crate) arguments: Bytes,
+}
+
+impl Seed {
+    fn generator(&self) -> ChaCha12Rng {
+        let mut hash = blake3::Hasher::new_derive_key("spore 1 random bytes of a call");
+        hash.update(&self.bundle);
+        hash.update(&self.callable.to_le_bytes());
+        hash.update(&self.seed.to_le_bytes());
+        hash.update(&self.arguments);
+        ChaCha12Rng::from_seed(*hash.finalize().as_bytes())
+    }
+}
+
+impl World {
+    /// Opens the granted directories and sets up everything else fixed and empty.
+    ///
+    /// # Errors
+    ///
+    /// When a granted directory cannot be opened.
+    pub(crate) fn open(&self, output: &OutputBudget) -> wasmtime::Result<WasiP1Ctx> {
+        let mut builder = WasiCtxBuilder::new();
+        let generator = self.seed.generator();
+        let stream = |stream| GuestOutput {
+            events: self.events.clone(),
+            stream,
+            budget: output.clone(),
+        };
+        builder
+            .stdout(stream(OutputStream::Stdout))
+            .stderr(stream(OutputStream::Stderr))
+            .wall_clock(FixedClock)
+            .monotonic_clock(FixedClock)
+            .insecure_random(generator.clone())
+            .insecure_random_seed(0)
+            .secure_random(generator)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        for directory in self.directories.iter() {
+            builder.preopened_dir(
+                &directory.path,
+                format!("/{}", directory.name),
+                FsPerms::ReadOnly,
+            )?;
+        }
+        Ok(builder.build_p1())
+    }
+}
+
+/// Output that a call may still make, shared by its two streams.
+#[derive(Clone)]
+pub(crate) struct OutputBudget(Arc<std::sync::Mutex<Budget>>);
+
+struct Budget {
+    left: u64,
+    cut: bool,
+}
+
+impl OutputBudget {
+    pub(crate) fn new(bytes: u64) -> OutputBudget {
+        OutputBudget(Arc::new(std::sync::Mutex::new(Budget { left: bytes, cut: false })))
+    }
+
+    /// How much of `bytes` may go out.
+    fn take(&self, bytes: usize) -> usize {
+        let mut budget = crate::scheduler::lock(&self.0);
+        let taken = bytes.min(usize::try_from(budget.left).unwrap_or(usize::MAX));
+        budget.left -= taken as u64;
+        budget.cut |= taken < bytes;
+        taken
+    }
+
+    /// Whether something was left out.
+    pub(crate) fn was_cut(&self) -> bool {
+        crate::scheduler::lock(&self.0).cut
+    }
+}
+
+struct FixedClock;
+
+impl HostWallClock for FixedClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn now(&self) -> Duration {
+        WALL_CLOCK
+    }
+}
+
+impl HostMonotonicClock for FixedClock {
+    fn resolution(&self) -> u64 {
+        1
+    }
+    fn now(&self) -> u64 {
+        MONOTONIC_CLOCK_NS
+    }
+}
+
+/// One of a guest's two output streams. Never makes the guest wait: what a slow caller has not
+/// taken yet waits in the call's queue, which the output limit bounds.
+#[derive(Clone)]
+struct GuestOutput {
+    events: Arc<Events>,
+    stream: OutputStream,
+    budget: OutputBudget,
+}
+
+impl GuestOutput {
+    fn put(&self, bytes: &[u8]) {
+        let taken = self.budget.take(bytes.len());
+        if taken > 0 {
+            self.events.output(self.stream, &bytes[..taken]);
+        }
+    }
+}
+
+impl IsTerminal for GuestOutput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestOutput {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn wasmtime_wasi::p2::OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for GuestOutput {
+    async fn ready(&mut self) {}
+}
+
+impl wasmtime_wasi::p2::OutputStream for GuestOutput {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.put(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+impl AsyncWrite for GuestOutput {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.put(bytes);
+        std::task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,565 @@
+//! Messages, and the limits on what they carry.
+//!
+//! The body of a message is its struct in the encoding of values. A struct never changes: what a
+//! later version must say differently gets a tag of its own. A message that announces payload
+//! bytes is followed by `Data` frames that total as many.
+
+use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use spore_value::{DecodeError, Limits, codec};
+
+use crate::failure::Failure;
+use crate::frame::{Frame, encode_frame};
+use crate::status::StatusReport;
+use crate::{BlobId, RefusalCode, tag};
+
+/// Longest text of a refusal, in bytes. Longer ones are cut when they are made.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
+/// Most guest output in one message, in bytes.
+pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Most blobs that one message, or one request, may ask for.
+///
+/// A bundle is three blobs; the rest is room for images.
+pub const MISSING_MAX: usize = 64;
+
+/// Deepest nesting of a message: a status report's list of records, with a level to spare.
+const MESSAGE_DEPTH_MAX: u32 = 6;
+
+/// Limits that a caller asks for. Each lowers the host's, none raises it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLimits {
+    /// Wall time from the guest's first instruction to its last, in milliseconds.
+    pub wall_ms: Option<u64>,
+    /// The guest's memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The result's encoding, in bytes.
+    pub result_bytes: Option<u64>,
+    /// Output before it is cut, in bytes, both streams together.
+    pub output_bytes: Option<u64>,
+}
+
+/// Asks the host to call a callable. The arguments follow as payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The bundle
+    pub bundle: BlobId,
+    /// The callable's index in the manifest
+    pub callable: u32,
+    /// What the caller allows at most
+    pub limits: CallLimits,
+    /// Where the guest's random bytes start: the same seed gives the same bytes.
+    pub seed: u64,
+    /// Length of the encoded arguments that follow
+    pub args_bytes: u64,
+}
+
+/// Asks the host to store a bundle, durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ship {
+    /// The bundle
+    pub bundle: BlobId,
+}
+
+/// Asks for the manifest of a bundle that the key may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Describe {
+    /// The bundle
+    pub bundle: BlobId,
+}
+
+/// How a blob's bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Encoding {
+    /// As they are
+    Raw,
+    /// One zstd frame
+    Zstd,
+}
+
+/// Announces a blob that the host asked for. Its bytes follow as payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// The blob
+    pub id: BlobId,
+    /// How its bytes travel
+    pub encoding: Encoding,
+    /// Length of the blob
+    pub raw_bytes: u64,
+    /// Length of the payload: `raw_bytes` when raw, and not more when compressed
+    pub wire_bytes: u64,
+}
+
+/// Stops one call of the stream. The outcome is [`RefusalCode::Cancelled`], or what came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The call's index in its stream; 0 for a single call
+    pub index: u32,
+}
+
+/// Says that the client does not have a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// The blob
+    pub id: BlobId,
+}
+
+/// What a blob is to its bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BlobKind {
+    /// The manifest, whose id is the bundle's
+    Manifest,
+    /// The module
+    Code,
+    /// Captures or an image
+    State,
+}
+
+/// One blob that the host asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingBlob {
+    /// The blob
+    pub id: BlobId,
+    /// What it is
+    pub kind: BlobKind,
+}
+
+/// Asks the client for blobs, each answered by one `Blob` or `Absent`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// At least one and at most [`MISSING_MAX`], each once
+    pub blobs: Vec<MissingBlob>,
+}
+
+/// Where the guest wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutputStream {
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
+}
+
+/// What the guest wrote, in the order it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The call's index
+    pub index: u32,
+    /// Where it wrote
+    pub stream: OutputStream,
+    /// The bytes, not empty, at most [`OUTPUT_BYTES_MAX`]
+    #[serde(with = "byte_string")]
+    pub bytes: Bytes,
+}
+
+/// How far the guest says it is. A host may leave out all but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The call's index
+    pub index: u32,
+    /// What is done, in the guest's units
+    pub done: u64,
+    /// The whole, or 0 when the guest does not know
+    pub total: u64,
+}
+
+/// One item of a callable that streams; its bytes follow. Reserved: no host sends it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The call's index
+    pub index: u32,
+    /// From 0
+    pub sequence: u64,
+    /// Length of the encoded item that follows
+    pub item_bytes: u64,
+}
+
+/// What the payload of [`Done`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The value returned
+    Value,
+    /// The guest's own error value
+    GuestError,
+}
+
+/// Where the time of a call went, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Waiting for a worker, after everything was there
+    pub queue_ns: u64,
+    /// Receiving arguments and blobs
+    pub transfer_ns: u64,
+    /// Compiling, or waiting for another call's compilation of the same code; 0 when cached
+    pub compile_ns: u64,
+    /// From the guest's first instruction to its last
+    pub run_ns: u64,
+}
+
+/// The guest returned. The encoded value follows as payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The call's index
+    pub index: u32,
+    /// What the payload is
+    pub outcome: Outcome,
+    /// Where the time went
+    pub timing: Timing,
+    /// Whether output beyond its limit was left out
+    pub output_cut: bool,
+    /// Length of the encoded value that follows
+    pub payload_bytes: u64,
+}
+
+/// The request was not carried out, or not to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The call's index; 0 for what is no call
+    pub index: u32,
+    /// Why, as a stable number
+    pub code: RefusalCode,
+    /// More words for a person, or empty; at most [`REFUSAL_TEXT_BYTES_MAX`] bytes
+    pub message: String,
+    /// The limit that was passed, in the unit of its kind: bytes, milliseconds or a count
+    pub limit: Option<u64>,
+    /// What was found instead, when it is known
+    pub actual: Option<u64>,
+}
+
+impl Refused {
+    /// A refusal of call 0. The text is cut to [`REFUSAL_TEXT_BYTES_MAX`].
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        cut(&mut message, REFUSAL_TEXT_BYTES_MAX);
+        Refused { index: 0, code, message, limit: None, actual: None }
+    }
+
+    /// Adds the limit that was passed, and what was found instead.
+    #[must_use]
+    pub fn past(mut self, limit: u64, actual: impl Into<Option<u64>>) -> Self {
+        self.limit = Some(limit);
+        self.actual = actual.into();
+        self
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.code)?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        match (self.limit, self.actual) {
+            (Some(limit), Some(actual)) => write!(f, " ({actual}, limit {limit})"),
+            (Some(limit), None) => write!(f, " (limit {limit})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The guest panicked or trapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The call's index
+    pub index: u32,
+    /// How
+    pub failure: Failure,
+    /// Where the time went
+    pub timing: Timing,
+    /// Whether output beyond its limit was left out
+    pub output_cut: bool,
+}
+
+/// The bundle is stored: it survives a crash and power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The bundle
+    pub bundle: BlobId,
+}
+
+/// The manifest that was asked for; its bytes follow as payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Length of the manifest that follows
+    pub manifest_bytes: u64,
+}
+
+/// Any message of either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each variant is the message of its name")]
+pub enum Message {
+    Call(Call),
+    Ship(Ship),
+    Status,
+    Blob(Blob),
+    Cancel(Cancel),
+    Absent(Absent),
+    Describe(Describe),
+    Missing(Missing),
+    Output(Output),
+    Progress(Progress),
+    Item(Item),
+    Done(Done),
+    Refused(Refused),
+    Failed(Failed),
+    Stored(Stored),
+    StatusReport(StatusReport),
+    Description(Description),
+}
+
+/// What a stream yields, after frames are taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A message
+    Message(Message),
+    /// A piece of a payload, never empty. Pieces do not show where frames end.
+    Data(Bytes),
+    /// The peer will send nothing more
+    End,
+}
+
+/// Why the body of a frame is no message. The peer's fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The body is not the encoding of the message.
+    #[error("unreadable {message} message")]
+    Body {
+        /// The message's name
+        message: &'static str,
+        /// What is wrong with it
+        #[source]
+        source: DecodeError,
+    },
+    /// The tag is that of no message.
+    #[error("frame {tag:#04x} is no message")]
+    NotAMessage {
+        /// The tag
+        tag: u8,
+    },
+    /// A field is longer than it may be.
+    #[error("{field} has {actual}, at most {limit} are allowed")]
+    TooLong {
+        /// The field, with its message
+        field: &'static str,
+        /// Largest length
+        limit: usize,
+        /// Length found
+        actual: usize,
+    },
+    /// A field that may not be empty is.
+    #[error("{field} is empty")]
+    Empty {
+        /// The field, with its message
+        field: &'static str,
+    },
+}
+
+impl Message {
+    /// The tag of the message's frame.
+    pub fn tag(&self) -> u8 {
+        match self {
+            Message::Call(_) => tag::CALL,
+            Message::Ship(_) => tag::SHIP,
+            Message::Status => tag::STATUS,
+            Message::Blob(_) => tag::BLOB,
+            Message::Cancel(_) => tag::CANCEL,
+            Message::Absent(_) => tag::ABSENT,
+            Message::Describe(_) => tag::DESCRIBE,
+            Message::Missing(_) => tag::MISSING,
+            Message::Output(_) => tag::OUTPUT,
+            Message::Progress(_) => tag::PROGRESS,
+            Message::Item(_) => tag::ITEM,
+            Message::Done(_) => tag::DONE,
+            Message::Refused(_) => tag::REFUSED,
+            Message::Failed(_) => tag::FAILED,
+            Message::Stored(_) => tag::STORED,
+            Message::StatusReport(_) => tag::STATUS_REPORT,
+            Message::Description(_) => tag::DESCRIPTION,
+        }
+    }
+
+    /// The name in the frame table.
+    pub fn name(&self) -> &'static str {
+        tag_name(self.tag())
+    }
+
+    /// Bytes of payload that follow the message.
+    pub fn payload_bytes(&self) -> u64 {
+        match self {
+            Message::Call(call) => call.args_bytes,
+            Message::Blob(blob) => blob.wire_bytes,
+            Message::Item(item) => item.item_bytes,
+            Message::Done(done) => done.payload_bytes,
+            Message::Description(description) => description.manifest_bytes,
+            _ => 0,
+        }
+    }
+
+    /// Appends the message's frame. The payload is the caller's to send.
+    ///
+    /// # Panics
+    ///
+    /// When a field is longer than its limit. Texts cannot be: their constructors cut them.
+    pub fn encode(&self, into: &mut BytesMut) {
+        match self {
+            Message::Call(body) => put(tag::CALL, body, into),
+            Message::Ship(body) => put(tag::SHIP, body, into),
+            Message::Status => encode_frame(tag::STATUS, &[], into),
+            Message::Blob(body) => put(tag::BLOB, body, into),
+            Message::Cancel(body) => put(tag::CANCEL, body, into),
+            Message::Absent(body) => put(tag::ABSENT, body, into),
+            Message::Describe(body) => put(tag::DESCRIBE, body, into),
+            Message::Missing(body) => put(tag::MISSING, body, into),
+            Message::Output(body) => put(tag::OUTPUT, body, into),
+            Message::Progress(body) => put(tag::PROGRESS, body, into),
+            Message::Item(body) => put(tag::ITEM, body, into),
+            Message::Done(body) => put(tag::DONE, body, into),
+            Message::Refused(body) => put(tag::REFUSED, body, into),
+            Message::Failed(body) => put(tag::FAILED, body, into),
+            Message::Stored(body) => put(tag::STORED, body, into),
+            Message::StatusReport(body) => put(tag::STATUS_REPORT, body, into),
+            Message::Description(body) => put(tag::DESCRIPTION, body, into),
+        }
+    }
+
+    /// Reads the body of a frame other than `Data`.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not the encoding of the message, or a field passes its limit.
+    pub fn decode(tag: u8, body: &[u8]) -> Result<Message, MessageError> {
+        let message = match tag {
+            tag::CALL => Message::Call(get(tag, body)?),
+            tag::SHIP => Message::Ship(get(tag, body)?),
+            tag::STATUS => Message::Status,
+            tag::BLOB => Message::Blob(get(tag, body)?),
+            tag::CANCEL => Message::Cancel(get(tag, body)?),
+            tag::ABSENT => Message::Absent(get(tag, body)?),
+            tag::DESCRIBE => Message::Describe(get(tag, body)?),
+            tag::MISSING => Message::Missing(get(tag, body)?),
+            tag::OUTPUT => Message::Output(get(tag, body)?),
+            tag::PROGRESS => Message::Progress(get(tag, body)?),
+            tag::ITEM => Message::Item(get(tag, body)?),
+            tag::DONE => Message::Done(get(tag, body)?),
+            tag::REFUSED => Message::Refused(get(tag, body)?),
+            tag::FAILED => Message::Failed(get(tag, body)?),
+            tag::STORED => Message::Stored(get(tag, body)?),
+            tag::STATUS_REPORT => Message::StatusReport(get(tag, body)?),
+            tag::DESCRIPTION => Message::Description(get(tag, body)?),
+            _ => return Err(MessageError::NotAMessage { tag }),
+        };
+        message.check()?;
+        Ok(message)
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        match self {
+            Message::Missing(missing) => {
+                within("Missing.blobs", missing.blobs.len(), MISSING_MAX)?;
+                not_empty("Missing.blobs", missing.blobs.len())
+            }
+            Message::Output(output) => {
+                within("Output.bytes", output.bytes.len(), OUTPUT_BYTES_MAX)?;
+                not_empty("Output.bytes", output.bytes.len())
+            }
+            Message::Refused(refused) => {
+                within("Refused.message", refused.message.len(), REFUSAL_TEXT_BYTES_MAX)
+            }
+            Message::Failed(failed) => failed.failure.check(),
+            Message::StatusReport(report) => report.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Received {
+    /// Takes a frame apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::decode`].
+    pub fn from_frame(frame: Frame) -> Result<Received, MessageError> {
+        match frame {
+            Frame::Whole { tag, body } => Message::decode(tag, &body).map(Received::Message),
+            Frame::Data(piece) => Ok(Received::Data(piece)),
+        }
+    }
+
+    /// What it is, for messages to people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Received::Message(message) => message.name(),
+            Received::Data(_) => "Data",
+            Received::End => "end of stream",
+        }
+    }
+}
+
+/// Cuts a text to at most `limit` bytes, at a character.
+pub(crate) fn cut(text: &mut String, limit: usize) {
+    text.truncate(text.floor_char_boundary(limit));
+}
+
+pub(crate) fn within(
+    field: &'static str,
+    actual: usize,
+    limit: usize,
+) -> Result<(), MessageError> {
+    if actual > limit { Err(MessageError::TooLong { field, limit, actual }) } else { Ok(()) }
+}
+
+fn not_empty(field: &'static str, actual: usize) -> Result<(), MessageError> {
+    if actual == 0 { Err(MessageError::Empty { field }) } else { Ok(()) }
+}
+
+fn tag_name(tag: u8) -> &'static str {
+    tag::lookup(tag).expect("every message has a row in the table").name
+}
+
+fn put<T: Serialize>(tag: u8, body: &T, into: &mut BytesMut) {
+    let body = codec::encode_serde(body).expect("messages are made of encodable fields");
+    encode_frame(tag, &body, into);
+}
+
+fn get<T: DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, MessageError> {
+    // The length of the body was held against its tag at the header. Elements take a byte each,
+    // and the structs around them are few.
+    let bytes = body.len() as u64;
+    let limits = Limits::default()
+        .with_bytes(bytes)
+        .with_elements(bytes)
+        .with_work(4 * bytes + 64)
+        .with_depth(MESSAGE_DEPTH_MAX);
+    codec::decode_serde(body, &limits)
+        .map_err(|source| MessageError::Body { message: tag_name(tag), source })
+}
+
+/// `Bytes` as one string of bytes: serde takes vectors of bytes one by one.
+mod byte_string {
+    use bytes::Bytes;
+    use serde::{Deserializer, Serializer, de::Visitor};
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        struct ByteString;
+        impl Visitor<'_> for ByteString {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes::copy_from_slice(bytes))
+            }
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(bytes.into())
+            }
+        }
+        from.deserialize_byte_buf(ByteString)
+    }
+}

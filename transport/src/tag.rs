@@ -1,0 +1,173 @@
+//! Tags of frames: every one that exists, and the ranges kept for later.
+//!
+//! Tags are explicit numbers and are never reused. `docs/PROTOCOL.md` prints [`TABLE`], and a test
+//! compares the two.
+
+/// Client → host: call a callable of a bundle.
+pub const CALL: u8 = 0x01;
+/// Client → host: store a bundle without calling it.
+pub const SHIP: u8 = 0x02;
+/// Client → host: what the host is, and how it is.
+pub const STATUS: u8 = 0x03;
+/// Client → host: a blob that the host asked for; its bytes follow.
+pub const BLOB: u8 = 0x04;
+/// Both ways: payload bytes of the message that announced them.
+pub const DATA: u8 = 0x05;
+/// Client → host: stop a call.
+pub const CANCEL: u8 = 0x06;
+/// Client → host: the client does not have a blob that the host asked for.
+pub const ABSENT: u8 = 0x07;
+/// Client → host: send back the manifest of a bundle.
+pub const DESCRIBE: u8 = 0x08;
+
+/// Host → client: blobs that the host needs before it can go on.
+pub const MISSING: u8 = 0x41;
+/// Host → client: what the guest wrote.
+pub const OUTPUT: u8 = 0x42;
+/// Host → client: how far the guest says it is.
+pub const PROGRESS: u8 = 0x43;
+/// Host → client: one item of a callable that streams.
+pub const ITEM: u8 = 0x44;
+/// Host → client: the guest returned, with a value or with its own error.
+pub const DONE: u8 = 0x45;
+/// Host → client: the request was not carried out, or not to its end.
+pub const REFUSED: u8 = 0x46;
+/// Host → client: the guest panicked or trapped.
+pub const FAILED: u8 = 0x47;
+/// Host → client: the bundle is stored, and survives power loss.
+pub const STORED: u8 = 0x48;
+/// Host → client: the answer to a status request.
+pub const STATUS_REPORT: u8 = 0x49;
+/// Host → client: the manifest that was asked for; its bytes follow.
+pub const DESCRIPTION: u8 = 0x4A;
+
+/// Tags from here on are skipped by a peer that does not know them.
+pub const SKIPPABLE: u8 = 0x80;
+
+/// Who sends a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The client
+    ToHost,
+    /// The host
+    ToClient,
+    /// Either
+    Both,
+}
+
+impl Direction {
+    /// As the frame table writes it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Direction::ToHost => "client → host",
+            Direction::ToClient => "host → client",
+            Direction::Both => "both",
+        }
+    }
+}
+
+/// One row of the frame table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The first byte of the frame.
+    pub tag: u8,
+    /// The name in the document and in messages.
+    pub name: &'static str,
+    /// Who sends it.
+    pub direction: Direction,
+    /// Longest body, in bytes. A longer one is refused at its header.
+    pub body_bytes_max: u32,
+    /// The minor step of `spore/1` that brought it.
+    pub since: &'static str,
+}
+
+const fn entry(
+    tag: u8,
+    name: &'static str,
+    direction: Direction,
+    body_bytes_max: u32,
+    since: &'static str,
+) -> Entry {
+    Entry { tag, name, direction, body_bytes_max, since }
+}
+
+/// Longest body of any frame, in bytes.
+///
+/// Bounds what a peer makes this side hold for one message, and how long one payload piece keeps
+/// other messages of its stream waiting.
+pub const BODY_BYTES_MAX: u32 = 1 << 20;
+
+/// Every frame that exists, in the order of tags.
+///
+/// The longest bodies follow from the limits on fields in [`message`](crate::message); a test
+/// encodes the largest of each.
+pub const TABLE: &[Entry] = &[
+    entry(CALL, "Call", Direction::ToHost, 256, "1.0"),
+    entry(SHIP, "Ship", Direction::ToHost, 64, "1.0"),
+    entry(STATUS, "Status", Direction::ToHost, 0, "1.0"),
+    entry(BLOB, "Blob", Direction::ToHost, 64, "1.0"),
+    entry(DATA, "Data", Direction::Both, BODY_BYTES_MAX, "1.0"),
+    entry(CANCEL, "Cancel", Direction::ToHost, 16, "1.0"),
+    entry(ABSENT, "Absent", Direction::ToHost, 64, "1.0"),
+    entry(DESCRIBE, "Describe", Direction::ToHost, 64, "1.0"),
+    entry(MISSING, "Missing", Direction::ToClient, 4096, "1.0"),
+    entry(OUTPUT, "Output", Direction::ToClient, (64 << 10) + 32, "1.0"),
+    entry(PROGRESS, "Progress", Direction::ToClient, 32, "1.0"),
+    entry(ITEM, "Item", Direction::ToClient, 32, "reserved"),
+    entry(DONE, "Done", Direction::ToClient, 64, "1.0"),
+    entry(REFUSED, "Refused", Direction::ToClient, 2048, "1.0"),
+    entry(FAILED, "Failed", Direction::ToClient, 32 << 10, "1.0"),
+    entry(STORED, "Stored", Direction::ToClient, 64, "1.0"),
+    entry(STATUS_REPORT, "StatusReport", Direction::ToClient, 512 << 10, "1.0"),
+    entry(DESCRIPTION, "Description", Direction::ToClient, 16, "1.0"),
+];
+
+/// Tags that later versions will use, with what for. No peer sends them now.
+pub const RESERVED: &[(u8, u8, &str)] = &[
+    (0x10, 0x17, "batches, client → host"),
+    (0x18, 0x1F, "sessions, client → host"),
+    (0x20, 0x27, "jobs, client → host"),
+    (0x28, 0x2F, "images, client → host"),
+    (0x50, 0x57, "batches, host → client"),
+    (0x58, 0x5F, "sessions, host → client"),
+    (0x60, 0x67, "jobs, host → client"),
+    (0x68, 0x6F, "images, host → client"),
+];
+
+/// The row of `tag`, or nothing when this version does not know it.
+pub fn lookup(tag: u8) -> Option<&'static Entry> {
+    // Tags are dense from 0x01 and from 0x41, in the order of the table, so no search is needed.
+    let index = match tag {
+        CALL..=DESCRIBE => tag - CALL,
+        MISSING..=DESCRIPTION => tag - MISSING + (DESCRIBE - CALL + 1),
+        _ => return None,
+    };
+    TABLE.get(usize::from(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookup_finds_exactly_the_table() {
+        let mut found = Vec::new();
+        for tag in 0..=u8::MAX {
+            if let Some(entry) = lookup(tag) {
+                assert_eq!(entry.tag, tag);
+                found.push(*entry);
+            }
+        }
+        assert_eq!(found, TABLE);
+    }
+
+    #[test]
+    fn reserved_ranges_and_the_table_do_not_overlap() {
+        for entry in TABLE {
+            for (first, last, _) in RESERVED {
+                assert!(!(*first..=*last).contains(&entry.tag), "{}", entry.name);
+            }
+            assert!(entry.tag < SKIPPABLE && entry.body_bytes_max <= BODY_BYTES_MAX);
+        }
+    }
+}
