@@ -225,6 +225,25 @@ fn indices_that_lead_nowhere_are_refused() {
     );
 }
 
+#[test]
+fn imports_in_groups_are_refused() {
+    // One group: module `a`, no name, the mark of a group, no items.
+    let mut code = module("(module)");
+    code.extend([2, 6, 1, 1, b'a', 0, 0x7f, 0]);
+    let error = Interface::read(&code, &ModuleLimits::default()).unwrap_err();
+    assert!(matches!(error, ModuleError::GroupedImports), "{error:?}");
+}
+
+#[test]
+fn a_body_that_overruns_its_section_is_refused() {
+    let mut code = module("(module (func))");
+    let length = code.len();
+    assert_eq!(code[length - 3..], [2, 0, 0x0b], "the body ends the binary");
+    code[length - 3] = 9;
+    let error = Interface::read(&code, &ModuleLimits::default()).unwrap_err();
+    assert!(matches!(error, ModuleError::Invalid(_)), "{error:?}");
+}
+
 proptest! {
     #[test]
     fn damaged_code_is_refused_or_read_and_never_panics(

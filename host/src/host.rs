@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use spore_bundle::{Bundle, BundleId};
 use spore_transport::message::{CallLimits, Refused, Timing};
-use spore_transport::status::{Amount, FinishedCalls, RunningCall};
+use spore_transport::status::{Amount, FinishedCalls, NamedLimit, StatusReport};
 use spore_transport::{BlobId, RefusalCode};
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store};
@@ -173,6 +173,11 @@ impl Host {
         &self.inner.limits
     }
 
+    /// The caller that a program is which embeds this host: every limit and grant of the host's.
+    pub fn embedding_caller(&self) -> Caller {
+        self.inner.callers.embedded(&self.inner.limits)
+    }
+
     /// The callers of this host, one for each key.
     pub(crate) fn callers(&self) -> &Callers {
         &self.inner.callers
@@ -298,15 +303,22 @@ impl Host {
             + counters.running.load(Ordering::Relaxed)
     }
 
-    /// What the host does at the moment, for a status report.
-    pub(crate) fn activity(&self, caller: &Caller) -> Activity {
+    /// What the host says of itself to a caller. It knows of no store; a server adds that.
+    pub fn status(&self, caller: &Caller) -> StatusReport {
         let inner = &self.inner;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &inner.counters;
         let (modules, bytes) = inner.compiler.cached();
-        Activity {
+        let limit = |(name, value): (&str, u64)| NamedLimit { name: name.to_owned(), value };
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            protocol: spore_transport::ALPN_TEXT.to_owned(),
             workers: u32::try_from(inner.workers).unwrap_or(u32::MAX),
+            limits: caller.limits.named().into_iter().map(limit).collect(),
             cached_code: Amount { count: modules, bytes },
+            stored_blobs: Amount::default(),
             running: caller.state.running(),
             running_count: count(&counters.running),
             queued: u64::from(counters.queued.load(Ordering::Relaxed)),
@@ -317,20 +329,9 @@ impl Host {
                 refused: count(&counters.refused),
                 cancelled: count(&counters.cancelled),
             },
-            uptime: inner.began.elapsed(),
+            uptime_ms: millis(inner.began.elapsed()),
         }
     }
-}
-
-/// What a host does at the moment.
-pub(crate) struct Activity {
-    pub(crate) workers: u32,
-    pub(crate) cached_code: Amount,
-    pub(crate) running: Vec<RunningCall>,
-    pub(crate) running_count: u64,
-    pub(crate) queued: u64,
-    pub(crate) finished: FinishedCalls,
-    pub(crate) uptime: Duration,
 }
 
 /// A place in the queue, given back when dropped.

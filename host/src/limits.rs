@@ -5,7 +5,6 @@ use std::time::Duration;
 use spore_bundle::limits::{CODE_BYTES_MAX_DEFAULT, STATE_BYTES_MAX_DEFAULT};
 use spore_transport::message::CallLimits;
 
-const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 

@@ -42,11 +42,20 @@ impl fmt::Display for KeyOptions {
         if !self.grants.is_empty() {
             words.push(format!("grants={}", self.grants.join(",")));
         }
-        words.extend(self.wall.map(|wall| format!("wall={}", duration_text(wall))));
-        words.extend(self.memory_bytes.map(|bytes| format!("memory={}", size_text(bytes))));
+        words.extend(
+            self.wall
+                .map(|wall| format!("wall={}", duration_text(wall))),
+        );
+        words.extend(
+            self.memory_bytes
+                .map(|bytes| format!("memory={}", size_text(bytes))),
+        );
         words.extend(self.running.map(|running| format!("running={running}")));
         words.extend(self.queued.map(|queued| format!("queued={queued}")));
-        words.extend(self.stored_bytes.map(|bytes| format!("stored={}", size_text(bytes))));
+        words.extend(
+            self.stored_bytes
+                .map(|bytes| format!("stored={}", size_text(bytes))),
+        );
         if !self.comment.is_empty() {
             words.push(format!("# {}", one_line(&self.comment)));
         }
@@ -120,8 +129,13 @@ impl AuthorizedKeys {
         let mut lines = HashMap::new();
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
-            let error = |problem| AuthorizedKeysError { line: number, problem };
-            let Some((key, options)) = parse_line(line).map_err(error)? else { continue };
+            let error = |problem| AuthorizedKeysError {
+                line: number,
+                problem,
+            };
+            let Some((key, options)) = parse_line(line).map_err(error)? else {
+                continue;
+            };
             if let Some(first) = lines.insert(key, number) {
                 return Err(error(LineProblem::DuplicateKey { first }));
             }
@@ -178,7 +192,10 @@ pub fn authorize(
 ///
 /// A line that cannot be read elsewhere does not keep a key from being revoked.
 pub fn revoke(text: &str, key: &PublicKey) -> Option<String> {
-    let kept: Vec<&str> = text.lines().filter(|line| line_key(line) != Some(*key)).collect();
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|line| line_key(line) != Some(*key))
+        .collect();
     (kept.len() < text.lines().count()).then(|| join(&kept))
 }
 
@@ -187,21 +204,34 @@ fn join(lines: &[&str]) -> String {
 }
 
 fn split_comment(line: &str) -> (&str, &str) {
-    line.split_once('#').map_or((line, ""), |(words, comment)| (words, comment.trim()))
+    line.split_once('#')
+        .map_or((line, ""), |(words, comment)| (words, comment.trim()))
 }
 
 fn line_key(line: &str) -> Option<PublicKey> {
-    split_comment(line).0.split_whitespace().next()?.parse().ok()
+    split_comment(line)
+        .0
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem> {
     let (words, comment) = split_comment(line);
     let mut words = words.split_whitespace();
-    let Some(key) = words.next() else { return Ok(None) };
+    let Some(key) = words.next() else {
+        return Ok(None);
+    };
     let key = key.parse().map_err(LineProblem::Key)?;
-    let mut options = KeyOptions { comment: comment.to_owned(), ..KeyOptions::default() };
+    let mut options = KeyOptions {
+        comment: comment.to_owned(),
+        ..KeyOptions::default()
+    };
     for word in words {
-        let unknown = || LineProblem::UnknownOption { option: word.to_owned() };
+        let unknown = || LineProblem::UnknownOption {
+            option: word.to_owned(),
+        };
         let (name, value) = word.split_once('=').ok_or_else(unknown)?;
         match name {
             "grants" => {
@@ -216,7 +246,11 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
             "running" => set(&mut options.running, "running", value, COUNT, parse_count)?,
             "queued" => set(&mut options.queued, "queued", value, COUNT, parse_count)?,
             "stored" => set(&mut options.stored_bytes, "stored", value, SIZE, parse_size)?,
-            name => return Err(LineProblem::UnknownOption { option: name.to_owned() }),
+            name => {
+                return Err(LineProblem::UnknownOption {
+                    option: name.to_owned(),
+                });
+            }
         }
     }
     Ok(Some((key, options)))
@@ -234,8 +268,11 @@ fn set<T>(
     expected: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<(), LineProblem> {
-    let parsed = parse(value)
-        .ok_or_else(|| LineProblem::Value { option, value: value.to_owned(), expected })?;
+    let parsed = parse(value).ok_or_else(|| LineProblem::Value {
+        option,
+        value: value.to_owned(),
+        expected,
+    })?;
     match slot.replace(parsed) {
         Some(_) => Err(LineProblem::DuplicateOption { option }),
         None => Ok(()),
@@ -246,7 +283,11 @@ fn grants(value: &str) -> Result<Vec<String>, LineProblem> {
     let names: Vec<String> = value.split(',').map(str::to_owned).collect();
     if names.iter().any(|name| name.is_empty()) {
         let value = value.to_owned();
-        return Err(LineProblem::Value { option: "grants", value, expected: GRANTS });
+        return Err(LineProblem::Value {
+            option: "grants",
+            value,
+            expected: GRANTS,
+        });
     }
     Ok(names)
 }
@@ -296,9 +337,16 @@ mod tests {
     fn says_what_is_wrong_and_where() {
         assert_eq!(
             problem("memroy=1MiB"),
-            LineProblem::UnknownOption { option: "memroy".into() }
+            LineProblem::UnknownOption {
+                option: "memroy".into()
+            }
         );
-        assert_eq!(problem("root"), LineProblem::UnknownOption { option: "root".into() });
+        assert_eq!(
+            problem("root"),
+            LineProblem::UnknownOption {
+                option: "root".into()
+            }
+        );
         assert_eq!(
             problem("wall=1s wall=2s"),
             LineProblem::DuplicateOption { option: "wall" }
@@ -320,7 +368,11 @@ mod tests {
         ] {
             let (option, value) = line.split_once('=').expect("an option");
             match problem(line) {
-                LineProblem::Value { option: o, value: v, expected: e } => {
+                LineProblem::Value {
+                    option: o,
+                    value: v,
+                    expected: e,
+                } => {
                     assert_eq!((o, v.as_str(), e), (option, value, expected));
                 }
                 other => panic!("{line}: {other}"),
@@ -359,7 +411,10 @@ mod tests {
 
     #[test]
     fn grants_that_would_not_read_back_are_refused() {
-        let options = KeyOptions { grants: vec!["a b".into()], ..KeyOptions::default() };
+        let options = KeyOptions {
+            grants: vec!["a b".into()],
+            ..KeyOptions::default()
+        };
         assert!(authorize("", &A, &options).is_err());
     }
 

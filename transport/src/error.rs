@@ -134,6 +134,8 @@ impl StreamError {
     /// be told.
     pub fn refusal_code(&self) -> Option<RefusalCode> {
         match self {
+            // A request of a later version begins with a tag that this one does not know.
+            StreamError::Frame(FrameError::UnknownTag { .. }) => Some(RefusalCode::Unsupported),
             StreamError::Frame(_) | StreamError::Message(_) => Some(RefusalCode::Malformed),
             _ => None,
         }

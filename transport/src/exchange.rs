@@ -223,15 +223,22 @@ impl Asked {
 
     /// Records an answer, or says that there was no question. The kind is that of the question.
     fn answer(&mut self, id: BlobId) -> Result<BlobKind, ProtocolError> {
-        let open = |(asked, _, answered): &&mut (BlobId, BlobKind, bool)| *asked == id && !*answered;
-        let (_, kind, answered) =
-            self.blobs.iter_mut().find(open).ok_or(ProtocolError::NotAsked { id })?;
+        let open =
+            |(asked, _, answered): &&mut (BlobId, BlobKind, bool)| *asked == id && !*answered;
+        let (_, kind, answered) = self
+            .blobs
+            .iter_mut()
+            .find(open)
+            .ok_or(ProtocolError::NotAsked { id })?;
         *answered = true;
         Ok(*kind)
     }
 
     fn kind(&self, id: BlobId) -> Option<BlobKind> {
-        self.blobs.iter().find(|(asked, _, answered)| *asked == id && !answered).map(|b| b.1)
+        self.blobs
+            .iter()
+            .find(|(asked, _, answered)| *asked == id && !answered)
+            .map(|b| b.1)
     }
 
     fn unanswered(&self) -> usize {

@@ -44,7 +44,11 @@ impl Failure {
         let (mut message, mut file) = (message.into(), file.into());
         cut(&mut message, FAILURE_TEXT_BYTES_MAX);
         cut(&mut file, FAILURE_FILE_BYTES_MAX);
-        Failure::Panic { message, file, line }
+        Failure::Panic {
+            message,
+            file,
+            line,
+        }
     }
 
     /// A trap. Texts and backtrace are cut to their limits; the innermost frames are kept.
@@ -63,7 +67,11 @@ impl Failure {
                 name
             })
             .collect();
-        Failure::Trap { code, message, backtrace }
+        Failure::Trap {
+            code,
+            message,
+            backtrace,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), MessageError> {
@@ -72,11 +80,17 @@ impl Failure {
                 within("Failed.message", message.len(), FAILURE_TEXT_BYTES_MAX)?;
                 within("Failed.file", file.len(), FAILURE_FILE_BYTES_MAX)
             }
-            Failure::Trap { message, backtrace, .. } => {
+            Failure::Trap {
+                message, backtrace, ..
+            } => {
                 within("Failed.message", message.len(), FAILURE_TEXT_BYTES_MAX)?;
                 within("Failed.backtrace", backtrace.len(), BACKTRACE_FRAMES_MAX)?;
                 backtrace.iter().try_for_each(|name| {
-                    within("Failed.backtrace name", name.len(), BACKTRACE_NAME_BYTES_MAX)
+                    within(
+                        "Failed.backtrace name",
+                        name.len(),
+                        BACKTRACE_NAME_BYTES_MAX,
+                    )
                 })
             }
         }
@@ -86,7 +100,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Panic { message, file, line } => {
+            Failure::Panic {
+                message,
+                file,
+                line,
+            } => {
                 write!(f, "panicked: {message} ({file}:{line})")
             }
             Failure::Trap { code, message, .. } if message.is_empty() => {
@@ -197,10 +215,17 @@ mod tests {
         let names = std::iter::repeat_n(format!("a{long}"), BACKTRACE_FRAMES_MAX + 1);
         let failure = Failure::trap(TrapCode::Other, long.clone(), names);
         failure.check().expect("within its limits");
-        let Failure::Trap { message, backtrace, .. } = failure else { unreachable!() };
+        let Failure::Trap {
+            message, backtrace, ..
+        } = failure
+        else {
+            unreachable!()
+        };
         assert_eq!(message.len(), FAILURE_TEXT_BYTES_MAX);
         assert_eq!(backtrace.len(), BACKTRACE_FRAMES_MAX);
         assert_eq!(backtrace[0].len(), BACKTRACE_NAME_BYTES_MAX - 1);
-        Failure::panic(long.clone(), long, 1).check().expect("within its limits");
+        Failure::panic(long.clone(), long, 1)
+            .check()
+            .expect("within its limits");
     }
 }

@@ -88,7 +88,11 @@ impl Default for FrameReader {
 impl FrameReader {
     /// A reader at the beginning of a stream.
     pub fn new() -> Self {
-        FrameReader { state: State::Header, partial: BytesMut::new(), input: Bytes::new() }
+        FrameReader {
+            state: State::Header,
+            partial: BytesMut::new(),
+            input: Bytes::new(),
+        }
     }
 
     /// Gives the next bytes of the stream.
@@ -111,18 +115,25 @@ impl FrameReader {
     ///
     /// When the bytes are no frame. The stream cannot be read on: there is no telling where the
     /// next frame begins.
-    #[allow(clippy::should_implement_trait, reason = "an iterator would not say that it may resume")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator would not say that it may resume"
+    )]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
             match self.state {
                 State::Header => {
-                    let Some(mut header) = self.take(HEADER_BYTES) else { return Ok(None) };
+                    let Some(mut header) = self.take(HEADER_BYTES) else {
+                        return Ok(None);
+                    };
                     let tag = header.get_u8();
                     let length = header.get_u32_le();
                     self.state = Self::body_state(tag, length)?;
                 }
                 State::Body { tag, length } => {
-                    let Some(body) = self.take(length) else { return Ok(None) };
+                    let Some(body) = self.take(length) else {
+                        return Ok(None);
+                    };
                     self.state = State::Header;
                     return Ok(Some(Frame::Whole { tag, body }));
                 }
@@ -140,7 +151,9 @@ impl FrameReader {
                 State::Skipped { left } => {
                     let skipped = self.take_up_to(left).len();
                     if skipped < left {
-                        self.state = State::Skipped { left: left - skipped };
+                        self.state = State::Skipped {
+                            left: left - skipped,
+                        };
                         return Ok(None);
                     }
                     self.state = State::Header;
@@ -163,7 +176,9 @@ impl FrameReader {
             State::Data { left } | State::Skipped { left } => left,
         };
         // No body is longer than a `u32` can say.
-        Err(FrameError::Truncated { missing: u32::try_from(missing).unwrap_or(u32::MAX) })
+        Err(FrameError::Truncated {
+            missing: u32::try_from(missing).unwrap_or(u32::MAX),
+        })
     }
 
     fn body_state(tag: u8, announced: u32) -> Result<State, FrameError> {
@@ -173,7 +188,11 @@ impl FrameReader {
             None => return Err(FrameError::UnknownTag { tag }),
         };
         if announced > limit {
-            return Err(FrameError::TooLong { tag, announced, limit });
+            return Err(FrameError::TooLong {
+                tag,
+                announced,
+                limit,
+            });
         }
         let length = announced as usize;
         match tag {
@@ -214,7 +233,10 @@ impl FrameReader {
 /// would refuse the frame.
 pub fn put_header(tag: u8, length: usize, room: usize, into: &mut BytesMut) {
     let limit = tag::lookup(tag).map_or(tag::BODY_BYTES_MAX, |entry| entry.body_bytes_max);
-    assert!(length <= limit as usize, "frame {tag:#04x} of {length} bytes exceeds {limit}");
+    assert!(
+        length <= limit as usize,
+        "frame {tag:#04x} of {length} bytes exceeds {limit}"
+    );
     into.reserve(HEADER_BYTES + room);
     into.put_u8(tag);
     into.put_u32_le(length as u32);
@@ -255,7 +277,10 @@ mod tests {
     }
 
     fn whole(tag: u8, body: &[u8]) -> Frame {
-        Frame::Whole { tag, body: Bytes::copy_from_slice(body) }
+        Frame::Whole {
+            tag,
+            body: Bytes::copy_from_slice(body),
+        }
     }
 
     #[test]
@@ -280,11 +305,20 @@ mod tests {
         for length in 1..stream.len() {
             let outcome = frames([stream.slice(..length)]);
             if let Err(error) = outcome {
-                assert!(matches!(error, FrameError::Truncated { .. }), "{error} at {length}");
+                assert!(
+                    matches!(error, FrameError::Truncated { .. }),
+                    "{error} at {length}"
+                );
             }
         }
-        assert_eq!(frames([stream.slice(..3)]), Err(FrameError::Truncated { missing: 2 }));
-        assert_eq!(frames([stream.slice(..7)]), Err(FrameError::Truncated { missing: 1 }));
+        assert_eq!(
+            frames([stream.slice(..3)]),
+            Err(FrameError::Truncated { missing: 2 })
+        );
+        assert_eq!(
+            frames([stream.slice(..7)]),
+            Err(FrameError::Truncated { missing: 1 })
+        );
     }
 
     #[test]
@@ -294,7 +328,9 @@ mod tests {
         let stream = stream.freeze();
         let mut reader = FrameReader::new();
         reader.push(stream.clone());
-        let Ok(Some(Frame::Data(piece))) = reader.next() else { panic!("no data") };
+        let Ok(Some(Frame::Data(piece))) = reader.next() else {
+            panic!("no data")
+        };
         assert_eq!(piece.as_ptr(), stream[HEADER_BYTES..].as_ptr());
     }
 
@@ -311,7 +347,10 @@ mod tests {
             assert_eq!(frames([header.into()]), Err(expected));
         }
         let header = [&[0xFF][..], &u32::MAX.to_le_bytes()].concat();
-        assert!(matches!(frames([header.into()]), Err(FrameError::TooLong { .. })));
+        assert!(matches!(
+            frames([header.into()]),
+            Err(FrameError::TooLong { .. })
+        ));
     }
 
     #[test]

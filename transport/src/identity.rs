@@ -20,7 +20,11 @@ pub struct PublicKey(pub [u8; 32]);
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{KEY_PREFIX}{}", BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+        write!(
+            f,
+            "{KEY_PREFIX}{}",
+            BASE32_NOPAD.encode(&self.0).to_ascii_lowercase()
+        )
     }
 }
 
@@ -57,16 +61,23 @@ impl FromStr for PublicKey {
     /// Upper and lower case are the same.
     fn from_str(text: &str) -> Result<Self, PublicKeyError> {
         let text = text.to_ascii_uppercase();
-        let digits =
-            text.strip_prefix(&KEY_PREFIX.to_ascii_uppercase()).ok_or(PublicKeyError::Prefix)?;
+        let digits = text
+            .strip_prefix(&KEY_PREFIX.to_ascii_uppercase())
+            .ok_or(PublicKeyError::Prefix)?;
         let actual = digits.chars().count();
         if actual != KEY_TEXT_CHARS {
             return Err(PublicKeyError::Length { actual });
         }
-        let bytes = BASE32_NOPAD
-            .decode(digits.as_bytes())
-            .map_err(|error| PublicKeyError::Character { position: error.position + 1 })?;
-        bytes.try_into().map(PublicKey).map_err(|_| PublicKeyError::Length { actual })
+        let bytes =
+            BASE32_NOPAD
+                .decode(digits.as_bytes())
+                .map_err(|error| PublicKeyError::Character {
+                    position: error.position + 1,
+                })?;
+        bytes
+            .try_into()
+            .map(PublicKey)
+            .map_err(|_| PublicKeyError::Length { actual })
     }
 }
 
@@ -140,22 +151,37 @@ impl Identity {
     fn from_pkcs8(pkcs8: PrivatePkcs8KeyDer<'static>) -> Result<Self, IdentityError> {
         // Keys of the first version of PKCS #8, as OpenSSL writes them, lack the public half.
         // ring derives it, and checks it where it is there.
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8.secret_pkcs8_der())
-            .map_err(|rejected| IdentityError::Key { reason: rejected.to_string() })?;
-        let public = pair.public_key().as_ref().try_into().expect("Ed25519 keys have 32 bytes");
-        Ok(Identity { pkcs8, public: PublicKey(public) })
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8.secret_pkcs8_der()).map_err(
+            |rejected| IdentityError::Key {
+                reason: rejected.to_string(),
+            },
+        )?;
+        let public = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .expect("Ed25519 keys have 32 bytes");
+        Ok(Identity {
+            pkcs8,
+            public: PublicKey(public),
+        })
     }
 }
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Identity { pkcs8: self.pkcs8(), public: self.public }
+        Identity {
+            pkcs8: self.pkcs8(),
+            public: self.public,
+        }
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,7 +211,10 @@ mod tests {
     fn debug_and_display_do_not_show_the_private_key() {
         let identity = Identity::generate();
         let shown = format!("{identity:?}");
-        assert_eq!(shown, format!("Identity {{ public: {}, .. }}", identity.public()));
+        assert_eq!(
+            shown,
+            format!("Identity {{ public: {}, .. }}", identity.public())
+        );
     }
 
     #[test]
@@ -203,19 +232,34 @@ mod tests {
         let parse = |text: &str| text.parse::<PublicKey>();
         assert_eq!(parse("rsa:aaaa"), Err(PublicKeyError::Prefix));
         assert_eq!(parse("ed25519:"), Err(PublicKeyError::Length { actual: 0 }));
-        assert_eq!(parse(&format!("{text}a")), Err(PublicKeyError::Length { actual: 53 }));
+        assert_eq!(
+            parse(&format!("{text}a")),
+            Err(PublicKeyError::Length { actual: 53 })
+        );
         let wrong = text.replacen(":aa", ":a1", 1);
-        assert_eq!(parse(&wrong), Err(PublicKeyError::Character { position: 2 }));
+        assert_eq!(
+            parse(&wrong),
+            Err(PublicKeyError::Character { position: 2 })
+        );
         // The last character holds one bit of the key; its other bits are zero.
         let trailing = format!("{}b", &text[..text.len() - 1]);
-        assert_eq!(parse(&trailing), Err(PublicKeyError::Character { position: 52 }));
+        assert_eq!(
+            parse(&trailing),
+            Err(PublicKeyError::Character { position: 52 })
+        );
         assert!(parse("ed25519:é").is_err());
     }
 
     #[test]
     fn other_texts_are_no_identities() {
-        assert!(matches!(Identity::from_pem("hello"), Err(IdentityError::Pem(_))));
+        assert!(matches!(
+            Identity::from_pem("hello"),
+            Err(IdentityError::Pem(_))
+        ));
         let empty = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-        assert!(matches!(Identity::from_pem(empty), Err(IdentityError::Key { .. })));
+        assert!(matches!(
+            Identity::from_pem(empty),
+            Err(IdentityError::Key { .. })
+        ));
     }
 }

@@ -82,8 +82,13 @@ impl KnownHosts {
         let mut lines = HashMap::new();
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
-            let error = |problem| KnownHostsError { line: number, problem };
-            let Some((address, key)) = parse_line(line).map_err(error)? else { continue };
+            let error = |problem| KnownHostsError {
+                line: number,
+                problem,
+            };
+            let Some((address, key)) = parse_line(line).map_err(error)? else {
+                continue;
+            };
             if let Some(first) = lines.insert(address.clone(), number) {
                 return Err(error(KnownHostsProblem::DuplicateAddress { first }));
             }
@@ -119,7 +124,10 @@ pub fn add(text: &str, address: &str, key: &PublicKey) -> Result<String, KnownHo
     let address = address.to_ascii_lowercase();
     let added = format!("{address} {key}");
     let mut lines: Vec<&str> = text.lines().collect();
-    match lines.iter().position(|line| line_address(line).as_deref() == Some(&*address)) {
+    match lines
+        .iter()
+        .position(|line| line_address(line).as_deref() == Some(&*address))
+    {
         Some(index) => lines[index] = &added,
         None => lines.push(&added),
     }
@@ -131,14 +139,18 @@ pub fn add(text: &str, address: &str, key: &PublicKey) -> Result<String, KnownHo
 /// The text without the line of `address`, or nothing when it has none.
 pub fn remove(text: &str, address: &str) -> Option<String> {
     let address = address.to_ascii_lowercase();
-    let kept: Vec<&str> =
-        text.lines().filter(|line| line_address(line).as_deref() != Some(&*address)).collect();
-    (kept.len() < text.lines().count())
-        .then(|| kept.iter().flat_map(|line| [line, "\n"]).collect())
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|line| line_address(line).as_deref() != Some(&*address))
+        .collect();
+    (kept.len() < text.lines().count()).then(|| kept.iter().flat_map(|line| [line, "\n"]).collect())
 }
 
 fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split('#').next().unwrap_or_default().split_whitespace()
+    line.split('#')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
 }
 
 fn line_address(line: &str) -> Option<String> {
@@ -147,19 +159,25 @@ fn line_address(line: &str) -> Option<String> {
 
 fn parse_line(line: &str) -> Result<Option<(String, PublicKey)>, KnownHostsProblem> {
     let mut words = words(line);
-    let Some(address) = words.next() else { return Ok(None) };
+    let Some(address) = words.next() else {
+        return Ok(None);
+    };
     let is_address = address.rsplit_once(':').is_some_and(|(host, port)| {
         let bracketed = host.starts_with('[') && host.ends_with(']');
         let plain = !host.contains([':', '[', ']']);
         !host.is_empty() && (plain || bracketed) && port.parse::<u16>().is_ok()
     });
     if !is_address {
-        return Err(KnownHostsProblem::Address { address: address.to_owned() });
+        return Err(KnownHostsProblem::Address {
+            address: address.to_owned(),
+        });
     }
     let key = words.next().ok_or(KnownHostsProblem::NoKey)?;
     let key = key.parse().map_err(KnownHostsProblem::Key)?;
     match words.next() {
-        Some(word) => Err(KnownHostsProblem::Extra { word: word.to_owned() }),
+        Some(word) => Err(KnownHostsProblem::Extra {
+            word: word.to_owned(),
+        }),
         None => Ok(Some((address.to_ascii_lowercase(), key))),
     }
 }
@@ -176,7 +194,10 @@ mod tests {
         let text = format!("# mine\nOffice:4747 {A} # desk\n[::1]:4747 {B}\n");
         let hosts = KnownHosts::parse(&text).expect("a good file");
         assert_eq!(hosts.lookup("office:4747", &A), HostKey::Known);
-        assert_eq!(hosts.lookup("OFFICE:4747", &B), HostKey::Changed { expected: A });
+        assert_eq!(
+            hosts.lookup("OFFICE:4747", &B),
+            HostKey::Changed { expected: A }
+        );
         assert_eq!(hosts.lookup("office:4748", &A), HostKey::Unknown);
         assert_eq!(hosts.lookup("[::1]:4747", &B), HostKey::Known);
     }
@@ -184,18 +205,52 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         for (line, expected) in [
-            ("office", KnownHostsProblem::Address { address: "office".into() }),
-            (":1", KnownHostsProblem::Address { address: ":1".into() }),
-            ("::1:1", KnownHostsProblem::Address { address: "::1:1".into() }),
-            ("office:65536", KnownHostsProblem::Address { address: "office:65536".into() }),
+            (
+                "office",
+                KnownHostsProblem::Address {
+                    address: "office".into(),
+                },
+            ),
+            (
+                ":1",
+                KnownHostsProblem::Address {
+                    address: ":1".into(),
+                },
+            ),
+            (
+                "::1:1",
+                KnownHostsProblem::Address {
+                    address: "::1:1".into(),
+                },
+            ),
+            (
+                "office:65536",
+                KnownHostsProblem::Address {
+                    address: "office:65536".into(),
+                },
+            ),
             ("office:1", KnownHostsProblem::NoKey),
-            ("office:1 rsa:x", KnownHostsProblem::Key(PublicKeyError::Prefix)),
+            (
+                "office:1 rsa:x",
+                KnownHostsProblem::Key(PublicKeyError::Prefix),
+            ),
         ] {
             let error = KnownHosts::parse(&format!("\n{line}\n")).expect_err(line);
-            assert_eq!(error, KnownHostsError { line: 2, problem: expected });
+            assert_eq!(
+                error,
+                KnownHostsError {
+                    line: 2,
+                    problem: expected
+                }
+            );
         }
         let extra = KnownHosts::parse(&format!("office:1 {A} {B}")).expect_err("an extra word");
-        assert_eq!(extra.problem, KnownHostsProblem::Extra { word: B.to_string() });
+        assert_eq!(
+            extra.problem,
+            KnownHostsProblem::Extra {
+                word: B.to_string()
+            }
+        );
         let twice = KnownHosts::parse(&format!("office:1 {A}\nOFFICE:1 {B}"));
         let problem = KnownHostsProblem::DuplicateAddress { first: 1 };
         assert_eq!(twice, Err(KnownHostsError { line: 2, problem }));

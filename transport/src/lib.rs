@@ -1,4 +1,48 @@
 //! Identities, messages and per-stream state machines.
+//!
+//! `docs/PROTOCOL.md` specifies what travels. The layers here, innermost first:
+//!
+//! - [`identity`], [`authorized_keys`], [`known_hosts`]: who is who, as keys and as text. Files are
+//!   read and written elsewhere.
+//! - [`frame`], [`tag`], [`message`]: bytes to messages and back, every length held against a limit.
+//! - [`exchange`]: the order of one stream, as a state machine for each side, without I/O or clocks.
+//! - [`quic`]: the one file that drives quinn.
+//!
+//! ```
+//! use spore_transport::exchange::{ClientEvent, ClientExchange, ClientLimits};
+//! use spore_transport::quic::Options;
+//! use spore_transport::{Connector, Identity, Listener, Message};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (host, client) = (Identity::generate(), Identity::generate());
+//! let listener = Listener::bind("127.0.0.1:0".parse()?, &host, &Options::default())?;
+//! let address = listener.local_address()?;
+//! # let allowed = client.public();
+//! # tokio::spawn(async move {
+//! #     let connection = listener.accept().await.unwrap().accept().await.unwrap();
+//! #     assert_eq!(connection.peer(), allowed);
+//! #     let mut stream = connection.accept().await.unwrap();
+//! #     stream.receiver.recv().await.unwrap();
+//! #     let report = spore_transport::status::StatusReport { workers: 2, ..Default::default() };
+//! #     stream.sender.queue(&Message::StatusReport(report));
+//! #     stream.sender.finish().await.unwrap();
+//! #     connection.closed().await;
+//! # });
+//!
+//! let connection = Connector::new(&client, &Options::default())?.connect(address).await?;
+//! assert_eq!(connection.peer(), host.public()); // Before anything is sent.
+//!
+//! let mut stream = connection.open().await?;
+//! let mut exchange = ClientExchange::new(ClientLimits::default());
+//! exchange.send(&Message::Status)?;
+//! stream.sender.send(&Message::Status).await?;
+//! match exchange.receive(stream.receiver.recv().await?)? {
+//!     ClientEvent::Status(report) => println!("{} workers", report.workers),
+//!     other => println!("{other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod authorized_keys;

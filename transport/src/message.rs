@@ -231,7 +231,13 @@ impl Refused {
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         cut(&mut message, REFUSAL_TEXT_BYTES_MAX);
-        Refused { index: 0, code, message, limit: None, actual: None }
+        Refused {
+            index: 0,
+            code,
+            message,
+            limit: None,
+            actual: None,
+        }
     }
 
     /// Adds the limit that was passed, and what was found instead.
@@ -310,6 +316,10 @@ pub enum Message {
 
 /// What a stream yields, after frames are taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would cost an allocation for each message"
+)]
 pub enum Received {
     /// A message
     Message(Message),
@@ -464,9 +474,11 @@ impl Message {
                 within("Output.bytes", output.bytes.len(), OUTPUT_BYTES_MAX)?;
                 not_empty("Output.bytes", output.bytes.len())
             }
-            Message::Refused(refused) => {
-                within("Refused.message", refused.message.len(), REFUSAL_TEXT_BYTES_MAX)
-            }
+            Message::Refused(refused) => within(
+                "Refused.message",
+                refused.message.len(),
+                REFUSAL_TEXT_BYTES_MAX,
+            ),
             Message::Failed(failed) => failed.failure.check(),
             Message::StatusReport(report) => report.check(),
             _ => Ok(()),
@@ -502,20 +514,30 @@ pub(crate) fn cut(text: &mut String, limit: usize) {
     text.truncate(text.floor_char_boundary(limit));
 }
 
-pub(crate) fn within(
-    field: &'static str,
-    actual: usize,
-    limit: usize,
-) -> Result<(), MessageError> {
-    if actual > limit { Err(MessageError::TooLong { field, limit, actual }) } else { Ok(()) }
+pub(crate) fn within(field: &'static str, actual: usize, limit: usize) -> Result<(), MessageError> {
+    if actual > limit {
+        Err(MessageError::TooLong {
+            field,
+            limit,
+            actual,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 fn not_empty(field: &'static str, actual: usize) -> Result<(), MessageError> {
-    if actual == 0 { Err(MessageError::Empty { field }) } else { Ok(()) }
+    if actual == 0 {
+        Err(MessageError::Empty { field })
+    } else {
+        Ok(())
+    }
 }
 
 fn tag_name(tag: u8) -> &'static str {
-    tag::lookup(tag).expect("every message has a row in the table").name
+    tag::lookup(tag)
+        .expect("every message has a row in the table")
+        .name
 }
 
 fn put<T: Serialize>(tag: u8, body: &T, into: &mut BytesMut) {
@@ -532,8 +554,10 @@ fn get<T: DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, MessageError> {
         .with_elements(bytes)
         .with_work(4 * bytes + 64)
         .with_depth(MESSAGE_DEPTH_MAX);
-    codec::decode_serde(body, &limits)
-        .map_err(|source| MessageError::Body { message: tag_name(tag), source })
+    codec::decode_serde(body, &limits).map_err(|source| MessageError::Body {
+        message: tag_name(tag),
+        source,
+    })
 }
 
 /// `Bytes` as one string of bytes: serde takes vectors of bytes one by one.

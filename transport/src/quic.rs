@@ -47,8 +47,8 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// The kernel takes ten segments of one size at once from quinn, 64 KiB together at most. Elsewhere
 /// quinn's default holds, which fits Ethernet and is reached in one probe.
 const LOOPBACK_MTU: u16 = 6500;
-/// Half-open connections beyond which a peer must first prove its address, so that forged ones
-/// cost no handshake.
+/// Open connections, unfinished handshakes included, beyond which a peer must first prove its
+/// address, so that forged ones cost no handshake.
 const RETRY_ABOVE: usize = 256;
 /// Connection attempts that may wait for [`Listener::accept`].
 const INCOMING_MAX: usize = 1024;
@@ -148,7 +148,8 @@ impl Listener {
         let crypto = QuicServerConfig::try_from(tls)
             .expect("ring has the cipher suite of QUIC's first packets");
         let mut far = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        far.max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES_MAX);
+        far.max_incoming(INCOMING_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_MAX);
         let mut near = far.clone();
         far.transport_config(options.transport(options.streams_max, false));
         near.transport_config(options.transport(options.streams_max, true));
@@ -186,8 +187,11 @@ impl Listener {
                 let _ = incoming.retry();
                 continue;
             }
-            let config =
-                if is_loopback(incoming.remote_address()) { &self.near } else { &self.far };
+            let config = if is_loopback(incoming.remote_address()) {
+                &self.near
+            } else {
+                &self.far
+            };
             return Some(Incoming {
                 incoming,
                 config: config.clone(),
@@ -203,7 +207,8 @@ impl Listener {
 
     /// Closes every connection and takes no new ones.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.endpoint.close(var_int(code.number()), reason.as_bytes());
+        self.endpoint
+            .close(var_int(code.number()), reason.as_bytes());
     }
 
     /// Returns when every connection has told its peer that it is closed, or given up on it.
@@ -233,8 +238,10 @@ impl Incoming {
     ///
     /// When the client speaks another version, proves no key, or does not answer.
     pub async fn accept(self) -> Result<Connection, ConnectionError> {
-        let connecting =
-            self.incoming.accept_with(self.config).map_err(connection_error)?;
+        let connecting = self
+            .incoming
+            .accept_with(self.config)
+            .map_err(connection_error)?;
         Connection::established(connecting, self.timeout).await
     }
 
@@ -277,7 +284,12 @@ impl Connector {
         let endpoint = endpoint((Ipv6Addr::UNSPECIFIED, 0).into(), config(), None)
             .or_else(|_| endpoint(address, config(), None))
             .map_err(|source| BindError::Socket { address, source })?;
-        Ok(Connector { endpoint, near, far, handshake_timeout: options.handshake_timeout })
+        Ok(Connector {
+            endpoint,
+            near,
+            far,
+            handshake_timeout: options.handshake_timeout,
+        })
     }
 
     /// Connects to the host at `address`. Compare [`Connection::peer`] with the key that is
@@ -289,10 +301,17 @@ impl Connector {
     /// serve this client's key shows only once the connection is used: see
     /// [`CloseCode::NotAuthorised`].
     pub async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
-        let config = if is_loopback(address) { &self.near } else { &self.far };
-        let connecting =
-            self.endpoint.connect_with(config.clone(), address, "spore").map_err(|error| {
-                ConnectError::Address { address, reason: error.to_string() }
+        let config = if is_loopback(address) {
+            &self.near
+        } else {
+            &self.far
+        };
+        let connecting = self
+            .endpoint
+            .connect_with(config.clone(), address, "spore")
+            .map_err(|error| ConnectError::Address {
+                address,
+                reason: error.to_string(),
             })?;
         Ok(Connection::established(connecting, self.handshake_timeout).await?)
     }
@@ -362,14 +381,19 @@ impl Connection {
     ///
     /// When the connection has ended.
     pub async fn accept(&self) -> Result<Stream, ConnectionError> {
-        let halves = self.connection.accept_bi().await.map_err(connection_error)?;
+        let halves = self
+            .connection
+            .accept_bi()
+            .await
+            .map_err(connection_error)?;
         Ok(Stream::new(halves))
     }
 
     /// Closes the connection at once, all its streams included, and tells the peer why. What was
     /// sent and has not arrived may be lost.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.connection.close(var_int(code.number()), reason.as_bytes());
+        self.connection
+            .close(var_int(code.number()), reason.as_bytes());
     }
 
     /// Why the connection has ended, or nothing while it lives.
@@ -394,7 +418,10 @@ pub struct Stream {
 
 impl Stream {
     fn new((send, recv): (quinn::SendStream, quinn::RecvStream)) -> Self {
-        Stream { sender: Sender::new(send), receiver: Receiver::new(recv) }
+        Stream {
+            sender: Sender::new(send),
+            receiver: Receiver::new(recv),
+        }
     }
 
     /// The halves.
@@ -418,7 +445,12 @@ pub struct Sender {
 
 impl Sender {
     fn new(stream: quinn::SendStream) -> Self {
-        Sender { stream, buffer: BytesMut::new(), queue: Vec::new(), closed: false }
+        Sender {
+            stream,
+            buffer: BytesMut::new(),
+            queue: Vec::new(),
+            closed: false,
+        }
     }
 
     /// Queues a message.
@@ -457,7 +489,11 @@ impl Sender {
             self.queue.push(self.buffer.split().freeze());
         }
         while !self.queue.is_empty() {
-            let written = self.stream.write_chunks(&mut self.queue).await.map_err(write_error)?;
+            let written = self
+                .stream
+                .write_chunks(&mut self.queue)
+                .await
+                .map_err(write_error)?;
             self.queue.drain(..written.chunks);
         }
         Ok(())
@@ -544,7 +580,12 @@ pub struct Receiver {
 impl Receiver {
     fn new(stream: quinn::RecvStream) -> Self {
         let chunks = [const { Bytes::new() }; CHUNKS];
-        Receiver { stream, reader: FrameReader::new(), chunks, unread: 0..0 }
+        Receiver {
+            stream,
+            reader: FrameReader::new(),
+            chunks,
+            unread: 0..0,
+        }
     }
 
     /// The next message, piece of payload, or the end. Pieces share the memory they arrived in.
@@ -586,7 +627,11 @@ fn endpoint(
     server: Option<quinn::ServerConfig>,
 ) -> io::Result<quinn::Endpoint> {
     use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -598,7 +643,9 @@ fn endpoint(
 }
 
 fn endpoint_config(mut config: quinn::EndpointConfig) -> quinn::EndpointConfig {
-    config.max_udp_payload_size(LOOPBACK_MTU).expect("above QUIC's least");
+    config
+        .max_udp_payload_size(LOOPBACK_MTU)
+        .expect("above QUIC's least");
     config
 }
 
@@ -606,7 +653,10 @@ fn endpoint_config(mut config: quinn::EndpointConfig) -> quinn::EndpointConfig {
 /// Otherwise their peers would wait for the idle time-out.
 fn reset_key(identity: &Identity) -> hmac::Key {
     let secret = hmac::Key::new(hmac::HMAC_SHA256, identity.pkcs8().secret_pkcs8_der());
-    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, b"spore/1 stateless reset").as_ref())
+    hmac::Key::new(
+        hmac::HMAC_SHA256,
+        hmac::sign(&secret, b"spore/1 stateless reset").as_ref(),
+    )
 }
 
 /// Connection ids without a mark of this process. quinn's own have one, and answer no packet
@@ -617,7 +667,9 @@ struct RandomIds;
 impl quinn::ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> quinn::ConnectionId {
         let mut id = [0; CONNECTION_ID_BYTES];
-        SystemRandom::new().fill(&mut id).expect("the system gives random bytes");
+        SystemRandom::new()
+            .fill(&mut id)
+            .expect("the system gives random bytes");
         quinn::ConnectionId::new(&id)
     }
 
@@ -676,7 +728,8 @@ fn quic_error(
 }
 
 fn reason_text(reason: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(&reason[..reason.len().min(REASON_BYTES_MAX)]).into_owned();
+    let mut text =
+        String::from_utf8_lossy(&reason[..reason.len().min(REASON_BYTES_MAX)]).into_owned();
     cut(&mut text, REASON_BYTES_MAX);
     text
 }

@@ -95,14 +95,26 @@ impl StatusReport {
         self.running.truncate(STATUS_RUNNING_MAX);
         let names = self.limits.iter_mut().map(|limit| &mut limit.name);
         let callables = self.running.iter_mut().map(|call| &mut call.callable);
-        let words = [&mut self.version, &mut self.architecture, &mut self.os, &mut self.protocol];
-        names.chain(callables).chain(words).for_each(|text| cut(text, STATUS_TEXT_BYTES_MAX));
+        let words = [
+            &mut self.version,
+            &mut self.architecture,
+            &mut self.os,
+            &mut self.protocol,
+        ];
+        names
+            .chain(callables)
+            .chain(words)
+            .for_each(|text| cut(text, STATUS_TEXT_BYTES_MAX));
         self
     }
 
     pub(crate) fn check(&self) -> Result<(), MessageError> {
         within("StatusReport.limits", self.limits.len(), STATUS_LIMITS_MAX)?;
-        within("StatusReport.running", self.running.len(), STATUS_RUNNING_MAX)?;
+        within(
+            "StatusReport.running",
+            self.running.len(),
+            STATUS_RUNNING_MAX,
+        )?;
         let names = self.limits.iter().map(|limit| &limit.name);
         let callables = self.running.iter().map(|call| &call.callable);
         let words = [&self.version, &self.architecture, &self.os, &self.protocol];

@@ -88,7 +88,13 @@ const fn entry(
     body_bytes_max: u32,
     since: &'static str,
 ) -> Entry {
-    Entry { tag, name, direction, body_bytes_max, since }
+    Entry {
+        tag,
+        name,
+        direction,
+        body_bytes_max,
+        since,
+    }
 }
 
 /// Longest body of any frame, in bytes.
@@ -111,14 +117,26 @@ pub const TABLE: &[Entry] = &[
     entry(ABSENT, "Absent", Direction::ToHost, 64, "1.0"),
     entry(DESCRIBE, "Describe", Direction::ToHost, 64, "1.0"),
     entry(MISSING, "Missing", Direction::ToClient, 4096, "1.0"),
-    entry(OUTPUT, "Output", Direction::ToClient, (64 << 10) + 32, "1.0"),
+    entry(
+        OUTPUT,
+        "Output",
+        Direction::ToClient,
+        (64 << 10) + 32,
+        "1.0",
+    ),
     entry(PROGRESS, "Progress", Direction::ToClient, 32, "1.0"),
     entry(ITEM, "Item", Direction::ToClient, 32, "reserved"),
     entry(DONE, "Done", Direction::ToClient, 64, "1.0"),
     entry(REFUSED, "Refused", Direction::ToClient, 2048, "1.0"),
     entry(FAILED, "Failed", Direction::ToClient, 32 << 10, "1.0"),
     entry(STORED, "Stored", Direction::ToClient, 64, "1.0"),
-    entry(STATUS_REPORT, "StatusReport", Direction::ToClient, 512 << 10, "1.0"),
+    entry(
+        STATUS_REPORT,
+        "StatusReport",
+        Direction::ToClient,
+        512 << 10,
+        "1.0",
+    ),
     entry(DESCRIPTION, "Description", Direction::ToClient, 16, "1.0"),
 ];
 

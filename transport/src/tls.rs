@@ -23,11 +23,16 @@ use rustls::{
 use crate::{ALPN, Identity, PublicKey};
 
 /// What stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
-const SPKI_PREFIX: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x03, 0x21, 0];
+const SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x03, 0x21, 0,
+];
 
 /// The key in a SubjectPublicKeyInfo, when it is an Ed25519 key.
 pub(crate) fn public_key(spki: &[u8]) -> Option<PublicKey> {
-    spki.strip_prefix(&SPKI_PREFIX)?.try_into().ok().map(PublicKey)
+    spki.strip_prefix(&SPKI_PREFIX)?
+        .try_into()
+        .ok()
+        .map(PublicKey)
 }
 
 pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
@@ -64,9 +69,14 @@ fn certified_key(
     identity: &Identity,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, Error> {
-    let key = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(identity.pkcs8()))?;
+    let key = provider
+        .key_provider
+        .load_private_key(PrivateKeyDer::Pkcs8(identity.pkcs8()))?;
     let spki = [&SPKI_PREFIX[..], &identity.public().0].concat();
-    Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], key)))
+    Ok(Arc::new(CertifiedKey::new(
+        vec![CertificateDer::from(spki)],
+        key,
+    )))
 }
 
 /// Takes any Ed25519 key whose holder signs the handshake.

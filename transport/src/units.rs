@@ -4,7 +4,12 @@
 use std::time::Duration;
 
 const DURATION_UNITS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-const SIZE_UNITS: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("", 1),
+];
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
@@ -23,14 +28,17 @@ pub fn parse_size(text: &str) -> Option<u64> {
 }
 
 fn in_units(number: u64, units: &[(&str, u64)]) -> String {
-    let fits = |(_, factor): &&(&str, u64)| number % factor == 0 && number > 0;
+    let fits = |(_, factor): &&(&str, u64)| number.is_multiple_of(*factor) && number > 0;
     let (unit, factor) = units.iter().find(fits).unwrap_or(&units[units.len() - 1]);
     format!("{}{unit}", number / factor)
 }
 
 /// Writes a duration in the largest unit that is exact, milliseconds at the least.
 pub fn duration_text(duration: Duration) -> String {
-    in_units(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS)
+    in_units(
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        DURATION_UNITS,
+    )
 }
 
 /// Writes a size in the largest unit that is exact.
@@ -40,14 +48,20 @@ pub fn size_text(bytes: u64) -> String {
 
 /// A whole number and its unit. Signs are not numbers.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
 /// Reads a whole number without a unit.
 pub fn parse_count(text: &str) -> Option<u32> {
     let (number, unit) = number_and_unit(text)?;
-    if unit.is_empty() { u32::try_from(number).ok() } else { None }
+    if unit.is_empty() {
+        u32::try_from(number).ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

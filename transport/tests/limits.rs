@@ -10,15 +10,25 @@ use spore_transport::{BlobId, Message, RefusalCode, tag};
 const ID: BlobId = BlobId([0xFF; 32]);
 
 fn largest() -> Vec<Message> {
-    let timing =
-        Timing { queue_ns: u64::MAX, transfer_ns: u64::MAX, compile_ns: u64::MAX, run_ns: u64::MAX };
+    let timing = Timing {
+        queue_ns: u64::MAX,
+        transfer_ns: u64::MAX,
+        compile_ns: u64::MAX,
+        run_ns: u64::MAX,
+    };
     let all = Some(u64::MAX);
     let text = |length| "x".repeat(length);
     let mut refused = Refused::new(RefusalCode::Other(u16::MAX), text(REFUSAL_TEXT_BYTES_MAX));
     refused.index = u32::MAX;
-    let named = NamedLimit { name: text(STATUS_TEXT_BYTES_MAX), value: u64::MAX };
-    let running =
-        RunningCall { bundle: ID, callable: text(STATUS_TEXT_BYTES_MAX), run_ms: u64::MAX };
+    let named = NamedLimit {
+        name: text(STATUS_TEXT_BYTES_MAX),
+        value: u64::MAX,
+    };
+    let running = RunningCall {
+        bundle: ID,
+        callable: text(STATUS_TEXT_BYTES_MAX),
+        run_ms: u64::MAX,
+    };
     vec![
         Message::Call(Call {
             bundle: ID,
@@ -44,15 +54,29 @@ fn largest() -> Vec<Message> {
         Message::Absent(Absent { id: ID }),
         Message::Describe(Describe { bundle: ID }),
         Message::Missing(Missing {
-            blobs: vec![MissingBlob { id: ID, kind: BlobKind::State }; MISSING_MAX],
+            blobs: vec![
+                MissingBlob {
+                    id: ID,
+                    kind: BlobKind::State
+                };
+                MISSING_MAX
+            ],
         }),
         Message::Output(Output {
             index: u32::MAX,
             stream: OutputStream::Stderr,
             bytes: Bytes::from(vec![0xFF; OUTPUT_BYTES_MAX]),
         }),
-        Message::Progress(Progress { index: u32::MAX, done: u64::MAX, total: u64::MAX }),
-        Message::Item(Item { index: u32::MAX, sequence: u64::MAX, item_bytes: u64::MAX }),
+        Message::Progress(Progress {
+            index: u32::MAX,
+            done: u64::MAX,
+            total: u64::MAX,
+        }),
+        Message::Item(Item {
+            index: u32::MAX,
+            sequence: u64::MAX,
+            item_bytes: u64::MAX,
+        }),
         Message::Done(Done {
             index: u32::MAX,
             outcome: Outcome::GuestError,
@@ -79,8 +103,14 @@ fn largest() -> Vec<Message> {
             protocol: text(STATUS_TEXT_BYTES_MAX),
             workers: u32::MAX,
             limits: vec![named; STATUS_LIMITS_MAX],
-            cached_code: Amount { count: u64::MAX, bytes: u64::MAX },
-            stored_blobs: Amount { count: u64::MAX, bytes: u64::MAX },
+            cached_code: Amount {
+                count: u64::MAX,
+                bytes: u64::MAX,
+            },
+            stored_blobs: Amount {
+                count: u64::MAX,
+                bytes: u64::MAX,
+            },
             running: vec![running; STATUS_RUNNING_MAX],
             running_count: u64::MAX,
             queued: u64::MAX,
@@ -93,7 +123,9 @@ fn largest() -> Vec<Message> {
             },
             uptime_ms: u64::MAX,
         }),
-        Message::Description(Description { manifest_bytes: u64::MAX }),
+        Message::Description(Description {
+            manifest_bytes: u64::MAX,
+        }),
     ]
 }
 
@@ -106,7 +138,11 @@ fn the_largest_of_each_message_fits_its_frame_and_reads_back() {
         let read = Message::decode(message.tag(), &frame[HEADER_BYTES..]).expect("own message");
         assert_eq!(&read, message);
     }
-    let tags: Vec<u8> = tag::TABLE.iter().map(|e| e.tag).filter(|tag| *tag != tag::DATA).collect();
+    let tags: Vec<u8> = tag::TABLE
+        .iter()
+        .map(|e| e.tag)
+        .filter(|tag| *tag != tag::DATA)
+        .collect();
     assert_eq!(messages.iter().map(Message::tag).collect::<Vec<_>>(), tags);
 }
 
@@ -118,7 +154,11 @@ fn body_of(message: &Message) -> Vec<u8> {
 
 fn too_long(message: &Message) -> (&'static str, usize, usize) {
     match Message::decode(message.tag(), &body_of(message)) {
-        Err(MessageError::TooLong { field, limit, actual }) => (field, limit, actual),
+        Err(MessageError::TooLong {
+            field,
+            limit,
+            actual,
+        }) => (field, limit, actual),
         other => panic!("{other:?}"),
     }
 }
@@ -129,12 +169,26 @@ fn one_step_past_each_limit_is_refused() {
     let text = |length: usize| "x".repeat(length + 1);
     let mut refused = Refused::new(RefusalCode::Internal, "");
     refused.message = text(REFUSAL_TEXT_BYTES_MAX);
-    assert_eq!(too_long(&Message::Refused(refused)), ("Refused.message", 1024, 1025));
+    assert_eq!(
+        too_long(&Message::Refused(refused)),
+        ("Refused.message", 1024, 1025)
+    );
 
     let failed = |failure| {
-        Message::Failed(Failed { index: 0, failure, timing: Timing::default(), output_cut: false })
+        Message::Failed(Failed {
+            index: 0,
+            failure,
+            timing: Timing::default(),
+            output_cut: false,
+        })
     };
-    let panic = |message, file| failed(Failure::Panic { message, file, line: 0 });
+    let panic = |message, file| {
+        failed(Failure::Panic {
+            message,
+            file,
+            line: 0,
+        })
+    };
     assert_eq!(
         too_long(&panic(text(FAILURE_TEXT_BYTES_MAX), String::new())),
         ("Failed.message", 4096, 4097)
@@ -144,7 +198,11 @@ fn one_step_past_each_limit_is_refused() {
         ("Failed.file", 512, 513)
     );
     let trap = |backtrace| {
-        failed(Failure::Trap { code: TrapCode::Other, message: String::new(), backtrace })
+        failed(Failure::Trap {
+            code: TrapCode::Other,
+            message: String::new(),
+            backtrace,
+        })
     };
     assert_eq!(
         too_long(&trap(vec![String::new(); BACKTRACE_FRAMES_MAX + 1])),
@@ -160,8 +218,17 @@ fn one_step_past_each_limit_is_refused() {
         bytes: vec![0; OUTPUT_BYTES_MAX + 1].into(),
     });
     assert_eq!(too_long(&output), ("Output.bytes", 65536, 65537));
-    let blobs = vec![MissingBlob { id: ID, kind: BlobKind::Code }; MISSING_MAX + 1];
-    assert_eq!(too_long(&Message::Missing(Missing { blobs })), ("Missing.blobs", 64, 65));
+    let blobs = vec![
+        MissingBlob {
+            id: ID,
+            kind: BlobKind::Code
+        };
+        MISSING_MAX + 1
+    ];
+    assert_eq!(
+        too_long(&Message::Missing(Missing { blobs })),
+        ("Missing.blobs", 64, 65)
+    );
     let report = |change: fn(&mut StatusReport)| {
         let mut report = StatusReport::default();
         change(&mut report);
@@ -175,14 +242,24 @@ fn one_step_past_each_limit_is_refused() {
     );
     assert_eq!(
         too_long(&report(|r| {
-            let call = RunningCall { bundle: ID, callable: String::new(), run_ms: 0 };
+            let call = RunningCall {
+                bundle: ID,
+                callable: String::new(),
+                run_ms: 0,
+            };
             r.running = vec![call; STATUS_RUNNING_MAX + 1];
         })),
         ("StatusReport.running", 1024, 1025)
     );
     assert_eq!(
         too_long(&report(|r| {
-            r.limits = vec![NamedLimit { name: String::new(), value: 0 }; STATUS_LIMITS_MAX + 1];
+            r.limits = vec![
+                NamedLimit {
+                    name: String::new(),
+                    value: 0
+                };
+                STATUS_LIMITS_MAX + 1
+            ];
         })),
         ("StatusReport.limits", 64, 65)
     );
@@ -190,8 +267,11 @@ fn one_step_past_each_limit_is_refused() {
 
 #[test]
 fn what_may_not_be_empty_is_refused_empty() {
-    let output =
-        Message::Output(Output { index: 0, stream: OutputStream::Stdout, bytes: Bytes::new() });
+    let output = Message::Output(Output {
+        index: 0,
+        stream: OutputStream::Stdout,
+        bytes: Bytes::new(),
+    });
     let missing = Message::Missing(Missing { blobs: Vec::new() });
     for message in [output, missing] {
         let read = Message::decode(message.tag(), &body_of(&message));
@@ -207,14 +287,25 @@ fn bodies_that_are_too_short_too_long_or_claim_too_much_are_refused() {
         longer.push(0);
         if message != Message::Status {
             let read = Message::decode(message.tag(), &longer);
-            assert!(matches!(read, Err(MessageError::Body { .. })), "{}", message.name());
+            assert!(
+                matches!(read, Err(MessageError::Body { .. })),
+                "{}",
+                message.name()
+            );
             let read = Message::decode(message.tag(), &body[..body.len() - 1]);
-            assert!(matches!(read, Err(MessageError::Body { .. })), "{}", message.name());
+            assert!(
+                matches!(read, Err(MessageError::Body { .. })),
+                "{}",
+                message.name()
+            );
         }
     }
     // Four bytes that claim two thousand million blobs.
     let claim = [0xFC, 0, 0, 0, 0x80];
     let read = Message::decode(tag::MISSING, &claim);
     assert!(matches!(read, Err(MessageError::Body { .. })), "{read:?}");
-    assert!(matches!(Message::decode(0x7F, &[]), Err(MessageError::NotAMessage { tag: 0x7F })));
+    assert!(matches!(
+        Message::decode(0x7F, &[]),
+        Err(MessageError::NotAMessage { tag: 0x7F })
+    ));
 }

@@ -38,13 +38,24 @@ async fn ends(options: &Options) -> Ends {
     let host = async { listener.accept().await.expect("open").accept().await };
     let (host, client) = tokio::join!(host, connector.connect(address));
     let (host, client) = (host.expect("a client"), client.expect("a host"));
-    Ends { host, client, listener, identities }
+    Ends {
+        host,
+        client,
+        listener,
+        identities,
+    }
 }
 
 fn call(args_bytes: u64) -> Message {
     let limits = CallLimits::default();
     let bundle = BlobId([7; 32]);
-    Message::Call(Call { bundle, callable: 1, limits, seed: 2, args_bytes })
+    Message::Call(Call {
+        bundle,
+        callable: 1,
+        limits,
+        seed: 2,
+        args_bytes,
+    })
 }
 
 fn done(payload_bytes: u64) -> Message {
@@ -75,7 +86,10 @@ async fn each_end_knows_the_key_of_the_other() {
     let ends = ends(&Options::default()).await;
     assert_eq!(ends.client.peer(), ends.identities.0.public());
     assert_eq!(ends.host.peer(), ends.identities.1.public());
-    assert_eq!(ends.client.remote_address(), ends.listener.local_address().expect("bound"));
+    assert_eq!(
+        ends.client.remote_address(),
+        ends.listener.local_address().expect("bound")
+    );
     assert!(ends.host.remote_address().ip().is_loopback());
 }
 
@@ -84,7 +98,10 @@ async fn a_call_and_its_result_cross() {
     let ends = ends(&Options::default()).await;
     let host = async {
         let (mut sender, mut receiver) = ends.host.accept().await.expect("a stream").split();
-        assert_eq!(receiver.recv().await.expect("a call"), Received::Message(call(5)));
+        assert_eq!(
+            receiver.recv().await.expect("a call"),
+            Received::Message(call(5))
+        );
         assert_eq!(payload(&mut receiver, 5).await, b"hello");
         sender.queue(&done(6));
         sender.queue_payload(Bytes::from_static(b"result"));
@@ -96,7 +113,10 @@ async fn a_call_and_its_result_cross() {
         sender.queue(&call(5));
         sender.queue_payload(Bytes::from_static(b"hello"));
         sender.flush().await.expect("a reader");
-        assert_eq!(receiver.recv().await.expect("done"), Received::Message(done(6)));
+        assert_eq!(
+            receiver.recv().await.expect("done"),
+            Received::Message(done(6))
+        );
         assert_eq!(payload(&mut receiver, 6).await, b"result");
         assert_eq!(receiver.recv().await.expect("the end"), Received::End);
         sender.finish().await.expect("a reader");
@@ -108,7 +128,7 @@ async fn a_call_and_its_result_cross() {
 async fn a_large_payload_goes_there_and_back() {
     const LENGTH: usize = 64 << 20;
     let ends = ends(&Options::default()).await;
-    let sent: Vec<u8> = (0..LENGTH).map(|index| (index * 31 >> 7) as u8).collect();
+    let sent: Vec<u8> = (0..LENGTH).map(|index| ((index * 31) >> 7) as u8).collect();
     let sent = Bytes::from(sent);
     let host = async {
         let (mut sender, mut receiver) = ends.host.accept().await.expect("a stream").split();
@@ -155,7 +175,10 @@ async fn many_streams_run_at_a_time() {
                 tokio::spawn(async move {
                     let (mut sender, mut receiver) = client.open().await.expect("open").split();
                     sender.send(&call(0)).await.expect("a reader");
-                    assert_eq!(receiver.recv().await.expect("done"), Received::Message(done(0)));
+                    assert_eq!(
+                        receiver.recv().await.expect("done"),
+                        Received::Message(done(0))
+                    );
                     // The host may have stopped reading before.
                     let _ = sender.finish().await;
                 })
@@ -199,12 +222,21 @@ async fn a_reset_and_a_stop_are_seen() {
     theirs.receiver.recv().await.expect("the request");
     ours.sender.reset(StreamCode::OutOfOrder);
     let error = theirs.receiver.recv().await.expect_err("reset");
-    assert!(matches!(error, StreamError::Reset(StreamCode::OutOfOrder)), "{error}");
+    assert!(
+        matches!(error, StreamError::Reset(StreamCode::OutOfOrder)),
+        "{error}"
+    );
 
     ours.receiver.stop(StreamCode::Cancelled);
-    assert_eq!(theirs.sender.stopped().await, Ok(Some(StreamCode::Cancelled)));
+    assert_eq!(
+        theirs.sender.stopped().await,
+        Ok(Some(StreamCode::Cancelled))
+    );
     let error = theirs.sender.send(&done(0)).await.expect_err("stopped");
-    assert!(matches!(error, StreamError::Stopped(StreamCode::Cancelled)), "{error}");
+    assert!(
+        matches!(error, StreamError::Stopped(StreamCode::Cancelled)),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -216,7 +248,10 @@ async fn a_dropped_stream_is_reset_and_not_finished() {
     theirs.receiver.recv().await.expect("the call");
     drop(ours);
     let error = theirs.receiver.recv().await.expect_err("reset");
-    assert!(matches!(error, StreamError::Reset(StreamCode::Cancelled)), "{error}");
+    assert!(
+        matches!(error, StreamError::Reset(StreamCode::Cancelled)),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -224,10 +259,15 @@ async fn a_stream_cut_inside_a_frame_is_an_error() {
     let ends = ends(&Options::default()).await;
     let raw = quinn_stream(&ends).await;
     let (mut send, mut theirs) = raw;
-    send.write_all(&[tag::CALL, 9, 0, 0, 0, 1]).await.expect("sent");
+    send.write_all(&[tag::CALL, 9, 0, 0, 0, 1])
+        .await
+        .expect("sent");
     send.finish().expect("open");
     let error = theirs.receiver.recv().await.expect_err("truncated");
-    assert!(matches!(error, StreamError::Frame(frame::FrameError::Truncated { missing: 8 })));
+    assert!(matches!(
+        error,
+        StreamError::Frame(frame::FrameError::Truncated { missing: 8 })
+    ));
     assert_eq!(error.refusal_code(), Some(RefusalCode::Malformed));
 }
 
@@ -237,7 +277,10 @@ async fn quinn_stream(ends: &Ends) -> (quinn::SendStream, Stream) {
     let address = ends.listener.local_address().expect("bound");
     let client = async {
         let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
-        let connection = endpoint.connect_with(tls, address, "x").expect("an address").await;
+        let connection = endpoint
+            .connect_with(tls, address, "x")
+            .expect("an address")
+            .await;
         let connection = connection.expect("a host");
         let (mut send, recv) = connection.open_bi().await.expect("a stream");
         send.write_all(&[]).await.expect("open");
@@ -266,7 +309,10 @@ async fn another_version_is_told_so_on_both_sides() {
     let client = async {
         let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
         let tls = raw_client(&[b"spore/2"], Some(&Identity::generate()));
-        endpoint.connect_with(tls, address, "x").expect("an address").await
+        endpoint
+            .connect_with(tls, address, "x")
+            .expect("an address")
+            .await
     };
     let (host, client) = tokio::join!(host, client);
     let error = host.expect_err("no common version");
@@ -283,9 +329,9 @@ async fn a_host_of_another_version_is_a_version_mismatch() {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring speaks TLS 1.3")
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(
-            host_key,
-        )));
+        .with_cert_resolver(Arc::new(
+            rustls::server::AlwaysResolvesServerRawPublicKeys::new(host_key),
+        ));
     tls.alpn_protocols = vec![b"spore/2".to_vec()];
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("TLS 1.3");
     let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -313,15 +359,25 @@ async fn a_client_without_a_key_does_not_get_in() {
         let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
         let tls = raw_client(&[ALPN], None);
         // A client may think that it is connected before the host has said no.
-        match endpoint.connect_with(tls, address, "x").expect("an address").await {
+        match endpoint
+            .connect_with(tls, address, "x")
+            .expect("an address")
+            .await
+        {
             Ok(connection) => connection.closed().await,
             Err(error) => error,
         }
     };
     let (host, client) = tokio::join!(host, client);
     let error = host.expect_err("no key");
-    assert!(matches!(error, ConnectionError::Handshake { .. }), "{error}");
-    assert!(matches!(client, quinn::ConnectionError::ConnectionClosed(_)), "{client}");
+    assert!(
+        matches!(error, ConnectionError::Handshake { .. }),
+        "{error}"
+    );
+    assert!(
+        matches!(client, quinn::ConnectionError::ConnectionClosed(_)),
+        "{client}"
+    );
 }
 
 /// The key of one identity, signed for by another.
@@ -337,14 +393,21 @@ async fn a_client_that_does_not_hold_its_key_does_not_get_in() {
     let client = async {
         let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
         let tls = client_with(&[ALPN], Some(Arc::new(forged)));
-        match endpoint.connect_with(tls, address, "x").expect("an address").await {
+        match endpoint
+            .connect_with(tls, address, "x")
+            .expect("an address")
+            .await
+        {
             Ok(connection) => connection.closed().await,
             Err(error) => error,
         }
     };
     let (host, _client) = tokio::join!(host, client);
     let error = host.expect_err("a forged signature");
-    assert!(matches!(error, ConnectionError::Handshake { .. }), "{error}");
+    assert!(
+        matches!(error, ConnectionError::Handshake { .. }),
+        "{error}"
+    );
 }
 
 /// A host that is killed after its first connection, and the connection to it.
@@ -354,11 +417,15 @@ async fn killed_host(identity: &Identity, options: &Options) -> (Connection, Soc
     let connector = Connector::new(&Identity::generate(), &options).expect("a free port");
     let (address_known, address) = tokio::sync::oneshot::channel();
     let host = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.expect("a runtime");
         let held = runtime.block_on(async {
             let listener = Listener::bind(LOCAL, &identity, &options).expect("a free port");
-            address_known.send(listener.local_address().expect("bound")).expect("a test");
+            address_known
+                .send(listener.local_address().expect("bound"))
+                .expect("a test");
             let connection = listener.accept().await.expect("open").accept().await;
             (connection.expect("a client"), listener)
         });
@@ -398,7 +465,10 @@ async fn a_host_that_has_restarted_says_so_at_once() {
 
 #[tokio::test]
 async fn nobody_there_is_a_lost_handshake() {
-    let options = Options { handshake_timeout: Duration::from_millis(300), ..Options::default() };
+    let options = Options {
+        handshake_timeout: Duration::from_millis(300),
+        ..Options::default()
+    };
     let connector = Connector::new(&Identity::generate(), &options).expect("a free port");
     let nobody = std::net::UdpSocket::bind(LOCAL).expect("a free port");
     let address = nobody.local_addr().expect("bound");
@@ -412,7 +482,10 @@ async fn nobody_there_is_a_lost_handshake() {
 
 #[tokio::test]
 async fn a_flush_that_was_dropped_goes_on() {
-    let options = Options { stream_window_bytes: 64 << 10, ..Options::default() };
+    let options = Options {
+        stream_window_bytes: 64 << 10,
+        ..Options::default()
+    };
     let ends = ends(&options).await;
     let sent: Vec<u8> = (0..1 << 20).map(|index: u32| (index >> 5) as u8).collect();
     let mut ours = ends.client.open().await.expect("a stream");
@@ -431,6 +504,47 @@ async fn a_flush_that_was_dropped_goes_on() {
 }
 
 #[tokio::test]
+async fn a_client_waits_for_a_stream_past_the_limit() {
+    let options = Options {
+        streams_max: 2,
+        ..Options::default()
+    };
+    let ends = ends(&options).await;
+    let first = ends.client.open().await.expect("a stream");
+    let _second = ends.client.open().await.expect("a stream");
+    let third = ends.client.open();
+    tokio::pin!(third);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut third).await;
+    assert!(early.is_err(), "two may be open");
+    drop(first);
+    // The host lets go of the stream that was given up, and a place is free.
+    let host = async {
+        let mut stream = ends.host.accept().await.expect("a stream");
+        stream.receiver.recv().await.expect_err("reset");
+    };
+    let ((), third) = tokio::join!(host, third);
+    third.expect("a stream");
+}
+
+/// Past as many as are taken on trust, clients prove their address first and get in all the same.
+#[tokio::test]
+async fn many_clients_connect() {
+    const CLIENTS: usize = 260;
+    let listener =
+        Listener::bind(LOCAL, &Identity::generate(), &Options::default()).expect("a free port");
+    let address = listener.local_address().expect("bound");
+    let connector =
+        Connector::new(&Identity::generate(), &Options::default()).expect("a free port");
+    let mut open = Vec::new();
+    for _ in 0..CLIENTS {
+        let host = async { listener.accept().await.expect("open").accept().await };
+        let (host, client) = tokio::join!(host, connector.connect(address));
+        open.push((host.expect("a client"), client.expect("a host")));
+    }
+    assert!(open.iter().all(|(host, _)| host.close_reason().is_none()));
+}
+
+#[tokio::test]
 async fn a_host_opens_no_streams() {
     let ends = ends(&Options::default()).await;
     let opened = tokio::time::timeout(Duration::from_millis(50), ends.host.open()).await;
@@ -446,10 +560,15 @@ fn rustls_key(identity: &Identity) -> Arc<rustls::sign::CertifiedKey> {
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     let pem = identity.to_pem();
     let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).expect("own PEM");
-    let key = provider().key_provider.load_private_key(PrivateKeyDer::Pkcs8(der));
+    let key = provider()
+        .key_provider
+        .load_private_key(PrivateKeyDer::Pkcs8(der));
     let key = key.expect("an Ed25519 key");
     let spki = key.public_key().expect("a public half").as_ref().to_vec();
-    Arc::new(rustls::sign::CertifiedKey::new(vec![CertificateDer::from(spki)], key))
+    Arc::new(rustls::sign::CertifiedKey::new(
+        vec![CertificateDer::from(spki)],
+        key,
+    ))
 }
 
 fn raw_client(alpn: &[&[u8]], identity: Option<&Identity>) -> quinn::ClientConfig {

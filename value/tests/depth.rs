@@ -138,9 +138,13 @@ fn the_deepest_values_fit_small_stacks() {
             codec::decode::<Choice>(&codec::encode(&one).unwrap(), &Limits::default()),
             Ok(one)
         );
-        println!(
-            "bytes of stack a level: {:?}",
-            [record, list, pair, named, large]
+        let levels = [record, list, pair, named, large];
+        println!("bytes of stack a level: {levels:?}");
+        // Half of the stack is left to what the guest or the thread does besides.
+        assert!(
+            levels
+                .iter()
+                .all(|bytes| bytes * DEPTH_MAX_DEFAULT as usize <= STACK_BYTES / 2)
         );
     });
 }

@@ -2,9 +2,22 @@
 
 mod common;
 
+use std::collections::{BTreeSet, HashMap};
+
 use common::*;
 use proptest::prelude::*;
 use spore_value::Value;
+
+#[derive(Value, Debug, PartialEq)]
+struct All {
+    tree: Tree,
+    marker: Marker,
+    pair: Pair,
+    kinds: Vec<Kind>,
+    map: HashMap<String, BTreeSet<u16>>,
+    sizes: (usize, isize),
+    bytes: Vec<u8>,
+}
 
 proptest! {
     #[test]
@@ -32,21 +45,27 @@ proptest! {
         survives(&value);
     }
 
-    /// serde's own traits, which the derive brings along, work with a format by name. (serde_json
-    /// has no NaN, so numbers are left out.)
+    /// serde's own traits, which the derive brings along, work with a format by name.
     #[test]
-    fn serde_json_works_on_derived_types(tree in tree(), pair in pair(), kind in kind()) {
-        let text = serde_json::to_string(&(&tree, &pair, &kind)).unwrap();
-        // serde_json cannot tell `Some(None)` from `None`.
-        let flat = Pair(pair.0, pair.1.filter(|wrapped| wrapped.0.is_some()));
-        let kind = match kind {
-            Kind::One(Pair(name, wrapped)) => {
-                Kind::One(Pair(name, wrapped.filter(|wrapped| wrapped.0.is_some())))
-            }
-            other => other,
-        };
-        let read: (Tree, Pair, Kind) = serde_json::from_str(&text).unwrap();
-        prop_assert!(read == (tree, flat, kind) || text.contains("null"));
+    fn serde_json_works_on_derived_types(
+        tree in tree(),
+        name in any::<String>(),
+        letter in any::<char>(),
+        option in any::<Option<u8>>(),
+        span in duration(),
+        map in any::<HashMap<String, BTreeSet<u16>>>(),
+    ) {
+        let pair = Pair(name.clone(), None);
+        let kinds = vec![
+            Kind::Unit,
+            Kind::Empty(),
+            Kind::One(pair.clone()),
+            Kind::Two(name.into(), letter),
+            Kind::Named { option, r#type: span },
+        ];
+        let all = All { tree, marker: Marker, pair, kinds, map, sizes: (1, -1), bytes: vec![1, 2] };
+        let text = serde_json::to_string(&all).unwrap();
+        prop_assert_eq!(serde_json::from_str::<All>(&text).unwrap(), all);
     }
 }
 
@@ -127,4 +146,20 @@ fn a_tuple_of_32_survives() {
     is_value(&value);
     let read: Longest = spore_value::codec::decode(&bytes, &Default::default()).unwrap();
     assert_eq!((read.0, read.30, read.31), (value.0, value.30, value.31));
+}
+
+#[test]
+fn named_input_is_held_to_its_names() {
+    let refused = |text: &str| serde_json::from_str::<Kind>(text).unwrap_err().to_string();
+    let second = r#"{"Named": {"type": {"secs": 1, "nanos": 1}, "option": 1, "option": 2}}"#;
+    assert!(refused(second).contains("duplicate field `option`"));
+    let unknown = r#"{"Named": {"type": {"secs": 1, "nanos": 1}, "more": 1}}"#;
+    assert!(refused(unknown).contains("unknown field `more`"));
+    assert!(refused(r#"{"Named": {}}"#).contains("missing field `type`"));
+    assert!(refused(r#""Other""#).contains("unknown variant `Other`"));
+    let nanos = r#"{"Named": {"type": {"secs": 1, "nanos": 1000000000}}}"#;
+    assert!(refused(nanos).contains("1000000000 nanoseconds are a second or more"));
+    // An option may be left out.
+    let left_out = r#"{"Named": {"type": {"secs": 1, "nanos": 1}}}"#;
+    assert!(serde_json::from_str::<Kind>(left_out).is_ok());
 }

@@ -1,7 +1,7 @@
 //! Finding a callable of a bundle by what a person types.
 
 use super::Bundle;
-use crate::manifest::Callable;
+use crate::manifest::{Callable, Manifest};
 
 /// Why a name did not lead to one callable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum CallableError {
     },
 }
 
-impl Bundle {
+impl Manifest {
     /// The callable of this name, and its index: the full name, or a last segment that no other
     /// callable has (`value_at_risk` for `risk::value_at_risk`).
     ///
@@ -67,7 +67,7 @@ impl Bundle {
     /// Lists the callables when there are several and no captures.
     pub fn default_callable(&self) -> Result<(u32, &Callable), CallableError> {
         let all = self.matching(|_| true);
-        let bound = self.captures().map(|(index, _)| index);
+        let bound = self.state.and_then(|state| state.kind.callable());
         match (bound, &all[..]) {
             (Some(index), _) => Ok(all[index as usize]),
             (None, [one]) => Ok(*one),
@@ -79,16 +79,35 @@ impl Bundle {
 
     fn matching(&self, wanted: impl Fn(&Callable) -> bool) -> Vec<(u32, &Callable)> {
         (0..)
-            .zip(&self.manifest.callables)
+            .zip(&self.callables)
             .filter(|(_, each)| wanted(each))
             .collect()
     }
 
     fn names(&self) -> Vec<String> {
-        self.manifest
-            .callables
+        self.callables
             .iter()
             .map(|each| each.name.clone())
             .collect()
+    }
+}
+
+impl Bundle {
+    /// See [`Manifest::callable`].
+    ///
+    /// # Errors
+    ///
+    /// Lists the candidates.
+    pub fn callable(&self, name: &str) -> Result<(u32, &Callable), CallableError> {
+        self.manifest.callable(name)
+    }
+
+    /// See [`Manifest::default_callable`].
+    ///
+    /// # Errors
+    ///
+    /// Lists the callables when there are several and no captures.
+    pub fn default_callable(&self) -> Result<(u32, &Callable), CallableError> {
+        self.manifest.default_callable()
     }
 }

@@ -199,7 +199,9 @@ impl Cargo {
                 })
             }
             _ => {
-                if errors.is_empty() {
+                if errors.is_empty() && self.show_progress {
+                    errors.push("cargo has said why above".to_owned());
+                } else if errors.is_empty() {
                     errors.push(String::from_utf8_lossy(&output.stderr).into_owned());
                 }
                 Err(BuildError::Compile {

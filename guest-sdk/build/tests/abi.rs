@@ -86,7 +86,7 @@ pub fn count(words: Vec<String>) -> std::collections::HashMap<String, u32> {
 fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let root = common::guests("abi", &[("all-of-it", GUEST)]);
+        let root = common::guests("abi", &[("all-of-it", "", GUEST)]);
         spore_build::Guest::at(root.join("all-of-it"))
             .target_dir(common::target_dir())
             .build()
@@ -373,4 +373,35 @@ fn the_bundle_describes_the_callables() {
         (&Type::F64, &Some(Type::String))
     );
     assert_eq!(bundle.manifest().callables.len(), described.len());
+}
+
+#[test]
+fn a_guest_may_depend_on_a_guest() {
+    let inner = "#[spore_guest::callable] pub fn twice(x: u32) -> u32 { 2 * x }";
+    let outer = "#[spore_guest::callable]
+                 pub fn four_times(x: u32) -> u32 { inner::twice(inner::twice(x)) }";
+    let members = [
+        ("inner", "", inner),
+        ("outer", "inner = { path = \"../inner\" }", outer),
+    ];
+    let root = common::guests("guest-of-guest", &members);
+    let built = spore_build::Guest::at(root.join("outer"))
+        .target_dir(common::target_dir())
+        .build()
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut guest = Guest::new(built.bundle.code());
+    for (name, result) in [("outer::four_times", 12u32), ("inner::twice", 6)] {
+        let outcome = guest.run(name, &[], &arguments((3u32,)));
+        assert_eq!(
+            outcome,
+            Outcome::Ready(codec::encode(&result).expect("shallow")),
+            "{name}"
+        );
+    }
+    assert!(
+        built
+            .sources
+            .iter()
+            .any(|source| source.ends_with("inner/src"))
+    );
 }

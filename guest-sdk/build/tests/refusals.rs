@@ -24,7 +24,7 @@ fn a_folder_without_a_manifest() {
 
 #[test]
 fn a_manifest_of_no_guest() {
-    let root = common::guests("no-guest", &[("program", "")]);
+    let root = common::guests("no-guest", &[("program", "", "")]);
     assert!(matches!(refusal(&root), BuildError::NotAPackage { .. }));
 
     std::fs::rename(
@@ -51,10 +51,11 @@ fn what_the_compiler_says_is_passed_on() {
     let root = common::guests(
         "does-not-compile",
         &[
-            ("broken", "pub fn f() -> u32 { \"text\" }"),
-            ("lonely", "pub fn f() -> u32 { 1 }"),
+            ("broken", "", "pub fn f() -> u32 { \"text\" }"),
+            ("lonely", "", "pub fn f() -> u32 { 1 }"),
             (
                 "panics",
+                "",
                 "use spore_guest::value::{Describer, Type, Value};\n\
                  use spore_guest::callable;\n\
                  pub struct Odd;\n\

@@ -15,7 +15,10 @@ pub(crate) const PARAMETERS_MAX: usize = 32;
 
 /// What is wrong with one item; each error keeps its place.
 #[derive(Default)]
-pub(crate) struct Errors(Option<syn::Error>);
+pub(crate) struct Errors {
+    found: Option<syn::Error>,
+    left_to_compiler: bool,
+}
 
 impl Errors {
     pub(crate) fn push(&mut self, span: Span, message: &str) {
@@ -23,14 +26,23 @@ impl Errors {
     }
 
     pub(crate) fn combine(&mut self, error: syn::Error) {
-        match &mut self.0 {
+        match &mut self.found {
             Some(first) => first.combine(error),
             none => *none = Some(error),
         }
     }
 
+    /// Notes a mistake in the item itself, of which the compiler tells.
+    pub(crate) fn leave_to_compiler(&mut self) {
+        self.left_to_compiler = true;
+    }
+
+    /// What to put beside the item instead of an expansion, when anything is wrong with it.
     pub(crate) fn into_compile_errors(self) -> Option<TokenStream> {
-        self.0.map(|error| error.to_compile_error())
+        match self.found {
+            Some(error) => Some(error.to_compile_error()),
+            None => self.left_to_compiler.then(TokenStream::new),
+        }
     }
 }
 

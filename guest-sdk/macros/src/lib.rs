@@ -1,7 +1,7 @@
 //! The `#[callable]` macro. Guests use it as `spore_guest::callable`.
 //!
-//! [`input`] reads the item and collects what is wrong with it, [`types`] turns the types of
-//! parameters into types of values, [`expand`] writes the exports and the typed handle.
+//! `input` reads the item and collects what is wrong with it, `types` turns the types of
+//! parameters into types of values, `expand` writes the exports and the typed handle.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,9 @@ use proc_macro::TokenStream;
 ///
 /// /// The loss that `book` exceeds once in twenty scenarios.
 /// #[callable]
-/// pub fn value_at_risk(#[capture] book: &Book, scenarios: u32, seed: u64) -> f64 { … }
+/// pub fn value_at_risk(#[capture] book: &Book, scenarios: u32, seed: u64) -> f64 {
+///     book.simulate(scenarios, seed)
+/// }
 /// ```
 ///
 /// The function is `pub`, free and not generic, and stands in a module rather than inside another
@@ -28,7 +30,7 @@ use proc_macro::TokenStream;
 ///
 /// # Parameters
 ///
-/// Each is a [`Value`](../spore_guest/trait.Value.html), by value or by reference: `&T` receives a
+/// Each is a `Value`, by value or by reference: `&T` receives a
 /// `T`, `&str` a `String`, `&[T]` a `Vec<T>`. Those marked `#[capture]` are bound before the
 /// callable ships; their order among themselves is the order of the captures. A function that
 /// takes any capture by value *consumes* its captures: each run starts from freshly bound ones.
@@ -53,6 +55,9 @@ use proc_macro::TokenStream;
 /// `spore1:describe/NAME` of the ABI. Elsewhere: a module with the function's name, which holds
 /// `HANDLE`, a `spore_guest::Handle` with the types of captures, parameters and results. So a
 /// guest crate may not have a module of that name of its own beside the function.
+///
+/// A guest may depend on a guest: its module has the callables of both, as long as it names the
+/// other crate anywhere, if only by `use other as _;`.
 ///
 /// A crate with `#![forbid(unsafe_code)]` may use it: the attributes of exports, which that lint
 /// counts as unsafe, are the macro's.

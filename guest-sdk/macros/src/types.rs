@@ -29,10 +29,8 @@ pub(crate) enum Output {
 pub(crate) fn parameter(ty: &Type, errors: &mut Errors) -> (TokenStream, Passing) {
     let Type::Reference(reference) = peeled(ty) else {
         match peeled(ty) {
-            Type::Slice(_) => errors.push(ty.span(), "a slice is passed as `&[T]` or as `Vec<T>`"),
-            other if is_str(other) => {
-                errors.push(ty.span(), "text is passed as `&str` or as `String`");
-            }
+            Type::Slice(_) => errors.leave_to_compiler(),
+            other if is_str(other) => errors.leave_to_compiler(),
             other => check(other, errors),
         }
         return (ty.to_token_stream(), Passing::Value);
@@ -127,7 +125,7 @@ impl Visit<'_> for Owned<'_> {
                 ty.span(),
                 "a trait object cannot travel: an enum of the types that it can be does",
             ),
-            Type::Infer(_) => self.errors.push(ty.span(), "write the type"),
+            Type::Infer(_) => self.errors.leave_to_compiler(),
             Type::Ptr(_) => self.errors.push(ty.span(), "a pointer cannot travel"),
             _ => visit::visit_type(self, ty),
         }

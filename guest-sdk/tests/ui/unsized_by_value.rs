@@ -1,9 +1,10 @@
 use spore_guest::prelude::*;
 
+// The compiler reports these two by itself.
 #[callable]
-pub fn length(text: str, shapes: [u32]) {}
+pub fn length(_text: str, _shapes: [u32]) {}
 
 #[callable]
-pub fn draw(shape: &dyn ToString) {}
+pub fn draw(_shape: &dyn ToString) {}
 
 fn main() {}

@@ -10,6 +10,6 @@ pub fn without_value() {}
 pub fn values() {}
 
 #[callable]
-pub fn captures(#[capture(mutable)] a: u32, #[capture] #[capture] b: u32, #[cfg(test)] c: u32) {}
+pub fn captures(#[capture(mutable)] _a: u32, #[capture] #[capture] _b: u32, #[cfg(test)] _c: u32) {}
 
 fn main() {}

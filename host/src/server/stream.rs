@@ -11,7 +11,7 @@ use spore_transport::message::{
     self, BlobKind, Call, Description, Done, Failed, Message, Missing, MissingBlob, Output,
     Progress, Refused, Stored, Timing,
 };
-use spore_transport::status::{Amount, NamedLimit, StatusReport};
+use spore_transport::status::Amount;
 use spore_transport::{
     BlobId, PublicKey, Receiver, RefusalCode, Sender, Stream, StreamCode, StreamError,
 };
@@ -286,27 +286,9 @@ impl Serving {
     }
 
     async fn status(&mut self) -> Result<(), End> {
-        let activity = self.peer.host.activity(&self.peer.caller);
         let (count, bytes) = self.peer.blobs.store.amount();
-        let limits = self.peer.caller.limits.named();
-        let report = StatusReport {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            architecture: std::env::consts::ARCH.to_owned(),
-            os: std::env::consts::OS.to_owned(),
-            protocol: spore_transport::ALPN_TEXT.to_owned(),
-            workers: activity.workers,
-            limits: limits
-                .into_iter()
-                .map(|(name, value)| NamedLimit { name: name.to_owned(), value })
-                .collect(),
-            cached_code: activity.cached_code,
-            stored_blobs: Amount { count, bytes },
-            running: activity.running,
-            running_count: activity.running_count,
-            queued: activity.queued,
-            finished: activity.finished,
-            uptime_ms: millis(activity.uptime),
-        };
+        let mut report = self.peer.host.status(&self.peer.caller);
+        report.stored_blobs = Amount { count, bytes };
         self.send(Message::StatusReport(report.cut())).await?;
         self.sender.finish().await?;
         Ok(())

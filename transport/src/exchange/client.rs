@@ -100,12 +100,19 @@ impl ClientExchange {
     ///
     /// When it is out of order, which is a mistake of this program.
     pub fn send(&mut self, message: &Message) -> Result<(), NotNow> {
-        let not_now = NotNow { message: message.name(), state: self.state() };
+        let not_now = NotNow {
+            message: message.name(),
+            state: self.state(),
+        };
         if self.ended {
             return Err(not_now);
         }
         if let (Message::Cancel(cancel), Some(Request::Call)) = (message, self.request) {
-            return if cancel.index == 0 { Ok(()) } else { Err(not_now) };
+            return if cancel.index == 0 {
+                Ok(())
+            } else {
+                Err(not_now)
+            };
         }
         if !self.owed.is_settled() {
             return Err(not_now);
@@ -133,7 +140,10 @@ impl ClientExchange {
     ///
     /// When they were not announced, which is a mistake of this program.
     pub fn send_payload(&mut self, bytes: u64) -> Result<(), NotNow> {
-        let not_now = NotNow { message: "Data", state: self.state() };
+        let not_now = NotNow {
+            message: "Data",
+            state: self.state(),
+        };
         self.owed.take(bytes).map(|_| ()).map_err(|_| not_now)
     }
 
@@ -156,7 +166,11 @@ impl ClientExchange {
                 return Ok(ClientEvent::Payload { bytes, last });
             }
             Received::End if self.is_finished() => return Ok(ClientEvent::End),
-            Received::End => return Err(ProtocolError::EndedEarly { state: self.state() }),
+            Received::End => {
+                return Err(ProtocolError::EndedEarly {
+                    state: self.state(),
+                });
+            }
             Received::Message(message) => message,
         };
         let name = message.name();
@@ -225,7 +239,10 @@ impl ClientExchange {
     }
 
     fn unexpected(&self, received: &'static str) -> ProtocolError {
-        ProtocolError::Unexpected { received, state: self.state() }
+        ProtocolError::Unexpected {
+            received,
+            state: self.state(),
+        }
     }
 
     fn state(&self) -> &'static str {
@@ -241,9 +258,21 @@ impl ClientExchange {
 }
 
 fn single(index: u32) -> Result<(), ProtocolError> {
-    if index == 0 { Ok(()) } else { Err(ProtocolError::UnknownIndex { index }) }
+    if index == 0 {
+        Ok(())
+    } else {
+        Err(ProtocolError::UnknownIndex { index })
+    }
 }
 
 fn within(part: Part, limit: u64, actual: u64) -> Result<(), ProtocolError> {
-    if actual > limit { Err(ProtocolError::TooLarge { part, limit, actual }) } else { Ok(()) }
+    if actual > limit {
+        Err(ProtocolError::TooLarge {
+            part,
+            limit,
+            actual,
+        })
+    } else {
+        Ok(())
+    }
 }

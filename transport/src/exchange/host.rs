@@ -7,9 +7,7 @@ use super::{
     Owed, Part, ProtocolError, Request, STATE_BYTES_MAX_DEFAULT,
 };
 use crate::BlobId;
-use crate::message::{
-    Blob, BlobKind, Call, Cancel, Describe, Encoding, Message, Received, Ship,
-};
+use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Encoding, Message, Received, Ship};
 
 /// Sizes that a host accepts, in bytes. Each is held against the announcement, before anything of
 /// the payload is taken.
@@ -145,7 +143,11 @@ impl HostExchange {
         let message = match received {
             Received::Message(message) => message,
             Received::Data(piece) => return self.payload(piece),
-            Received::End => return Err(ProtocolError::EndedEarly { state: self.state() }),
+            Received::End => {
+                return Err(ProtocolError::EndedEarly {
+                    state: self.state(),
+                });
+            }
         };
         match (message, self.incoming) {
             (Message::Call(call), Incoming::Request) => {
@@ -167,7 +169,10 @@ impl HostExchange {
             (Message::Blob(blob), Incoming::Open) => self.blob(blob),
             (Message::Absent(absent), Incoming::Open) => {
                 let kind = self.asked.answer(absent.id)?;
-                Ok(HostEvent::Absent { id: absent.id, kind })
+                Ok(HostEvent::Absent {
+                    id: absent.id,
+                    kind,
+                })
             }
             (Message::Cancel(Cancel { index }), _) if self.request == Some(Request::Call) => {
                 match index {
@@ -185,7 +190,10 @@ impl HostExchange {
     ///
     /// When it is out of order, which is a mistake of this program.
     pub fn send(&mut self, message: &Message) -> Result<(), NotNow> {
-        let not_now = NotNow { message: message.name(), state: self.state() };
+        let not_now = NotNow {
+            message: message.name(),
+            state: self.state(),
+        };
         if self.ended {
             return Err(not_now);
         }
@@ -214,7 +222,10 @@ impl HostExchange {
     ///
     /// When the outcome did not announce them, which is a mistake of this program.
     pub fn send_payload(&mut self, bytes: u64) -> Result<(), NotNow> {
-        let not_now = NotNow { message: "Data", state: self.state() };
+        let not_now = NotNow {
+            message: "Data",
+            state: self.state(),
+        };
         self.owed.take(bytes).map(|_| ()).map_err(|_| not_now)
     }
 
@@ -240,7 +251,12 @@ impl HostExchange {
     }
 
     fn blob(&mut self, blob: Blob) -> Result<HostEvent, ProtocolError> {
-        let Blob { id, encoding, raw_bytes, wire_bytes } = blob;
+        let Blob {
+            id,
+            encoding,
+            raw_bytes,
+            wire_bytes,
+        } = blob;
         let kind = self.asked.kind(id).ok_or(ProtocolError::NotAsked { id })?;
         within(kind.into(), self.limits.blob_bytes(kind), raw_bytes)?;
         let fits = match encoding {
@@ -249,7 +265,10 @@ impl HostExchange {
             Encoding::Zstd => wire_bytes <= raw_bytes,
         };
         if !fits {
-            return Err(ProtocolError::BlobLengths { raw_bytes, wire_bytes });
+            return Err(ProtocolError::BlobLengths {
+                raw_bytes,
+                wire_bytes,
+            });
         }
         self.asked.answer(id)?;
         if wire_bytes > 0 {
@@ -268,7 +287,14 @@ impl HostExchange {
             }
             Incoming::Blob(id, owed) => {
                 let last = owed.take(length).map_err(surplus)?;
-                (HostEvent::BlobBytes { id: *id, bytes, last }, last)
+                (
+                    HostEvent::BlobBytes {
+                        id: *id,
+                        bytes,
+                        last,
+                    },
+                    last,
+                )
             }
             Incoming::Request | Incoming::Open => return Err(self.unexpected("Data")),
         };
@@ -279,7 +305,10 @@ impl HostExchange {
     }
 
     fn unexpected(&self, received: &'static str) -> ProtocolError {
-        ProtocolError::Unexpected { received, state: self.state() }
+        ProtocolError::Unexpected {
+            received,
+            state: self.state(),
+        }
     }
 
     fn state(&self) -> &'static str {
@@ -296,5 +325,13 @@ impl HostExchange {
 }
 
 fn within(part: Part, limit: u64, actual: u64) -> Result<(), ProtocolError> {
-    if actual > limit { Err(ProtocolError::TooLarge { part, limit, actual }) } else { Ok(()) }
+    if actual > limit {
+        Err(ProtocolError::TooLarge {
+            part,
+            limit,
+            actual,
+        })
+    } else {
+        Ok(())
+    }
 }

@@ -232,7 +232,7 @@ fn skip_argument(meta: &ParseNestedMeta<'_>) -> syn::Result<()> {
     Ok(())
 }
 
-/// The lines of a documentation comment, without the space that follows the slashes.
+/// The lines of a documentation comment, without what sets them off from the code.
 fn doc_lines(meta: &Meta) -> Vec<String> {
     let Meta::NameValue(pair) = meta else {
         return Vec::new();
@@ -244,8 +244,33 @@ fn doc_lines(meta: &Meta) -> Vec<String> {
     else {
         return Vec::new();
     };
-    text.value()
-        .split('\n')
-        .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned())
-        .collect()
+    let text = text.value();
+    let mut lines: Vec<&str> = text.split('\n').map(str::trim_end).collect();
+    if let [first, rest @ ..] = lines.as_mut_slice() {
+        *first = first.strip_prefix(' ').unwrap_or(first);
+        // A comment between `/**` and `*/` may have a column of stars.
+        strip_column(rest, &|line| line.trim_start().strip_prefix('*'));
+        let written = rest.iter().filter(|line| !line.is_empty());
+        let indents = written.map(|line| line.len() - line.trim_start().len());
+        let common = indents.min().unwrap_or(0);
+        strip_column(rest, &|line| line.get(common..));
+    }
+    lines.into_iter().map(str::to_owned).collect()
+}
+
+/// Takes the same off the beginning of every line, if every line has it. Empty lines stay.
+fn strip_column(lines: &mut [&str], strip: &dyn for<'a> Fn(&'a str) -> Option<&'a str>) {
+    let stripped: Option<Vec<_>> = lines
+        .iter()
+        .map(|line| {
+            if line.is_empty() {
+                Some(*line)
+            } else {
+                strip(line)
+            }
+        })
+        .collect();
+    if let Some(stripped) = stripped {
+        lines.copy_from_slice(&stripped);
+    }
 }

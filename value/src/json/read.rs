@@ -101,6 +101,11 @@ impl<'a> Reading<'a> {
     /// Writes the bytes of a value of type `ty`.
     pub(super) fn value(&mut self, ty: &'a Type, json: &'a Value) -> Result<()> {
         self.spend(1)?;
+        self.form(ty, json)?;
+        self.check_bytes()
+    }
+
+    fn form(&mut self, ty: &'a Type, json: &'a Value) -> Result<()> {
         match ty {
             Type::Unit if json.is_null() => Ok(()),
             Type::Bool => self.put(ty, json, json.as_bool()),
@@ -366,15 +371,15 @@ impl<'a> Reading<'a> {
     }
 
     fn put<T: Plain>(&mut self, ty: &Type, json: &Value, value: Option<T>) -> Result<()> {
-        self.writer
-            .put(value.ok_or_else(|| self.mismatch(ty, json))?);
-        self.check_bytes()
+        let value = value.ok_or_else(|| self.mismatch(ty, json))?;
+        self.writer.put(value);
+        Ok(())
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.spend(bytes.len() as u64 / BYTES_PER_WORK)?;
         self.writer.put_bytes(bytes);
-        self.check_bytes()
+        Ok(())
     }
 
     fn length(&mut self, length: usize) -> Result<()> {
@@ -382,7 +387,7 @@ impl<'a> Reading<'a> {
         let limit = self.limits.elements;
         self.elements = left.ok_or_else(|| self.error(JsonReason::TooManyElements { limit }))?;
         self.writer.put_length(length);
-        self.check_bytes()
+        Ok(())
     }
 
     fn check_bytes(&mut self) -> Result<()> {
@@ -428,7 +433,7 @@ impl<'a> Reading<'a> {
 
     fn mismatch(&self, ty: &Type, json: &Value) -> JsonError {
         let mut expected = render(ty, self.definitions);
-        if let Some(form) = form(ty, self.definitions) {
+        if let Some(form) = form_of(ty, self.definitions) {
             let _ = write!(expected, " ({form})");
         }
         self.wrong(expected, json)
@@ -463,7 +468,7 @@ fn single(json: &Value) -> Option<(&str, &Value)> {
 }
 
 /// How a type is written in JSON, where its name does not say.
-fn form(ty: &Type, definitions: &[Definition]) -> Option<&'static str> {
+fn form_of(ty: &Type, definitions: &[Definition]) -> Option<&'static str> {
     Some(match ty {
         Type::Unit => "null",
         Type::U64 | Type::I64 | Type::U128 | Type::I128 => "a number, or its digits as a string",

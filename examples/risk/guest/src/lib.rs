@@ -35,7 +35,7 @@ pub use simulation::{Model, PATHS_MAX};
 use market::Exposure;
 use spore_guest::{Value, callable};
 
-/// What [`value_at_risk`] answers.
+/// What [`value_at_risk()`] answers.
 #[derive(Value, Clone, Debug, PartialEq)]
 pub struct Report {
     /// What the portfolio is worth: the sum of its amounts.

@@ -1,4 +1,5 @@
 //! The smallest host: follows docs/ABI.md in an interpreter, for guests that behave.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use spore_abi::{export, fault, import, poll};
 use wasmi::{Caller, Engine, Error, ExternType, Instance, Linker, Memory, Module, Store};

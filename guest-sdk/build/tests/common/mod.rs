@@ -34,13 +34,13 @@ pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) {
     }
 }
 
-/// Writes a workspace of guest crates in the scratch folder `name`, given their names and sources.
-/// They use the SDK where it is. Returns the workspace's folder.
-pub(crate) fn guests(name: &str, crates: &[(&str, &str)]) -> PathBuf {
+/// Writes a workspace of guest crates in the scratch folder `name`, given their names,
+/// lines of dependencies, and sources. They use the SDK where it is. Returns the workspace's folder.
+pub(crate) fn guests(name: &str, crates: &[(&str, &str, &str)]) -> PathBuf {
     let root = scratch(name);
     let members: Vec<_> = crates
         .iter()
-        .map(|(name, _)| format!("\"{name}\""))
+        .map(|(name, ..)| format!("\"{name}\""))
         .collect();
     write(
         &root.join("Cargo.toml"),
@@ -51,10 +51,10 @@ pub(crate) fn guests(name: &str, crates: &[(&str, &str)]) -> PathBuf {
     );
     pin(&root);
     let sdk = workspace().join("guest-sdk");
-    for (name, source) in crates {
+    for (name, dependencies, source) in crates {
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
-             [dependencies]\nspore-guest = {{ path = {sdk:?} }}\n"
+             [dependencies]\nspore-guest = {{ path = {sdk:?} }}\n{dependencies}\n"
         );
         write(&root.join(name).join("Cargo.toml"), &manifest);
         write(&root.join(name).join("src/lib.rs"), source);

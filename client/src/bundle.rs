@@ -1,0 +1,95 @@
+//! Bundles as programs hold them.
+
+use std::path::{Path, PathBuf};
+
+use spore_bundle::{BundleId, DecodeError, Limits};
+
+use crate::callable::{Find, FindError};
+
+/// Code and what it captured, ready to be called.
+///
+/// A clone shares all parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    inner: spore_bundle::Bundle,
+}
+
+/// Why a bundle could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file
+        path: PathBuf,
+        /// What the system says
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no bundle, or is damaged.
+    #[error("{path} is not a bundle that can be used")]
+    Decode {
+        /// The file
+        path: PathBuf,
+        /// What is wrong
+        #[source]
+        source: DecodeError,
+    },
+}
+
+impl Bundle {
+    /// Reads a `.spore` file. Runs nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is not a whole and sound bundle.
+    pub fn open(path: impl AsRef<Path>) -> Result<Bundle, OpenError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path)
+            .map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
+        Bundle::from_bytes(bytes)
+            .map_err(|source| OpenError::Decode { path: path.to_owned(), source })
+    }
+
+    /// Takes the bytes of a `.spore` file.
+    ///
+    /// # Errors
+    ///
+    /// When they are not a whole and sound bundle.
+    pub fn from_bytes(bytes: impl Into<bytes::Bytes>) -> Result<Bundle, DecodeError> {
+        let inner = spore_bundle::Bundle::decode(bytes, &Limits::default())?;
+        Ok(Bundle { inner })
+    }
+
+    /// Takes the bytes that [`embedded_bundle!`](crate::embedded_bundle) includes.
+    #[doc(hidden)]
+    pub fn from_static(bytes: &'static [u8]) -> Bundle {
+        Bundle::from_bytes(bytes).expect("the build script wrote a bundle")
+    }
+
+    /// The callable of a typed handle, or of a name, in full or its last segment.
+    ///
+    /// # Errors
+    ///
+    /// When the bundle has no such callable, or has one of other types than the handle's.
+    pub fn callable<F: Find>(&self, which: F) -> Result<F::Found, FindError> {
+        which.find(self)
+    }
+
+    /// The id: equal ids mean the same code, state and description.
+    pub fn id(&self) -> BundleId {
+        self.inner.id()
+    }
+
+    /// The parts of the bundle and what they say of themselves.
+    pub fn inner(&self) -> &spore_bundle::Bundle {
+        &self.inner
+    }
+}
+
+impl From<spore_bundle::Bundle> for Bundle {
+    fn from(inner: spore_bundle::Bundle) -> Bundle {
+        Bundle { inner }
+    }
+}

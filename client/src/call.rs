@@ -1,0 +1,216 @@
+//! One call, from its options to its end.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use spore_transport::StreamError;
+use spore_transport::exchange::ProtocolError;
+use spore_transport::failure::Failure;
+use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
+
+use crate::callable::{ArgumentsError, Callee, Decode, Parcel};
+use crate::error::{CallError, ConnectError};
+use crate::host::Host;
+
+type OnOutput = Box<dyn FnMut(OutputStream, &[u8]) + Send>;
+type OnProgress = Box<dyn FnMut(u64, u64) + Send>;
+
+/// A call to be made: await it for the value that the callable returns.
+///
+/// Nothing is sent before that. Dropping the future stops the guest.
+#[must_use = "a call is made when it is awaited"]
+pub struct Call<R, E> {
+    host: Host,
+    parcel: Parcel,
+    request: Result<Request, ArgumentsError>,
+    decode: Decode<R, E>,
+    deadline: Option<Duration>,
+    sink: Sink,
+}
+
+/// How a call ended, and what it took.
+#[derive(Debug)]
+pub struct Completed<R, E: fmt::Debug> {
+    /// The value, or why there is none.
+    pub result: Result<R, CallError<E>>,
+    /// Where the time went, when the guest ran.
+    pub timing: Option<Timing>,
+    /// Whether output beyond its limit was left out.
+    pub output_cut: bool,
+}
+
+/// What is sent.
+pub(crate) struct Request {
+    pub(crate) callable: u32,
+    pub(crate) arguments: Bytes,
+    pub(crate) limits: CallLimits,
+    pub(crate) seed: u64,
+}
+
+/// Who hears what the guest says while it runs.
+#[derive(Default)]
+pub(crate) struct Sink {
+    output: Option<OnOutput>,
+    progress: Option<OnProgress>,
+}
+
+impl Sink {
+    pub(crate) fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
+        if let Some(output) = &mut self.output {
+            output(stream, bytes);
+        }
+    }
+
+    pub(crate) fn progress(&mut self, done: u64, total: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress(done, total);
+        }
+    }
+}
+
+/// How a call ended, as the host says.
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    pub(crate) timing: Timing,
+    pub(crate) output_cut: bool,
+}
+
+pub(crate) enum Outcome {
+    Value(Bytes),
+    Error(Bytes),
+    Failed(Failure),
+    Refused(Refused),
+}
+
+/// Why the host says nothing.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Connect(ConnectError),
+    Lost(StreamError),
+    Protocol(ProtocolError),
+}
+
+impl From<ProtocolError> for Broken {
+    fn from(error: ProtocolError) -> Self {
+        Broken::Protocol(error)
+    }
+}
+
+impl<E: fmt::Debug> From<Broken> for CallError<E> {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Connect(error) => CallError::Connect(error),
+            Broken::Lost(error) => CallError::Lost(error),
+            Broken::Protocol(error) => CallError::Protocol(error),
+        }
+    }
+}
+
+impl<R, E> Call<R, E> {
+    pub(crate) fn new<T>(host: Host, callee: &T, arguments: &T::Arguments) -> Call<R, E>
+    where
+        T: Callee<Output = R, Error = E>,
+    {
+        let request = callee.encode(arguments).map(|arguments| Request {
+            callable: callee.index(),
+            arguments: arguments.into(),
+            limits: CallLimits::default(),
+            seed: 0,
+        });
+        Call {
+            host,
+            parcel: callee.parcel(),
+            request,
+            decode: callee.decode(),
+            deadline: None,
+            sink: Sink::default(),
+        }
+    }
+
+    /// Gives up after this time, everything included, and stops the guest. None by default: the
+    /// host's own limits hold.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Lowers the host's limits for this call.
+    pub fn limits(mut self, limits: CallLimits) -> Self {
+        if let Ok(request) = &mut self.request {
+            request.limits = limits;
+        }
+        self
+    }
+
+    /// Where the guest's random bytes begin; 0 by default. Equal calls with equal seeds give equal
+    /// results on every host.
+    pub fn seed(mut self, seed: u64) -> Self {
+        if let Ok(request) = &mut self.request {
+            request.seed = seed;
+        }
+        self
+    }
+
+    /// Hears what the guest prints, as it prints it. By default it is dropped.
+    pub fn on_output(mut self, hear: impl FnMut(OutputStream, &[u8]) + Send + 'static) -> Self {
+        self.sink.output = Some(Box::new(hear));
+        self
+    }
+
+    /// Hears how far the guest says it is: done, and the whole or 0 when it does not know.
+    pub fn on_progress(mut self, hear: impl FnMut(u64, u64) + Send + 'static) -> Self {
+        self.sink.progress = Some(Box::new(hear));
+        self
+    }
+}
+
+impl<R, E: fmt::Debug> Call<R, E> {
+    /// Makes the call, and says also what it took.
+    ///
+    /// Not cancel-safe: dropping the future stops the guest.
+    pub async fn completed(self) -> Completed<R, E> {
+        let Call { host, parcel, request, decode, deadline, mut sink } = self;
+        let failed = |error| Completed { result: Err(error), timing: None, output_cut: false };
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return failed(error.into()),
+        };
+        let run = host.run(&parcel, request, &mut sink);
+        let finished = match deadline {
+            None => run.await,
+            Some(deadline) => match tokio::time::timeout(deadline, run).await {
+                Ok(finished) => finished,
+                Err(_) => return failed(CallError::Deadline),
+            },
+        };
+        let Finished { outcome, timing, output_cut } = match finished {
+            Ok(finished) => finished,
+            Err(broken) => return failed(broken.into()),
+        };
+        let (result, timing) = match outcome {
+            Outcome::Value(bytes) => ((decode.value)(&bytes).map_err(CallError::from), Some(timing)),
+            Outcome::Error(bytes) => {
+                let error = match (decode.error)(&bytes) {
+                    Ok(error) => CallError::Guest(error),
+                    Err(error) => error.into(),
+                };
+                (Err(error), Some(timing))
+            }
+            Outcome::Failed(failure) => (Err(CallError::Failed(failure)), Some(timing)),
+            Outcome::Refused(refused) => (Err(CallError::Refused(refused)), None),
+        };
+        Completed { result, timing, output_cut }
+    }
+}
+
+impl<R: Send + 'static, E: fmt::Debug + Send + 'static> IntoFuture for Call<R, E> {
+    type Output = Result<R, CallError<E>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async { self.completed().await.result })
+    }
+}

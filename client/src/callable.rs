@@ -1,0 +1,382 @@
+//! Callables of a bundle: typed by a guest crate, or dynamic with JSON.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde_json::Value as JsonValue;
+use spore_bundle::{BundleId, CallableError, CaptureError, Manifest};
+use spore_guest::{Handle, NoCaptures};
+use spore_value::codec::{self, DecodeError, EncodeError};
+use spore_value::json::{self, JsonError};
+use spore_value::{Difference, Limits, Signature, Value, signature_difference};
+
+use crate::bundle::Bundle;
+
+/// A callable whose types the compiler knows.
+///
+/// `C` is what it captures and has not captured yet; with [`NoCaptures`] it can be called. The other
+/// parameters are those of [`Handle`].
+pub struct Callable<C, A, R, E> {
+    bundle: spore_bundle::Bundle,
+    index: u32,
+    types: PhantomData<fn(C, A) -> Result<R, E>>,
+}
+
+/// A callable whose types the bundle alone knows; its values are JSON.
+///
+/// The forms of values in JSON are those of `docs/FORMAT.md`.
+#[derive(Clone, Debug)]
+pub struct Dynamic {
+    parcel: Parcel,
+    index: u32,
+}
+
+/// What a call refers to: a bundle, or one that only the host has.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    pub(crate) id: BundleId,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) whole: Option<spore_bundle::Bundle>,
+}
+
+impl From<spore_bundle::Bundle> for Parcel {
+    fn from(bundle: spore_bundle::Bundle) -> Parcel {
+        let manifest = Arc::new(bundle.manifest().clone());
+        Parcel { id: bundle.id(), manifest, whole: Some(bundle) }
+    }
+}
+
+/// A bundle that a host has and this program has not.
+#[derive(Clone, Debug)]
+pub struct Shipped {
+    pub(crate) parcel: Parcel,
+}
+
+impl Shipped {
+    /// The callable of this name, in full or its last segment.
+    ///
+    /// # Errors
+    ///
+    /// When the bundle has no such callable, or more than one.
+    pub fn callable(&self, name: &str) -> Result<Dynamic, FindError> {
+        let (index, _) = self.parcel.manifest.callable(name)?;
+        Ok(Dynamic { parcel: self.parcel.clone(), index })
+    }
+
+    /// What the bundle says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.parcel.manifest
+    }
+}
+
+/// Why a bundle gave no callable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// There is none of the name, or more than one.
+    #[error(transparent)]
+    Name(#[from] CallableError),
+    /// The bundle was made of another version of the guest than this program was compiled with.
+    #[error("{callable} has other types in this bundle than in this program: {difference}")]
+    Types {
+        /// The callable
+        callable: String,
+        /// Where they differ
+        difference: Difference,
+    },
+}
+
+/// Why nothing was captured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A value cannot be encoded.
+    #[error("the captures cannot be encoded")]
+    Encode(#[from] EncodeError),
+    /// The JSON does not fit the callable's captures.
+    #[error("the captures do not fit")]
+    Json(#[from] JsonError),
+    /// The callable takes no captures.
+    #[error(transparent)]
+    Bundle(#[from] CaptureError),
+    /// Only the host has the code, so that nothing new can be bound to it here.
+    #[error("to capture, the bundle's file is needed: this program has only its id")]
+    NotHere,
+    /// The bundle's captures are those of another callable, or it has none.
+    #[error("the bundle has no captures bound to {callable}")]
+    NotBound {
+        /// The callable
+        callable: String,
+    },
+}
+
+/// What names a callable: a [`Handle`], or its name.
+pub trait Find: sealed::Sealed {
+    /// What it finds.
+    type Found;
+    #[doc(hidden)]
+    fn find(self, bundle: &Bundle) -> Result<Self::Found, FindError>;
+}
+
+/// A callable that can be called: everything that it captures is bound.
+pub trait Callee: sealed::Sealed {
+    /// What it takes: a tuple, or a JSON array.
+    type Arguments;
+    /// What it returns.
+    type Output;
+    /// Its own error.
+    type Error: fmt::Debug;
+    #[doc(hidden)]
+    fn parcel(&self) -> Parcel;
+    #[doc(hidden)]
+    fn index(&self) -> u32;
+    #[doc(hidden)]
+    fn encode(&self, arguments: &Self::Arguments) -> Result<Vec<u8>, ArgumentsError>;
+    #[doc(hidden)]
+    fn decode(&self) -> Decode<Self::Output, Self::Error>;
+}
+
+/// Reads what comes back, once it is there; holds nothing of the caller.
+#[doc(hidden)]
+pub struct Decode<R, E> {
+    pub(crate) value: Box<dyn FnOnce(&[u8]) -> Result<R, ResultError> + Send>,
+    pub(crate) error: Box<dyn FnOnce(&[u8]) -> Result<E, ResultError> + Send>,
+}
+
+/// Why arguments could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentsError {
+    /// A value cannot be encoded.
+    #[error("an argument cannot be encoded")]
+    Encode(#[from] EncodeError),
+    /// The JSON does not fit the parameters.
+    #[error("the arguments do not fit")]
+    Json(#[from] JsonError),
+}
+
+/// Why what came back is not what the callable returns. The guest's fault, or the host's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResultError {
+    /// The bytes are no value of the type.
+    #[error("the result cannot be decoded")]
+    Decode(#[from] DecodeError),
+    /// The bytes are no value of the bundle's type.
+    #[error("the result cannot be shown as JSON")]
+    Json(#[from] JsonError),
+    /// The callable has no error type, and returned an error.
+    #[error("an error came from a callable that returns none")]
+    NoError,
+}
+
+/// JSON as it is passed to and from dynamic callables.
+pub type Json = JsonValue;
+
+impl<C, A, R, E> Find for Handle<C, A, R, E> {
+    type Found = Callable<C, A, R, E>;
+
+    fn find(self, bundle: &Bundle) -> Result<Self::Found, FindError> {
+        let (index, found) = bundle.inner().callable(self.name())?;
+        let expected = self.description().signature;
+        if let Some(difference) = signature_difference(&expected, &found.signature) {
+            return Err(FindError::Types { callable: found.name.clone(), difference });
+        }
+        Ok(Callable { bundle: bundle.inner().clone(), index, types: PhantomData })
+    }
+}
+
+impl Find for &str {
+    type Found = Dynamic;
+
+    fn find(self, bundle: &Bundle) -> Result<Dynamic, FindError> {
+        let (index, _) = bundle.inner().callable(self)?;
+        Ok(Dynamic { parcel: bundle.inner().clone().into(), index })
+    }
+}
+
+impl Find for &String {
+    type Found = Dynamic;
+
+    fn find(self, bundle: &Bundle) -> Result<Dynamic, FindError> {
+        Find::find(self.as_str(), bundle)
+    }
+}
+
+impl<C: Value, A, R, E> Callable<C, A, R, E> {
+    /// Binds what the callable captures: the value, or the tuple of values where there are more.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be encoded.
+    pub fn capture(&self, captures: &C) -> Result<Callable<NoCaptures, A, R, E>, BindError> {
+        let bundle = self.bundle.with_captures(self.index, codec::encode(captures)?)?;
+        Ok(Callable { bundle, index: self.index, types: PhantomData })
+    }
+
+    /// The callable with the captures that the bundle came with.
+    ///
+    /// # Errors
+    ///
+    /// When it came with none, or with those of another callable.
+    pub fn bound(&self) -> Result<Callable<NoCaptures, A, R, E>, BindError> {
+        check_bound(&self.bundle, self.index)?;
+        Ok(Callable { bundle: self.bundle.clone(), index: self.index, types: PhantomData })
+    }
+}
+
+impl<C, A, R, E> Callable<C, A, R, E> {
+    /// The bundle that travels when this is called.
+    pub fn bundle(&self) -> Bundle {
+        self.bundle.clone().into()
+    }
+}
+
+impl Dynamic {
+    /// Binds what the callable captures: a JSON object by the captures' names.
+    ///
+    /// # Errors
+    ///
+    /// Names the capture that is missing, unknown, or of another type.
+    pub fn capture(&self, captures: &Json) -> Result<Dynamic, BindError> {
+        let whole = self.parcel.whole.as_ref().ok_or(BindError::NotHere)?;
+        let signature = self.signature();
+        let bytes = json::captures_from_json_object(
+            &signature.captures,
+            &signature.definitions,
+            captures,
+            &Limits::default(),
+        )?;
+        let bundle = whole.with_captures(self.index, bytes)?;
+        Ok(Dynamic { parcel: bundle.into(), index: self.index })
+    }
+
+    /// Whether everything that it captures is bound.
+    pub fn is_bound(&self) -> bool {
+        let bound = self.parcel.manifest.state.and_then(|state| state.kind.callable());
+        self.signature().captures.is_empty() || bound == Some(self.index)
+    }
+
+    /// The bundle that travels when this is called, if it is here.
+    pub fn bundle(&self) -> Option<Bundle> {
+        self.parcel.whole.clone().map(Bundle::from)
+    }
+
+    /// The name in full.
+    pub fn name(&self) -> &str {
+        &self.parcel.manifest.callables[self.index as usize].name
+    }
+
+    /// What it captures, takes and returns.
+    pub fn signature(&self) -> &Signature {
+        &self.parcel.manifest.callables[self.index as usize].signature
+    }
+}
+
+fn check_bound(bundle: &spore_bundle::Bundle, index: u32) -> Result<(), BindError> {
+    match bundle.captures() {
+        Some((bound, _)) if bound == index => Ok(()),
+        _ => {
+            let callable = bundle.manifest().callables[index as usize].name.clone();
+            Err(BindError::NotBound { callable })
+        }
+    }
+}
+
+impl<A, R, E> Callee for Callable<NoCaptures, A, R, E>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + fmt::Debug + 'static,
+{
+    type Arguments = A;
+    type Output = R;
+    type Error = E;
+
+    fn parcel(&self) -> Parcel {
+        self.bundle.clone().into()
+    }
+
+    fn index(&self) -> u32 {
+        self.index
+    }
+
+    fn encode(&self, arguments: &A) -> Result<Vec<u8>, ArgumentsError> {
+        Ok(codec::encode(arguments)?)
+    }
+
+    fn decode(&self) -> Decode<R, E> {
+        Decode {
+            value: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
+            error: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
+        }
+    }
+}
+
+impl Callee for Dynamic {
+    type Arguments = Json;
+    type Output = Json;
+    type Error = Json;
+
+    fn parcel(&self) -> Parcel {
+        self.parcel.clone()
+    }
+
+    fn index(&self) -> u32 {
+        self.index
+    }
+
+    fn encode(&self, arguments: &Json) -> Result<Vec<u8>, ArgumentsError> {
+        let signature = self.signature();
+        Ok(json::parameters_from_json_array(
+            &signature.parameters,
+            &signature.definitions,
+            arguments,
+            &Limits::default(),
+        )?)
+    }
+
+    fn decode(&self) -> Decode<Json, Json> {
+        let manifest = self.parcel.manifest.clone();
+        let index = self.index as usize;
+        let types = manifest.clone();
+        Decode {
+            value: Box::new(move |bytes| {
+                let signature = &manifest.callables[index].signature;
+                let (ty, table) = (&signature.returns, &signature.definitions);
+                Ok(json::to_json(ty, table, bytes, &Limits::default())?)
+            }),
+            error: Box::new(move |bytes| {
+                let signature = &types.callables[index].signature;
+                let ty = signature.error.as_ref().ok_or(ResultError::NoError)?;
+                Ok(json::to_json(ty, &signature.definitions, bytes, &Limits::default())?)
+            }),
+        }
+    }
+}
+
+impl<C, A, R, E> Clone for Callable<C, A, R, E> {
+    fn clone(&self) -> Self {
+        Callable { bundle: self.bundle.clone(), index: self.index, types: PhantomData }
+    }
+}
+
+impl<C, A, R, E> fmt::Debug for Callable<C, A, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.bundle.manifest().callables[self.index as usize].name;
+        f.debug_struct("Callable").field("name", name).field("bundle", &self.bundle).finish()
+    }
+}
+
+mod sealed {
+    use super::{Callable, Dynamic, Handle};
+
+    pub trait Sealed {}
+    impl<C, A, R, E> Sealed for Handle<C, A, R, E> {}
+    impl<C, A, R, E> Sealed for Callable<C, A, R, E> {}
+    impl Sealed for Dynamic {}
+    impl Sealed for &str {}
+    impl Sealed for &String {}
+}

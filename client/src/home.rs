@@ -1,0 +1,252 @@
+//! Where a user's identity, known hosts, configuration and stores live.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `identity.pem` | the user's key, made when it is first needed |
+//! | `host.pem` | the key of a host that this user runs |
+//! | `known_hosts` | keys of hosts, pinned |
+//! | `authorized_keys` | keys that a host of this user serves |
+//! | `spore.toml` | configuration of such a host |
+//! | `store/` | its blobs |
+//!
+//! All under `SPORE_HOME` when it is set; otherwise the store in the XDG folder of data, the rest
+//! in that of configuration.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use spore_transport::identity::IdentityError;
+use spore_transport::known_hosts::{self, KnownHosts, KnownHostsError};
+use spore_transport::{Identity, PublicKey};
+
+/// The environment variable that puts everything in one folder.
+pub const HOME_VARIABLE: &str = "SPORE_HOME";
+
+/// The folders of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    config: PathBuf,
+    data: PathBuf,
+}
+
+/// Why a file of the user's could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// There is no home directory to derive the folders from.
+    #[error("no home directory; set {HOME_VARIABLE} to a folder")]
+    NoHome,
+    /// A file could not be read or written.
+    #[error("{path}")]
+    Io {
+        /// The file or folder
+        path: PathBuf,
+        /// What the system says
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key file is no key.
+    #[error("{path} holds no usable key")]
+    Identity {
+        /// The file
+        path: PathBuf,
+        /// What is wrong with it
+        #[source]
+        source: IdentityError,
+    },
+    /// A key file can be read by others.
+    #[error("{path} can be read by others than its owner (mode {mode:o}); run: chmod 600 {path}")]
+    Permissions {
+        /// The file
+        path: PathBuf,
+        /// Its permissions
+        mode: u32,
+    },
+    /// A line of `known_hosts` is wrong.
+    #[error("{path}: {source}")]
+    KnownHosts {
+        /// The file
+        path: PathBuf,
+        /// The line and what is wrong
+        source: KnownHostsError,
+    },
+}
+
+impl Home {
+    /// The folders that the environment names.
+    ///
+    /// # Errors
+    ///
+    /// When there is neither `SPORE_HOME` nor a home directory.
+    pub fn from_environment() -> Result<Home, HomeError> {
+        if let Some(folder) = std::env::var_os(HOME_VARIABLE).filter(|folder| !folder.is_empty()) {
+            return Ok(Home::at(folder));
+        }
+        let folders = etcetera::choose_base_strategy().map_err(|_| HomeError::NoHome)?;
+        Ok(Home {
+            config: folders.config_dir().join("spore"),
+            data: folders.data_dir().join("spore"),
+        })
+    }
+
+    /// Everything in one folder.
+    pub fn at(folder: impl Into<PathBuf>) -> Home {
+        let folder = folder.into();
+        Home { config: folder.clone(), data: folder }
+    }
+
+    /// Where the user's own key is.
+    pub fn identity_path(&self) -> PathBuf {
+        self.config.join("identity.pem")
+    }
+
+    /// Where the key of a host run by this user is.
+    pub fn host_identity_path(&self) -> PathBuf {
+        self.config.join("host.pem")
+    }
+
+    /// Where the keys are that such a host serves.
+    pub fn authorized_keys_path(&self) -> PathBuf {
+        self.config.join("authorized_keys")
+    }
+
+    /// Where pinned keys of hosts are.
+    pub fn known_hosts_path(&self) -> PathBuf {
+        self.config.join("known_hosts")
+    }
+
+    /// Where the configuration of a host is.
+    pub fn config_path(&self) -> PathBuf {
+        self.config.join("spore.toml")
+    }
+
+    /// The folder of a host's blobs.
+    pub fn store_path(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// The user's key, made now if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used, or others can read it.
+    pub fn identity(&self) -> Result<Identity, HomeError> {
+        identity(&self.identity_path())
+    }
+
+    /// The key of the user's host, made now if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used, or others can read it.
+    pub fn host_identity(&self) -> Result<Identity, HomeError> {
+        identity(&self.host_identity_path())
+    }
+
+    /// Replaces the user's key by a new one.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn renew_identity(&self) -> Result<Identity, HomeError> {
+        let identity = Identity::generate();
+        write_private(&self.identity_path(), &identity.to_pem())?;
+        Ok(identity)
+    }
+
+    /// The hosts that are known.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or a line of it is wrong.
+    pub fn known_hosts(&self) -> Result<KnownHosts, HomeError> {
+        let path = self.known_hosts_path();
+        let text = read_or_empty(&path)?;
+        KnownHosts::parse(&text).map_err(|source| HomeError::KnownHosts { path, source })
+    }
+
+    /// Pins a host's key.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written, or has another key for the host.
+    pub fn pin_host(&self, host: &str, key: &PublicKey) -> Result<(), HomeError> {
+        let path = self.known_hosts_path();
+        let text = known_hosts::add(&read_or_empty(&path)?, host, key)
+            .map_err(|source| HomeError::KnownHosts { path: path.clone(), source })?;
+        write_private(&path, &text)
+    }
+}
+
+/// Reads a text file of the user's, empty when it is not there.
+pub fn read_or_empty(path: &Path) -> Result<String, HomeError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(HomeError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Replaces a file that only its owner may read: whole or not at all.
+pub fn write_private(path: &Path, text: &str) -> Result<(), HomeError> {
+    let failed = |source| HomeError::Io { path: path.to_owned(), source };
+    let folder = path.parent().expect("a file of the user's lies in a folder");
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    // A temporary file is readable by its owner only.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+fn identity(path: &Path) -> Result<Identity, HomeError> {
+    let text = read_or_empty(path)?;
+    if text.is_empty() {
+        let identity = Identity::generate();
+        write_private(path, &identity.to_pem())?;
+        return Ok(identity);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let data = std::fs::metadata(path);
+        let data = data.map_err(|source| HomeError::Io { path: path.to_owned(), source })?;
+        let mode = data.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(HomeError::Permissions { path: path.to_owned(), mode });
+        }
+    }
+    Identity::from_pem(&text)
+        .map_err(|source| HomeError::Identity { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_made_once_and_kept_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("folder");
+        let home = Home::at(folder.path().join("new"));
+        let first = home.identity().expect("made").public();
+        assert_eq!(home.identity().expect("kept").public(), first);
+        let path = home.identity_path();
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode();
+        assert_eq!(mode(&path) & 0o777, 0o600);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
+        assert!(matches!(home.identity(), Err(HomeError::Permissions { mode: 0o644, .. })));
+        assert_ne!(home.renew_identity().expect("made").public(), first);
+    }
+
+    #[test]
+    fn a_pinned_host_is_known() {
+        let folder = tempfile::tempdir().expect("folder");
+        let home = Home::at(folder.path());
+        let key = Identity::generate().public();
+        home.pin_host("board.local:7473", &key).expect("written");
+        assert_eq!(home.known_hosts().expect("read").pinned("board.local:7473"), Some(key));
+    }
+}

@@ -1,0 +1,120 @@
+//! A host, wherever it is.
+
+use spore_bundle::BundleId;
+use spore_transport::status::StatusReport;
+
+use crate::bundle::Bundle;
+use crate::call::{Broken, Call, Finished, Request, Sink};
+use crate::callable::{Callee, Parcel, Shipped};
+#[cfg(feature = "embedded")]
+use crate::embedded::Embedded;
+use crate::error::{CallError, ConnectError};
+use crate::remote::{Connect, Remote};
+
+/// A host that calls go to. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Remote(Remote),
+    #[cfg(feature = "embedded")]
+    Embedded(Embedded),
+}
+
+impl Host {
+    /// Connects as the user of this process to `NAME[:PORT]` or `ADDRESS[:PORT]`.
+    ///
+    /// The host's key must be known: see [`Connect::trust`] for the first time. Must be called on a
+    /// tokio runtime, which then drives the connection; a runtime of one thread is the fastest.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be reached, or is not the one that is known by the name.
+    pub async fn connect(host: &str) -> Result<Host, ConnectError> {
+        Connect::new().to(host).await
+    }
+
+    /// A host in this process, with default limits and nothing granted.
+    ///
+    /// # Errors
+    ///
+    /// When wasmtime or the system refuse.
+    #[cfg(feature = "embedded")]
+    pub fn embedded() -> Result<Host, spore_host::StartError> {
+        Host::embedded_with(spore_host::Setup::default())
+    }
+
+    /// A host in this process, set up otherwise. Calls may use everything that it grants.
+    ///
+    /// # Errors
+    ///
+    /// When wasmtime or the system refuse.
+    #[cfg(feature = "embedded")]
+    pub fn embedded_with(setup: spore_host::Setup) -> Result<Host, spore_host::StartError> {
+        Ok(Host { kind: Kind::Embedded(Embedded::start(setup)?) })
+    }
+
+    pub(crate) fn remote(remote: Remote) -> Host {
+        Host { kind: Kind::Remote(remote) }
+    }
+
+    /// A call of `callable`: await what this returns.
+    pub fn call<T: Callee>(&self, callable: &T, arguments: T::Arguments) -> Call<T::Output, T::Error> {
+        Call::new(self.clone(), callable, &arguments)
+    }
+
+    /// Ships a bundle ahead of its first call: stored durably and compiled when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As a call's, except for the guest's own.
+    pub async fn ship(&self, bundle: &Bundle) -> Result<BundleId, CallError<std::convert::Infallible>> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.ship(bundle.inner()).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.load(bundle.inner()).await,
+        }
+    }
+
+    /// The bundle of this id that this user has shipped before.
+    ///
+    /// # Errors
+    ///
+    /// When the host does not have it, or the user may not use it.
+    pub async fn shipped(&self, id: BundleId) -> Result<Shipped, CallError<std::convert::Infallible>> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.shipped(id).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.shipped(id),
+        }
+    }
+
+    /// What the host says of itself.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be asked.
+    pub async fn status(&self) -> Result<StatusReport, CallError<std::convert::Infallible>> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.status().await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => Ok(embedded.status()),
+        }
+    }
+
+    pub(crate) async fn run(
+        &self,
+        parcel: &Parcel,
+        request: Request,
+        sink: &mut Sink,
+    ) -> Result<Finished, Broken> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.run(parcel, request, sink).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => Ok(embedded.run(parcel, request, sink).await),
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! A host at the other end of a connection.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use spore_bundle::{Bundle, BundleId, Manifest};
+use spore_transport::exchange::{ClientEvent, ClientExchange, ClientLimits, RESULT_BYTES_MAX_DEFAULT};
+use spore_transport::message::{
+    self, Absent, Blob, BlobKind, Call, Describe, Done, Encoding, Message, MissingBlob, Refused, Ship,
+};
+use spore_transport::quic::Options;
+use spore_transport::status::StatusReport;
+use spore_transport::{
+    BlobId, CloseCode, Connection, ConnectionError, Connector, HostKey, Identity, PublicKey, Receiver,
+    RefusalCode, Sender, StreamError,
+};
+
+use crate::call::{Broken, Finished, Outcome, Request, Sink};
+use crate::callable::{Parcel, Shipped};
+use crate::error::{CallError, ConnectError};
+use crate::home::Home;
+use crate::host::Host;
+
+/// Port of a host that is named without one.
+pub const PORT_DEFAULT: u16 = 7473;
+
+/// Blobs smaller than this travel as they are, in bytes.
+const COMPRESS_FROM: usize = 512;
+/// Compression of more than this is done beside the runtime's thread, in bytes.
+const COMPRESS_HERE_MAX: usize = 16 << 10;
+/// A large blob whose first bytes do not shrink is sent as it is.
+const SAMPLE_BYTES: usize = 128 << 10;
+/// zstd's level for blobs on their way: faster than most networks.
+const ZSTD_LEVEL: i32 = 1;
+
+/// How to connect. By default: as the user of this process, to hosts in `known_hosts`.
+#[derive(Debug, Default)]
+pub struct Connect {
+    home: Option<Home>,
+    identity: Option<Identity>,
+    trust: Option<PublicKey>,
+    options: Options,
+}
+
+impl Connect {
+    /// The defaults.
+    pub fn new() -> Connect {
+        Connect::default()
+    }
+
+    /// Takes identity and known hosts from these folders.
+    pub fn home(mut self, home: Home) -> Self {
+        self.home = Some(home);
+        self
+    }
+
+    /// Connects as this identity instead of the user's.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Trusts this key of the host, which must come from elsewhere than the network. With an
+    /// identity of its own the connection uses no files; otherwise the key is pinned in
+    /// `known_hosts`.
+    pub fn trust(mut self, key: PublicKey) -> Self {
+        self.trust = Some(key);
+        self
+    }
+
+    /// Time without a sign of life after which the host counts as lost. Default 10 s.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.idle_timeout = timeout;
+        self.options.keep_alive = self.options.keep_alive.min(timeout / 3);
+        self
+    }
+
+    /// Connects to `NAME[:PORT]` or `ADDRESS[:PORT]`.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be reached, or is not trusted.
+    pub async fn to(self, host: &str) -> Result<Host, ConnectError> {
+        let home = match (self.home, &self.identity, &self.trust) {
+            (Some(home), ..) => Some(home),
+            (None, Some(_), Some(_)) => None,
+            (None, ..) => Some(Home::from_environment()?),
+        };
+        let identity = match (self.identity, &home) {
+            (Some(identity), _) => identity,
+            (None, Some(home)) => home.identity()?,
+            (None, None) => unreachable!("without an identity there is a home"),
+        };
+        let remote = Remote(Arc::new(Inner {
+            connector: Connector::new(&identity, &self.options)?,
+            host: with_port(host),
+            home,
+            trust: self.trust,
+            current: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+        }));
+        remote.connection().await?;
+        Ok(Host::remote(remote))
+    }
+}
+
+/// `host` with the default port, unless it names one.
+pub fn with_port(host: &str) -> String {
+    let has_port = match host.rsplit_once(':') {
+        // A bare IPv6 address has colons and no port.
+        Some((before, port)) => {
+            port.parse::<u16>().is_ok() && (!before.contains(':') || before.ends_with(']'))
+        }
+        None => false,
+    };
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{PORT_DEFAULT}"),
+        Err(_) if has_port => host.to_owned(),
+        Err(_) => format!("{host}:{PORT_DEFAULT}"),
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Remote(Arc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    host: String,
+    home: Option<Home>,
+    trust: Option<PublicKey>,
+    current: Mutex<Option<Connection>>,
+    /// Held while connecting, so that calls that find no connection make one and not many.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Remote {
+    /// The connection, made anew when it was lost.
+    async fn connection(&self) -> Result<Connection, ConnectError> {
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        let _connecting = self.0.connecting.lock().await;
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        let connection = self.connect().await?;
+        *self.current() = Some(connection.clone());
+        Ok(connection)
+    }
+
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> Option<Connection> {
+        self.current().clone().filter(|connection| connection.close_reason().is_none())
+    }
+
+    async fn connect(&self) -> Result<Connection, ConnectError> {
+        let host = &self.0.host;
+        let resolve = |reason: String| ConnectError::Resolve { host: host.clone(), reason };
+        let addresses = tokio::net::lookup_host(host).await;
+        let addresses = addresses.map_err(|error| resolve(error.to_string()))?;
+        let mut last = None;
+        for address in addresses {
+            match self.0.connector.connect(address).await {
+                Ok(connection) => {
+                    if let Err(error) = self.check_key(&connection) {
+                        connection.close(CloseCode::HostKeyRejected, "");
+                        return Err(error);
+                    }
+                    return Ok(connection);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(match last {
+            Some(source) => ConnectError::Unreachable { host: host.clone(), source },
+            None => resolve("it has no address".to_owned()),
+        })
+    }
+
+    /// Compares the host's key with what is known of it, before anything is sent.
+    fn check_key(&self, connection: &Connection) -> Result<(), ConnectError> {
+        let Inner { host, home, trust, .. } = &*self.0;
+        let found = connection.peer();
+        let changed = |expected| ConnectError::ChangedKey { host: host.clone(), expected, found };
+        if let Some(expected) = *trust
+            && expected != found
+        {
+            return Err(changed(expected));
+        }
+        let Some(home) = home else { return Ok(()) };
+        match home.known_hosts()?.lookup(host, &found) {
+            HostKey::Known => Ok(()),
+            HostKey::Changed { expected } => Err(changed(expected)),
+            HostKey::Unknown if trust.is_some() => Ok(home.pin_host(host, &found)?),
+            HostKey::Unknown => Err(ConnectError::UnknownHost { host: host.clone(), key: found }),
+        }
+    }
+
+    /// Opens a stream, on a new connection if the old one was lost: nothing has been sent yet.
+    async fn open(&self, limits: ClientLimits) -> Result<Conversation, Broken> {
+        let connection = self.connection().await.map_err(Broken::Connect)?;
+        let (stream, connection) = match connection.open().await {
+            Ok(stream) => (stream, connection),
+            Err(_) => {
+                let connection = self.connection().await.map_err(Broken::Connect)?;
+                let closed = |source| {
+                    Broken::Connect(ConnectError::Closed { host: self.0.host.clone(), source })
+                };
+                (connection.open().await.map_err(closed)?, connection)
+            }
+        };
+        let (sender, receiver) = stream.split();
+        let near = connection.remote_address().ip().is_loopback();
+        Ok(Conversation { exchange: ClientExchange::new(limits), sender, receiver, near })
+    }
+
+    pub(crate) async fn run(
+        &self,
+        parcel: &Parcel,
+        request: Request,
+        sink: &mut Sink,
+    ) -> Result<Finished, Broken> {
+        // A host may be set up for larger results than a caller expects who says nothing.
+        let mut asked = request.limits;
+        let result_bytes = *asked.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
+        // Output is passed on as it comes, so that no amount of it is kept here.
+        let limits = ClientLimits { result_bytes, output_bytes: u64::MAX, ..ClientLimits::default() };
+        let mut conversation = self.open(limits).await?;
+        let call = Call {
+            bundle: BlobId(*parcel.id.as_bytes()),
+            callable: request.callable,
+            limits: asked,
+            seed: request.seed,
+            args_bytes: request.arguments.len() as u64,
+        };
+        let called = conversation.call(call, request.arguments, parcel, sink).await;
+        called.or_else(|broken| match refusal_of(&broken) {
+            Some(refused) => Ok(Finished {
+                outcome: Outcome::Refused(refused),
+                timing: message::Timing::default(),
+                output_cut: false,
+            }),
+            None => Err(broken),
+        })
+    }
+
+    pub(crate) async fn ship(&self, bundle: &Bundle) -> Result<BundleId, CallError<Infallible>> {
+        let message = Message::Ship(Ship { bundle: BlobId(*bundle.id().as_bytes()) });
+        let parcel = Parcel::from(bundle.clone());
+        match self.ask(message, Some(&parcel)).await? {
+            Answer::Stored => Ok(bundle.id()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) async fn shipped(&self, id: BundleId) -> Result<Shipped, CallError<Infallible>> {
+        let message = Message::Describe(Describe { bundle: BlobId(*id.as_bytes()) });
+        let bytes = match self.ask(message, None).await? {
+            Answer::Manifest(bytes) => bytes,
+            other => return Err(other.unexpected()),
+        };
+        let refuse = |what: String| {
+            CallError::Refused(Refused::new(RefusalCode::InvalidManifest, what))
+        };
+        if BundleId::of(&bytes) != id {
+            return Err(refuse(format!("the host sent another manifest than that of {id}")));
+        }
+        let manifest = Manifest::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
+        Ok(Shipped { parcel: Parcel { id, manifest: Arc::new(manifest), whole: None } })
+    }
+
+    pub(crate) async fn status(&self) -> Result<StatusReport, CallError<Infallible>> {
+        match self.ask(Message::Status, None).await? {
+            Answer::Status(report) => Ok(*report),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    async fn ask(
+        &self,
+        message: Message,
+        parcel: Option<&Parcel>,
+    ) -> Result<Answer, CallError<Infallible>> {
+        let mut conversation = self.open(ClientLimits::default()).await?;
+        let answer = conversation.ask(message, parcel).await;
+        answer.map_err(|broken| match refusal_of(&broken) {
+            Some(refused) => CallError::Refused(refused),
+            None => broken.into(),
+        })
+    }
+}
+
+/// A close of the connection that says that the host does not serve this key.
+fn refusal_of(broken: &Broken) -> Option<Refused> {
+    let Broken::Lost(StreamError::Connection(ConnectionError::Closed { code, reason })) = broken
+    else {
+        return None;
+    };
+    match code {
+        CloseCode::NotAuthorised | CloseCode::Revoked => {
+            Some(Refused::new(RefusalCode::NotAuthorised, format!("{code}: {reason}")))
+        }
+        CloseCode::TooManyConnections => {
+            Some(Refused::new(RefusalCode::TooManyRequests, format!("{code}: {reason}")))
+        }
+        _ => None,
+    }
+}
+
+/// What a host answers to a request that is no call.
+enum Answer {
+    Stored,
+    Manifest(Bytes),
+    Status(Box<StatusReport>),
+    Refused(Refused),
+}
+
+impl Answer {
+    fn unexpected(self) -> CallError<Infallible> {
+        match self {
+            Answer::Refused(refused) => CallError::Refused(refused),
+            _ => unreachable!("the exchange takes only the answer to its request"),
+        }
+    }
+}
+
+/// One stream under way.
+struct Conversation {
+    exchange: ClientExchange,
+    sender: Sender,
+    receiver: Receiver,
+    /// Whether the host is on this machine.
+    near: bool,
+}
+
+impl Conversation {
+    fn queue(&mut self, message: &Message, payload: Bytes) {
+        self.exchange.send(message).expect("the conversation sends in order");
+        self.sender.queue(message);
+        if !payload.is_empty() {
+            self.exchange.send_payload(payload.len() as u64).expect("announced");
+            self.sender.queue_payload(payload);
+        }
+    }
+
+    /// Sends what is queued. A host that stops reading has an answer on its way, which says more
+    /// than the failure to send.
+    async fn flush(&mut self) -> Result<(), Broken> {
+        match self.sender.flush().await {
+            Ok(()) | Err(StreamError::Stopped(_)) => Ok(()),
+            Err(error) => Err(Broken::Lost(error)),
+        }
+    }
+
+    async fn event(&mut self) -> Result<ClientEvent, Broken> {
+        let received = self.receiver.recv().await.map_err(Broken::Lost)?;
+        Ok(self.exchange.receive(received)?)
+    }
+
+    async fn call(
+        &mut self,
+        call: Call,
+        arguments: Bytes,
+        parcel: &Parcel,
+        sink: &mut Sink,
+    ) -> Result<Finished, Broken> {
+        self.queue(&Message::Call(call), arguments);
+        self.flush().await?;
+        loop {
+            match self.event().await? {
+                ClientEvent::Missing(blobs) => self.upload(blobs, Some(parcel)).await?,
+                ClientEvent::Output(output) => sink.output(output.stream, &output.bytes),
+                ClientEvent::Progress(progress) => sink.progress(progress.done, progress.total),
+                ClientEvent::Done(done) => {
+                    let value = self.payload(done.payload_bytes).await?;
+                    self.end().await;
+                    let Done { outcome, timing, output_cut, .. } = done;
+                    let outcome = match outcome {
+                        message::Outcome::Value => Outcome::Value(value),
+                        message::Outcome::GuestError => Outcome::Error(value),
+                    };
+                    return Ok(Finished { outcome, timing, output_cut });
+                }
+                ClientEvent::Failed(failed) => {
+                    self.end().await;
+                    return Ok(Finished {
+                        outcome: Outcome::Failed(failed.failure),
+                        timing: failed.timing,
+                        output_cut: failed.output_cut,
+                    });
+                }
+                ClientEvent::Refused(refused) => {
+                    self.end().await;
+                    return Ok(Finished {
+                        outcome: Outcome::Refused(refused),
+                        timing: message::Timing::default(),
+                        output_cut: false,
+                    });
+                }
+                _ => unreachable!("the exchange takes only what answers a call"),
+            }
+        }
+    }
+
+    async fn ask(&mut self, message: Message, parcel: Option<&Parcel>) -> Result<Answer, Broken> {
+        self.queue(&message, Bytes::new());
+        self.flush().await?;
+        let answer = loop {
+            match self.event().await? {
+                ClientEvent::Missing(blobs) => self.upload(blobs, parcel).await?,
+                ClientEvent::Stored(_) => break Answer::Stored,
+                ClientEvent::Status(report) => break Answer::Status(report),
+                ClientEvent::Refused(refused) => break Answer::Refused(refused),
+                ClientEvent::Description(description) => {
+                    break Answer::Manifest(self.payload(description.manifest_bytes).await?);
+                }
+                _ => unreachable!("the exchange takes only what answers the request"),
+            }
+        };
+        self.end().await;
+        Ok(answer)
+    }
+
+    /// The payload of the outcome. One piece is passed on as it came.
+    async fn payload(&mut self, bytes: u64) -> Result<Bytes, Broken> {
+        if bytes == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut whole = BytesMut::new();
+        loop {
+            match self.event().await? {
+                ClientEvent::Payload { bytes, last: true } if whole.is_empty() => return Ok(bytes),
+                ClientEvent::Payload { bytes, last } => {
+                    whole.extend_from_slice(&bytes);
+                    if last {
+                        return Ok(whole.freeze());
+                    }
+                }
+                _ => unreachable!("the exchange takes only the payload that is owed"),
+            }
+        }
+    }
+
+    /// Finishes this half; the outcome is here, so a failure changes nothing.
+    async fn end(&mut self) {
+        let _ = self.sender.finish().await;
+    }
+
+    async fn upload(&mut self, blobs: Vec<MissingBlob>, parcel: Option<&Parcel>) -> Result<(), Broken> {
+        let whole = parcel.and_then(|parcel| parcel.whole.as_ref());
+        for MissingBlob { id, kind } in blobs {
+            match whole.and_then(|bundle| part(bundle, id, kind)) {
+                Some(bytes) => {
+                    let raw_bytes = bytes.len() as u64;
+                    let (encoding, payload) = self.pack(bytes).await;
+                    let wire_bytes = payload.len() as u64;
+                    let blob = Blob { id, encoding, raw_bytes, wire_bytes };
+                    self.queue(&Message::Blob(blob), payload);
+                }
+                None => self.queue(&Message::Absent(Absent { id }), Bytes::new()),
+            }
+        }
+        self.flush().await
+    }
+
+    /// Compresses what shrinks. To a host on this machine nothing is compressed: that would cost
+    /// more than it saves.
+    async fn pack(&self, bytes: Bytes) -> (Encoding, Bytes) {
+        if self.near || bytes.len() < COMPRESS_FROM {
+            return (Encoding::Raw, bytes);
+        }
+        if bytes.len() <= COMPRESS_HERE_MAX {
+            return compress(bytes);
+        }
+        let raw = bytes.clone();
+        tokio::task::spawn_blocking(move || compress(bytes)).await.unwrap_or((Encoding::Raw, raw))
+    }
+}
+
+fn compress(bytes: Bytes) -> (Encoding, Bytes) {
+    let shrinks = |bytes: &[u8]| {
+        zstd::bulk::compress(bytes, ZSTD_LEVEL)
+            .ok()
+            .filter(|packed| packed.len() < bytes.len() / 8 * 7)
+    };
+    if bytes.len() > SAMPLE_BYTES && shrinks(&bytes[..SAMPLE_BYTES]).is_none() {
+        return (Encoding::Raw, bytes);
+    }
+    match shrinks(&bytes) {
+        Some(packed) => (Encoding::Zstd, packed.into()),
+        None => (Encoding::Raw, bytes),
+    }
+}
+
+/// The part of a bundle that a host asks for. Only what the bundle is made of, and what it is asked
+/// for as: a host learns nothing else.
+fn part(bundle: &Bundle, id: BlobId, kind: BlobKind) -> Option<Bytes> {
+    match kind {
+        BlobKind::Manifest if id.0 == *bundle.id().as_bytes() => Some(bundle.manifest_bytes().clone()),
+        BlobKind::Code if id.0 == *bundle.code_id().as_bytes() => Some(bundle.code().clone()),
+        BlobKind::State if Some(id.0) == bundle.state_id().map(<[u8; 32]>::from) => {
+            bundle.state().cloned()
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_added_where_there_is_none() {
+        for (given, expected) in [
+            ("board.local", "board.local:7473"),
+            ("board.local:9", "board.local:9"),
+            ("127.0.0.1", "127.0.0.1:7473"),
+            ("::1", "[::1]:7473"),
+            ("[::1]", "[::1]:7473"),
+            ("[::1]:9", "[::1]:9"),
+        ] {
+            assert_eq!(with_port(given), expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_travels_as_it_is() {
+        let (encoding, packed) = compress(Bytes::from(vec![7; 1 << 20]));
+        assert_eq!(encoding, Encoding::Zstd);
+        assert!(packed.len() < 1000);
+        let noise: Vec<u8> = (0..4096u32).flat_map(noise_of).collect();
+        let (encoding, same) = compress(Bytes::from(noise.clone()));
+        assert_eq!((encoding, &same[..]), (Encoding::Raw, &noise[..]));
+    }
+
+    /// Bytes without a pattern that zstd could find.
+    fn noise_of(number: u32) -> [u8; 32] {
+        *BundleId::of(&number.to_le_bytes()).as_bytes()
+    }
+}

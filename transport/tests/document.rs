@@ -1,0 +1,360 @@
+//! `docs/PROTOCOL.md` against the code: every table, and the bytes of its examples.
+
+use bytes::{Bytes, BytesMut};
+use spore_transport::exchange::*;
+use spore_transport::failure::{Failure, TrapCode};
+use spore_transport::frame::{Frame, FrameReader, put_header};
+use spore_transport::message::*;
+use spore_transport::quic;
+use spore_transport::{
+    ALPN_TEXT, BlobId, CloseCode, Message, Received, RefusalCode, StreamCode, tag,
+};
+
+const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
+
+/// The rows of the table under a heading, cells trimmed, without the two lines of its head.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let start = DOCUMENT.find(&format!("\n{heading}\n")).expect(heading) + heading.len() + 2;
+    let section = &DOCUMENT[start..];
+    let end = section.find("\n#").unwrap_or(section.len());
+    let cells = |line: &str| {
+        let line = line.trim().trim_start_matches('|').trim_end_matches('|');
+        line.split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let rows: Vec<_> = section[..end]
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(cells)
+        .collect();
+    rows.into_iter().skip(2).collect()
+}
+
+fn columns(heading: &str, wanted: &[usize]) -> Vec<Vec<String>> {
+    let pick = |row: Vec<String>| wanted.iter().map(|&index| row[index].clone()).collect();
+    table(heading).into_iter().map(pick).collect()
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+#[test]
+fn the_frame_table_is_that_of_the_code() {
+    let expected: Vec<_> = tag::TABLE
+        .iter()
+        .map(|entry| {
+            row([
+                &format!("{:#04x}", entry.tag),
+                entry.name,
+                entry.direction.text(),
+                &entry.body_bytes_max.to_string(),
+                entry.since,
+            ])
+        })
+        .collect();
+    assert_eq!(columns("## Frames", &[0, 1, 2, 4, 5]), expected);
+}
+
+#[test]
+fn the_reserved_tags_are_those_of_the_code() {
+    let expected: Vec<_> = tag::RESERVED
+        .iter()
+        .map(|(first, last, what)| row([&format!("{first:#04x}–{last:#04x}"), what]))
+        .collect();
+    assert_eq!(columns("## Reserved", &[0, 1]), expected);
+}
+
+#[test]
+fn the_codes_are_those_of_the_code() {
+    let expected: Vec<_> = RefusalCode::ALL
+        .iter()
+        .map(|code| {
+            row([
+                &code.number().to_string(),
+                code.name(),
+                &code.fault().to_string(),
+                &code.to_string(),
+            ])
+        })
+        .collect();
+    assert_eq!(table("## Refusal codes"), expected);
+    let expected: Vec<_> = CloseCode::ALL
+        .iter()
+        .map(|code| row([&code.number().to_string(), code.name(), &code.to_string()]))
+        .collect();
+    assert_eq!(table("### Close codes of connections"), expected);
+    let expected: Vec<_> = StreamCode::ALL
+        .iter()
+        .map(|code| row([&code.number().to_string(), code.name(), &code.to_string()]))
+        .collect();
+    assert_eq!(table("### Codes of streams"), expected);
+    let expected: Vec<_> = TrapCode::ALL
+        .iter()
+        .map(|code| row([&code.number().to_string(), code.name(), &code.to_string()]))
+        .collect();
+    assert_eq!(table("## Trap codes"), expected);
+}
+
+#[test]
+fn the_numbers_are_those_of_the_code() {
+    let rows = table("## Limits");
+    let number = |what: &str| {
+        let row = rows
+            .iter()
+            .find(|row| row[0] == what)
+            .unwrap_or_else(|| panic!("{what}"));
+        row[1].clone()
+    };
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    for (what, expected) in [
+        ("body of a frame", "1 MiB; less for each message".to_owned()),
+        ("arguments", mib(ARGS_BYTES_MAX_DEFAULT)),
+        ("manifest", mib(MANIFEST_BYTES_MAX_DEFAULT)),
+        ("code", mib(CODE_BYTES_MAX_DEFAULT)),
+        ("state", mib(STATE_BYTES_MAX_DEFAULT)),
+        ("result", mib(RESULT_BYTES_MAX_DEFAULT)),
+        ("output of a call", mib(OUTPUT_BYTES_MAX_DEFAULT)),
+        ("blobs asked for in a stream", MISSING_MAX.to_string()),
+        (
+            "text of a refusal",
+            format!("{REFUSAL_TEXT_BYTES_MAX} bytes"),
+        ),
+        (
+            "streams of a connection",
+            quic::STREAMS_MAX_DEFAULT.to_string(),
+        ),
+        (
+            "bytes ahead of reading, a stream",
+            mib(quic::STREAM_WINDOW_BYTES_DEFAULT.into()),
+        ),
+        (
+            "bytes ahead of reading, a connection",
+            mib(quic::CONNECTION_WINDOW_BYTES_DEFAULT.into()),
+        ),
+    ] {
+        assert_eq!(number(what), expected, "{what}");
+    }
+    assert_eq!(tag::BODY_BYTES_MAX, 1 << 20);
+    let times = table("## Times");
+    let seconds: Vec<_> = times.iter().map(|row| row[1].as_str()).collect();
+    let expected = [
+        quic::IDLE_TIMEOUT_DEFAULT,
+        quic::KEEP_ALIVE_DEFAULT,
+        quic::HANDSHAKE_TIMEOUT_DEFAULT,
+    ]
+    .map(|time| format!("{} s", time.as_secs()));
+    assert_eq!(seconds, expected);
+    assert!(DOCUMENT.contains(&format!("`{ALPN_TEXT}`")));
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Side {
+    Client,
+    Host,
+}
+
+/// The bytes of an example: `>` is sent by the client, `<` by the host, `;` begins a remark.
+/// Bytes of one side that follow one another are one piece.
+fn example(name: &str) -> Vec<(Side, Vec<u8>)> {
+    let start = DOCUMENT.find(&format!("```hex {name}\n")).expect(name);
+    let block = DOCUMENT[start..]
+        .lines()
+        .skip(1)
+        .take_while(|line| *line != "```");
+    let mut pieces: Vec<(Side, Vec<u8>)> = Vec::new();
+    let mut side = Side::Client;
+    for line in block {
+        let line = line.split(';').next().unwrap_or_default().trim();
+        let digits = match line.chars().next() {
+            Some('>') => {
+                side = Side::Client;
+                &line[1..]
+            }
+            Some('<') => {
+                side = Side::Host;
+                &line[1..]
+            }
+            _ => line,
+        };
+        let bytes = digits
+            .split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16).expect("hex"));
+        match pieces.last_mut() {
+            Some((last, piece)) if *last == side => piece.extend(bytes),
+            _ => pieces.push((side, bytes.collect())),
+        }
+    }
+    pieces
+}
+
+/// What the bytes mean, and whether they are what this code writes for it.
+fn read(pieces: Vec<(Side, Vec<u8>)>) -> Vec<(Side, Received)> {
+    let mut all = Vec::new();
+    for (side, bytes) in pieces {
+        let mut reader = FrameReader::new();
+        let mut written = BytesMut::new();
+        reader.push(Bytes::from(bytes.clone()));
+        while let Some(frame) = reader.next().expect("a good frame") {
+            if let Frame::Data(piece) = &frame {
+                put_header(tag::DATA, piece.len(), piece.len(), &mut written);
+                written.extend_from_slice(piece);
+            }
+            let received = Received::from_frame(frame).expect("a good message");
+            if let Received::Message(message) = &received {
+                message.encode(&mut written);
+            }
+            all.push((side, received));
+        }
+        reader.end().expect("whole frames");
+        assert_eq!(written, bytes, "as this code writes it");
+    }
+    all
+}
+
+/// Runs an example through the machines of both sides.
+fn play(all: &[(Side, Received)]) -> (ClientExchange, HostExchange) {
+    let mut client = ClientExchange::new(ClientLimits::default());
+    let mut host = HostExchange::new(HostLimits::default());
+    for (side, received) in all {
+        match (side, received) {
+            (Side::Client, Received::Message(message)) => client.send(message).expect("in order"),
+            (Side::Client, Received::Data(piece)) => {
+                client.send_payload(piece.len() as u64).expect("announced");
+            }
+            (Side::Host, Received::Message(message)) => host.send(message).expect("in order"),
+            (Side::Host, Received::Data(piece)) => {
+                host.send_payload(piece.len() as u64).expect("announced");
+            }
+            (_, Received::End) => unreachable!("examples have no end of stream"),
+        }
+        match side {
+            Side::Client => drop(host.receive(received.clone()).expect("in order")),
+            Side::Host => drop(client.receive(received.clone()).expect("in order")),
+        }
+    }
+    (client, host)
+}
+
+fn id(byte: u8) -> BlobId {
+    BlobId([byte; 32])
+}
+
+fn call_example() -> Vec<(Side, Received)> {
+    use Side::{Client, Host};
+    let data = |bytes: &[u8]| Received::Data(Bytes::copy_from_slice(bytes));
+    let missing = |blobs: &[(BlobId, BlobKind)]| {
+        let blobs = blobs
+            .iter()
+            .map(|&(id, kind)| MissingBlob { id, kind })
+            .collect();
+        Received::Message(Message::Missing(Missing { blobs }))
+    };
+    let blob = |id, encoding, raw_bytes, wire_bytes| {
+        Received::Message(Message::Blob(Blob {
+            id,
+            encoding,
+            raw_bytes,
+            wire_bytes,
+        }))
+    };
+    let call = Call {
+        bundle: id(0xAA),
+        callable: 1,
+        limits: CallLimits {
+            wall_ms: Some(500),
+            ..CallLimits::default()
+        },
+        seed: 7,
+        args_bytes: 2,
+    };
+    let output = Output {
+        index: 0,
+        stream: OutputStream::Stdout,
+        bytes: Bytes::from_static(b"hi\n"),
+    };
+    let timing = Timing {
+        queue_ns: 250,
+        transfer_ns: 70_000,
+        compile_ns: 20_000_000,
+        run_ns: 90_000,
+    };
+    let done = Done {
+        index: 0,
+        outcome: Outcome::Value,
+        timing,
+        output_cut: false,
+        payload_bytes: 1,
+    };
+    vec![
+        (Client, Received::Message(Message::Call(call))),
+        (Client, data(&[3, 4])),
+        (Host, missing(&[(id(0xAA), BlobKind::Manifest)])),
+        (Client, blob(id(0xAA), Encoding::Raw, 4, 4)),
+        (Client, data(b"mani")),
+        (
+            Host,
+            missing(&[(id(0xBB), BlobKind::Code), (id(0xCC), BlobKind::State)]),
+        ),
+        (Client, blob(id(0xBB), Encoding::Zstd, 1000, 3)),
+        (Client, data(&[0x28, 0xB5, 0x2F])),
+        (Client, blob(id(0xCC), Encoding::Raw, 0, 0)),
+        (Host, Received::Message(Message::Output(output))),
+        (
+            Host,
+            Received::Message(Message::Progress(Progress {
+                index: 0,
+                done: 1,
+                total: 2,
+            })),
+        ),
+        (Host, Received::Message(Message::Done(done))),
+        (Host, data(&[7])),
+    ]
+}
+
+fn refusal_example() -> Vec<(Side, Received)> {
+    let describe = Message::Describe(Describe { bundle: id(0xAA) });
+    let refused = Refused::new(RefusalCode::UnknownBundle, "");
+    vec![
+        (Side::Client, Received::Message(describe)),
+        (Side::Host, Received::Message(Message::Refused(refused))),
+    ]
+}
+
+fn failure_example() -> Vec<(Side, Received)> {
+    let call = Call {
+        bundle: id(0xAA),
+        callable: 0,
+        limits: CallLimits::default(),
+        seed: 0,
+        args_bytes: 0,
+    };
+    let failed = Failed {
+        index: 0,
+        failure: Failure::panic("no", "a.rs", 3),
+        timing: Timing::default(),
+        output_cut: false,
+    };
+    vec![
+        (Side::Client, Received::Message(Message::Call(call))),
+        (
+            Side::Client,
+            Received::Message(Message::Cancel(Cancel { index: 0 })),
+        ),
+        (Side::Host, Received::Message(Message::Failed(failed))),
+    ]
+}
+
+#[test]
+fn the_examples_mean_what_they_say() {
+    for (name, expected) in [
+        ("call", call_example()),
+        ("refusal", refusal_example()),
+        ("panic", failure_example()),
+    ] {
+        let all = read(example(name));
+        assert_eq!(all, expected, "{name}");
+        let (client, host) = play(&all);
+        assert!(client.is_finished() && host.is_finished(), "{name}");
+    }
+}
