@@ -8,44 +8,11 @@ pub use serde;
 
 use serde::Deserializer;
 use serde::de::{
-    DeserializeSeed, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, VariantAccess,
-    Visitor,
+    DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 
 use crate::types::{Field, Fields, Type, Variant};
 use crate::value::Value;
-pub use crate::value::{Ref, Seed};
-
-/// The next field by position.
-pub fn element<'de, T: Value, A: SeqAccess<'de>>(
-    elements: &mut A,
-    index: usize,
-    expected: &dyn Expected,
-) -> Result<T, A::Error> {
-    match elements.next_element_seed(Seed::new())? {
-        Some(value) => Ok(value),
-        None => Err(A::Error::invalid_length(index, expected)),
-    }
-}
-
-/// The value of a field by name, which must not have come before.
-pub fn named<'de, T: Value, A: MapAccess<'de>>(
-    fields: &mut A,
-    name: &'static str,
-    slot: &mut Option<T>,
-) -> Result<(), A::Error> {
-    if slot.is_some() {
-        return Err(A::Error::duplicate_field(name));
-    }
-    *slot = Some(fields.next_value_seed(Seed::new())?);
-    Ok(())
-}
-
-/// A field by name at the end of the input.
-pub fn required<T: Value, E: Error>(name: &'static str, slot: Option<T>) -> Result<T, E> {
-    slot.or_else(T::missing)
-        .ok_or_else(|| E::missing_field(name))
-}
 
 /// Reads the name of a field as its index.
 pub struct FieldSeed(pub &'static [&'static str]);
@@ -211,49 +178,12 @@ pub fn unit_struct<'de, T, D: Deserializer<'de>>(
         .map(|()| make())
 }
 
-struct Newtype<T>(PhantomData<T>);
-
-impl<'de, T: Value> Visitor<'de> for Newtype<T> {
-    type Value = T;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a struct of one field")
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::deserialize_value(deserializer)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<T, A::Error> {
-        element(&mut elements, 0, &self)
-    }
-}
-
-/// Reads a struct of one field without a name.
-pub fn newtype_struct<'de, F: Value, T, D: Deserializer<'de>>(
-    deserializer: D,
-    name: &'static str,
-    make: fn(F) -> T,
-) -> Result<T, D::Error> {
-    deserializer
-        .deserialize_newtype_struct(name, Newtype(PhantomData))
-        .map(make)
-}
-
 /// Reads a variant without fields.
 pub fn unit_variant<'de, T, A: VariantAccess<'de>>(
     access: A,
     make: fn() -> T,
 ) -> Result<T, A::Error> {
     access.unit_variant().map(|()| make())
-}
-
-/// Reads a variant of one field without a name.
-pub fn newtype_variant<'de, F: Value, T, A: VariantAccess<'de>>(
-    access: A,
-    make: fn(F) -> T,
-) -> Result<T, A::Error> {
-    access.newtype_variant_seed(Seed::new()).map(make)
 }
 
 /// For an index that [`VariantSeed`] lets through and no arm takes, which there is not.

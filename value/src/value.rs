@@ -2,13 +2,18 @@
 
 mod containers;
 mod keyed;
+mod never;
 mod primitives;
 mod tuples;
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use alloc::vec::Vec;
-use serde::de::DeserializeSeed;
+use serde::de::{DeserializeSeed, Error, Expected, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::ser::{
+    SerializeStruct, SerializeStructVariant, SerializeTupleStruct, SerializeTupleVariant,
+};
 use serde::{Deserializer, Serialize, Serializer};
 
 use crate::describe::Describer;
@@ -90,6 +95,140 @@ pub trait Value: Sized + 'static {
     fn missing() -> Option<Self> {
         None
     }
+
+    // What follows is what the derive does with each field. It is asked of the field's type by
+    // name, so that a type that is no value gives one message, at the field: the compiler drops
+    // messages that are the same.
+
+    /// Writes a struct of this one unnamed field.
+    #[doc(hidden)]
+    fn write_newtype<S: Serializer>(
+        &self,
+        serializer: S,
+        name: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(name, &Ref(self))
+    }
+
+    /// Writes a variant of this one unnamed field.
+    #[doc(hidden)]
+    fn write_newtype_variant<S: Serializer>(
+        &self,
+        serializer: S,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_variant(name, index, variant, &Ref(self))
+    }
+
+    /// Writes a field of a struct.
+    #[doc(hidden)]
+    fn write_field<S: SerializeStruct>(
+        &self,
+        state: &mut S,
+        name: &'static str,
+    ) -> Result<(), S::Error> {
+        state.serialize_field(name, &Ref(self))
+    }
+
+    /// Writes a field of a tuple struct.
+    #[doc(hidden)]
+    fn write_element<S: SerializeTupleStruct>(&self, state: &mut S) -> Result<(), S::Error> {
+        state.serialize_field(&Ref(self))
+    }
+
+    /// Writes a named field of a variant.
+    #[doc(hidden)]
+    fn write_variant_field<S: SerializeStructVariant>(
+        &self,
+        state: &mut S,
+        name: &'static str,
+    ) -> Result<(), S::Error> {
+        state.serialize_field(name, &Ref(self))
+    }
+
+    /// Writes an unnamed field of a variant.
+    #[doc(hidden)]
+    fn write_variant_element<S: SerializeTupleVariant>(
+        &self,
+        state: &mut S,
+    ) -> Result<(), S::Error> {
+        state.serialize_field(&Ref(self))
+    }
+
+    /// The next field by position.
+    #[doc(hidden)]
+    fn read_element<'de, A: SeqAccess<'de>>(
+        elements: &mut A,
+        index: usize,
+        expected: &dyn Expected,
+    ) -> Result<Self, A::Error> {
+        match elements.next_element_seed(Seed::new())? {
+            Some(value) => Ok(value),
+            None => Err(A::Error::invalid_length(index, expected)),
+        }
+    }
+
+    /// The value of a field by name, which must not have come before.
+    #[doc(hidden)]
+    fn read_entry<'de, A: MapAccess<'de>>(
+        fields: &mut A,
+        name: &'static str,
+        slot: &mut Option<Self>,
+    ) -> Result<(), A::Error> {
+        if slot.is_some() {
+            return Err(A::Error::duplicate_field(name));
+        }
+        *slot = Some(fields.next_value_seed(Seed::new())?);
+        Ok(())
+    }
+
+    /// A field by name at the end of the input.
+    #[doc(hidden)]
+    fn read_slot<E: Error>(name: &'static str, slot: Option<Self>) -> Result<Self, E> {
+        slot.or_else(Self::missing)
+            .ok_or_else(|| E::missing_field(name))
+    }
+
+    /// A variant of this one field.
+    #[doc(hidden)]
+    fn read_newtype_variant<'de, T, A: VariantAccess<'de>>(
+        access: A,
+        make: fn(Self) -> T,
+    ) -> Result<T, A::Error> {
+        access.newtype_variant_seed(Seed::new()).map(make)
+    }
+
+    /// A struct of this one field.
+    #[doc(hidden)]
+    fn read_newtype<'de, T, D: Deserializer<'de>>(
+        deserializer: D,
+        name: &'static str,
+        make: fn(Self) -> T,
+    ) -> Result<T, D::Error> {
+        deserializer
+            .deserialize_newtype_struct(name, NewtypeVisitor(PhantomData))
+            .map(make)
+    }
+}
+
+struct NewtypeVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Value> Visitor<'de> for NewtypeVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a struct of one field")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        T::deserialize_value(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<T, A::Error> {
+        T::read_element(&mut elements, 0, &self)
+    }
 }
 
 /// The two parts of a list, one after the other, of known length.
@@ -107,8 +246,7 @@ impl<'a, T: Value> Both<'a, T> {
 }
 
 /// Lends a value to serde.
-#[doc(hidden)]
-pub struct Ref<'a, T>(pub &'a T);
+pub(crate) struct Ref<'a, T>(pub(crate) &'a T);
 
 impl<T: Value> Serialize for Ref<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -117,20 +255,11 @@ impl<T: Value> Serialize for Ref<'_, T> {
 }
 
 /// Asks serde for a value.
-#[doc(hidden)]
-pub struct Seed<T>(PhantomData<T>);
+pub(crate) struct Seed<T>(PhantomData<T>);
 
 impl<T> Seed<T> {
-    /// For the type that is inferred.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(PhantomData)
-    }
-}
-
-impl<T> Default for Seed<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -8,11 +8,15 @@ use syn::{Attribute, Error, Expr, ExprLit, Lit, LitStr, Meta, Path};
 
 /// Errors, all of them rather than the first.
 #[derive(Default)]
-pub(crate) struct Errors(Option<Error>);
+pub(crate) struct Errors {
+    errors: Option<Error>,
+    /// Whether the type can have no implementation at all, not even one that does nothing.
+    hopeless: bool,
+}
 
 impl Errors {
     pub(crate) fn push(&mut self, error: Error) {
-        match &mut self.0 {
+        match &mut self.errors {
             Some(errors) => errors.combine(error),
             none => *none = Some(error),
         }
@@ -22,28 +26,38 @@ impl Errors {
         self.push(Error::new(place.span(), message));
     }
 
+    /// As [`at`](Self::at), of what would be an error in any implementation.
+    pub(crate) fn hopeless_at(&mut self, place: &impl Spanned, message: &str) {
+        self.hopeless = true;
+        self.at(place, message);
+    }
+
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.hopeless
+    }
+
     pub(crate) fn into_compile_errors(self) -> Option<TokenStream> {
-        self.0.map(|error| error.to_compile_error())
+        self.errors.map(|error| error.to_compile_error())
     }
 }
 
 /// Attributes of serde that would change what the bytes of a value mean, and what to do instead.
 const REFUSED: &[(&str, &str)] = &[
-    ("alias", "a field has one name: remove the alias"),
+    ("alias", "a field has one name; remove the alias"),
     (
         "borrow",
-        "a value owns what it holds: use `String` or `Vec`",
+        "a value owns what it holds; use `String` or `Vec`",
     ),
     ("bound", "write the bound in a `where` clause of the type"),
-    ("content", "a variant is told by its number: remove it"),
+    ("content", "a variant is told by its number; remove it"),
     ("crate", "use `#[value(crate = \"…\")]`"),
     (
         "default",
-        "every field is written, so none is ever missing: make the field an `Option`",
+        "every field is written, so none is ever missing; make the field an `Option`",
     ),
     (
         "deny_unknown_fields",
-        "unknown fields are always refused: remove it",
+        "unknown fields are always refused; remove it",
     ),
     (
         "deserialize_with",
@@ -52,7 +66,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("expecting", "remove it"),
     (
         "flatten",
-        "fields have fixed places: keep the inner struct as a field of its own",
+        "fields have fixed places; keep the inner struct as a field of its own",
     ),
     (
         "from",
@@ -68,7 +82,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "other",
-        "a variant that is not known is an error: remove it",
+        "a variant that is not known is an error; remove it",
     ),
     (
         "remote",
@@ -88,30 +102,30 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "skip",
-        "every field travels: move the field to a type that does not",
+        "every field travels; move the field to a type that does not",
     ),
     (
         "skip_deserializing",
-        "every field travels: move the field to a type that does not",
+        "every field travels; move the field to a type that does not",
     ),
     (
         "skip_serializing",
-        "every field travels: move the field to a type that does not",
+        "every field travels; move the field to a type that does not",
     ),
     (
         "skip_serializing_if",
-        "every field is written: make it an `Option`, whose `None` is a byte",
+        "every field is written; make it an `Option`, whose `None` is a byte",
     ),
-    ("tag", "a variant is told by its number: remove it"),
+    ("tag", "a variant is told by its number; remove it"),
     (
         "transparent",
-        "a struct of one unnamed field already stands for that field: remove it",
+        "a struct of one unnamed field already stands for that field; remove it",
     ),
     (
         "try_from",
         "make a type for what travels, derive `Value` for it, and convert",
     ),
-    ("untagged", "a variant is told by its number: remove it"),
+    ("untagged", "a variant is told by its number; remove it"),
     ("variant_identifier", "remove it"),
     ("field_identifier", "remove it"),
     (
@@ -180,7 +194,7 @@ impl Attributes {
                 skip_argument(meta)?;
                 errors.at(
                     &meta.path,
-                    "`serde(rename(…))` is not supported: a name is the same in both directions, \
+                    "`serde(rename(…))` is not supported: a name is the same in both directions; \
                      `#[serde(rename = \"…\")]`",
                 );
                 return Ok(());

@@ -59,7 +59,7 @@ impl Input {
     pub(crate) fn read(item: &DeriveInput, errors: &mut Errors) -> Self {
         let attributes = Attributes::read(&item.attrs, Place::Type, errors);
         for lifetime in item.generics.lifetimes() {
-            errors.at(
+            errors.hopeless_at(
                 lifetime,
                 "a value owns what it holds: use `String`, `Vec` or `Box` in place \
                                  of references, and no lifetime",

@@ -110,7 +110,9 @@ impl<'ast> Visit<'ast> for Check<'_> {
     }
 
     fn visit_type_slice(&mut self, slice: &'ast TypeSlice) {
-        self.report(slice, "a slice has no length of its own: use `Vec<…>`");
+        // The type has no size then, and cannot be a value in any way.
+        self.errors
+            .hopeless_at(slice, "a slice has no length of its own: use `Vec<…>`");
     }
 
     fn visit_type_path(&mut self, path: &'ast TypePath) {

@@ -13,7 +13,7 @@ use serde::ser::{Error as _, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Ref, Seed, Value};
-use crate::__private::{FieldSeed, element, named};
+use crate::__private::FieldSeed;
 use crate::describe::Describer;
 use crate::types::Type;
 
@@ -207,8 +207,8 @@ impl<'de> Visitor<'de> for DurationVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Duration, A::Error> {
-        let secs = element(&mut fields, 0, &self)?;
-        let nanos = element(&mut fields, 1, &self)?;
+        let secs = u64::read_element(&mut fields, 0, &self)?;
+        let nanos = u32::read_element(&mut fields, 1, &self)?;
         Self::check(secs, nanos)
     }
 
@@ -216,8 +216,8 @@ impl<'de> Visitor<'de> for DurationVisitor {
         let (mut secs, mut nanos) = (None, None);
         while let Some(index) = fields.next_key_seed(FieldSeed(DURATION_FIELDS))? {
             match index {
-                0 => named(&mut fields, DURATION_FIELDS[0], &mut secs)?,
-                _ => named(&mut fields, DURATION_FIELDS[1], &mut nanos)?,
+                0 => u64::read_entry(&mut fields, DURATION_FIELDS[0], &mut secs)?,
+                _ => u32::read_entry(&mut fields, DURATION_FIELDS[1], &mut nanos)?,
             }
         }
         let secs = secs.ok_or_else(|| A::Error::missing_field(DURATION_FIELDS[0]))?;

@@ -8,7 +8,6 @@ use serde::ser::SerializeTuple;
 use serde::{Deserializer, Serializer};
 
 use super::{Ref, Value};
-use crate::__private::element;
 use crate::describe::Describer;
 use crate::types::Type;
 
@@ -16,6 +15,7 @@ struct TupleVisitor<T>(PhantomData<T>);
 
 macro_rules! tuple {
     ($($name:ident $index:tt),+; $length:literal) => {
+        #[diagnostic::do_not_recommend]
         impl<$($name: Value),+> Value for ($($name,)+) {
             fn describe(types: &mut Describer) -> Type {
                 Type::Tuple(alloc::vec![$($name::describe(types)),+])
@@ -45,7 +45,7 @@ macro_rules! tuple {
                 self,
                 mut elements: Z,
             ) -> Result<Self::Value, Z::Error> {
-                Ok(($(element::<$name, _>(&mut elements, $index, &self)?,)+))
+                Ok(($($name::read_element(&mut elements, $index, &self)?,)+))
             }
         }
     };

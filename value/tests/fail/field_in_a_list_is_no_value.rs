@@ -1,0 +1,19 @@
+use std::collections::BTreeMap;
+
+use spore_value::Value;
+
+struct Plain;
+
+#[derive(Value)]
+struct Holder {
+    list: Vec<Plain>,
+    map: BTreeMap<f64, u8>,
+}
+
+#[derive(Value)]
+enum Choice {
+    One(Option<Plain>),
+    Two(u8, [Plain; 2]),
+}
+
+fn main() {}
