@@ -1,1 +1,2 @@
+//! The `spore` command.
 fn main() {}

@@ -35,7 +35,6 @@ fn features() -> WasmFeatures {
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::BULK_MEMORY_OPT
         | WasmFeatures::CALL_INDIRECT_OVERLONG
-        | WasmFeatures::GC_TYPES
 }
 
 /// How an engine came to be, for the log and for `status`.

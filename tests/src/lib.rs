@@ -1,1 +1,1 @@
-//! End-to-end tests.
+//! What the end-to-end tests share.

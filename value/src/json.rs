@@ -4,7 +4,7 @@
 //!
 //! | type | JSON |
 //! | --- | --- |
-//! | `()`, a struct without fields | `null` |
+//! | `()`, a unit struct | `null` |
 //! | `bool` | `true`, `false` |
 //! | integers | a number within ±2⁵³, beyond a string of its decimal digits; either is read |
 //! | `f32`, `f64` | a number, `"NaN"`, `"NaN:"` and the bits in hexadecimal for other NaNs, `"Infinity"`, `"-Infinity"` |
@@ -18,14 +18,15 @@
 //! | other maps | an array of `[key, value]` |
 //! | a struct of one unnamed field | the form of the field |
 //! | other structs | an object by field name; an `Option` left out is `None` |
-//! | a variant without fields | its name, a string |
-//! | a variant with fields | `{"Name": fields}`, the fields as of a struct |
+//! | a unit variant | its name, a string |
+//! | other variants | `{"Name": fields}`, the fields as of a struct |
 //! | `Result<T, E>` | `{"Ok": …}` or `{"Err": …}` |
 //!
 //! Maps and sets are written in the order of their bytes and read in any.
 
 mod error;
 mod forms;
+mod messages;
 mod read;
 mod write;
 

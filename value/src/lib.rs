@@ -1,4 +1,36 @@
 //! Types of values, their encoding, and the limits of decoding.
+//!
+//! A value is what a callable captures, takes and returns. Its type derives [`Value`], which says
+//! how it is written, how it is read, and what it is made of:
+//!
+//! ```
+//! use spore_value::{Describer, Limits, Value, codec, json};
+//!
+//! #[derive(Value, Debug, PartialEq)]
+//! struct Position {
+//!     symbol: String,
+//!     weight: f64,
+//! }
+//!
+//! // To bytes, and from bytes that need not be trusted.
+//! let position = Position { symbol: "IBM".into(), weight: 0.25 };
+//! let bytes = codec::encode(&position)?;
+//! assert_eq!(codec::decode::<Position>(&bytes, &Limits::default())?, position);
+//!
+//! // To JSON, by a description of the type: a program that does not know `Position` can do this.
+//! let mut types = Describer::new();
+//! let ty = types.describe::<Position>();
+//! let definitions = types.finish();
+//! let json = json::to_json(&ty, &definitions, &bytes, &Limits::default())?;
+//! assert_eq!(json.to_string(), r#"{"symbol":"IBM","weight":0.25}"#);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The modules: [`codec`] is values to and from bytes, within [`limits`]; [`types`] is what
+//! manifests hold; [`json`] needs the feature of that name. Types from elsewhere are checked with
+//! [`validate`] and compared with [`difference`].
+//!
+//! The crate is `no_std` with `alloc` unless its features ask for more, because guests link it.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -50,7 +50,7 @@ pub struct Limits {
     /// for every full [`BYTES_PER_WORK`].
     pub work: u64,
     /// Deepest nesting. Lists, sets, maps, arrays, tuples, structs, enums, `Result`, `Duration` and
-    /// `Some` count one level each; boxes count none.
+    /// `Some` count one level each; boxes and unit structs count none.
     pub depth: u32,
 }
 

@@ -526,3 +526,15 @@ fn a_definition_that_is_not_there_is_an_error() {
     let ty = Type::Option(Box::new(Type::Named(u32::MAX)));
     assert!(from_json(&ty, &[], &json!(1), &limits).is_err());
 }
+
+#[test]
+fn messages_list_few_names() {
+    let parameter = |index| Parameter {
+        name: format!("p{index}"),
+        ty: Type::Unit,
+    };
+    let list: Vec<_> = (0..18).map(parameter).collect();
+    let error = captures_from_json_object(&list, &[], &json!({"x": 1}), &Limits::default());
+    let message = error.unwrap_err().to_string();
+    assert!(message.ends_with("`p14`, `p15` and 2 more"), "{message}");
+}

@@ -532,3 +532,24 @@ fn the_largest_tables_are_compared_and_checked_in_bounded_time() {
     chain.push(of(vec![]));
     accepted(chain);
 }
+
+mod reexport {
+    pub(crate) use spore_value as value;
+}
+
+/// Finds the crate where it is told to.
+#[derive(Value)]
+#[value(crate = "crate::reexport::value")]
+#[allow(dead_code)]
+struct Elsewhere {
+    field: u8,
+}
+
+#[test]
+fn the_crate_may_be_reached_through_another() {
+    assert_eq!(described::<Elsewhere>().1[0].name, "Elsewhere");
+    assert_eq!(
+        described::<std::convert::Infallible>().1[0].shape,
+        Shape::Enum(vec![])
+    );
+}

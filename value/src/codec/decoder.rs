@@ -60,6 +60,7 @@ impl<'de> Reader<'de> {
         }
     }
 
+    #[inline]
     pub(crate) fn enter(&mut self) -> Result<(), DecodeError> {
         match self.depth.checked_sub(1) {
             Some(left) => {
@@ -72,6 +73,7 @@ impl<'de> Reader<'de> {
         }
     }
 
+    #[inline]
     pub(crate) fn leave(&mut self) {
         self.depth += 1;
     }

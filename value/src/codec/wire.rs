@@ -145,6 +145,7 @@ impl<'de> Input<'de> {
 
 /// Whether a number that bincode accepted is in the form in which it writes it: whether the width
 /// below would not have held it.
+#[inline]
 fn is_shortest(written: &[u8]) -> bool {
     match written {
         [TAG_U16, low, 0] => *low >= TAG_U16,

@@ -105,6 +105,9 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+/// Most names that a message lists.
+const NAMES_MAX: usize = 16;
+
 struct Names<'a>(&'a [String]);
 
 impl fmt::Display for Names<'_> {
@@ -112,9 +115,13 @@ impl fmt::Display for Names<'_> {
         if self.0.is_empty() {
             return formatter.write_str("that there are none");
         }
-        for (index, name) in self.0.iter().enumerate() {
+        for (index, name) in self.0.iter().take(NAMES_MAX).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             write!(formatter, "{separator}`{name}`")?;
+        }
+        match self.0.len().checked_sub(NAMES_MAX) {
+            None | Some(0) => {}
+            Some(more) => write!(formatter, " and {more} more")?,
         }
         Ok(())
     }

@@ -1,0 +1,6 @@
+//! Compiles the guests for Wasm and embeds their bundles.
+
+fn main() {
+    spore_build::embed("guests/hostile");
+    spore_build::embed("guests/plain");
+}
