@@ -12,8 +12,13 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// The crates that a guest needs, as folders of the workspace. They keep their places.
-const CRATES: [&str; 5] =
-    ["value", "value/derive", "guest-sdk", "guest-sdk/abi", "guest-sdk/macros"];
+const CRATES: [&str; 5] = [
+    "value",
+    "value/derive",
+    "guest-sdk",
+    "guest-sdk/abi",
+    "guest-sdk/macros",
+];
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -32,7 +37,9 @@ fn main() -> Outcome<()> {
     for name in CRATES {
         let manifest = table(&watched(root.join(name).join("Cargo.toml")))?;
         let manifest = standalone(manifest, workspace, name)?;
-        let package = manifest["package"]["name"].as_str().ok_or("a package has a name")?;
+        let package = manifest["package"]["name"]
+            .as_str()
+            .ok_or("a package has a name")?;
         packages.insert(package.to_owned(), dependencies(&manifest));
         let path = format!("{name}/Cargo.toml");
         write(&sdk.join(&path), &text(manifest)?)?;
@@ -43,14 +50,23 @@ fn main() -> Outcome<()> {
 
     let lock = table(&watched(root.join("Cargo.lock")))?;
     let toolchain = table(&watched(root.join("rust-toolchain.toml")))?;
-    let channel = toolchain["toolchain"]["channel"].as_str().ok_or("the toolchain is named")?;
+    let channel = toolchain["toolchain"]["channel"]
+        .as_str()
+        .ok_or("the toolchain is named")?;
     let mut generated = String::from("pub(crate) static FILES: &[(&str, &str)] = &[\n");
     for path in &files {
         let place = format!("/sdk/{path}");
-        writeln!(generated, "({path:?}, include_str!(concat!(env!(\"OUT_DIR\"), {place:?}))),")?;
+        writeln!(
+            generated,
+            "({path:?}, include_str!(concat!(env!(\"OUT_DIR\"), {place:?}))),"
+        )?;
     }
     writeln!(generated, "];")?;
-    writeln!(generated, "pub(crate) const LOCKED: &str = {:?};", locked(&lock, &packages)?)?;
+    writeln!(
+        generated,
+        "pub(crate) const LOCKED: &str = {:?};",
+        locked(&lock, &packages)?
+    )?;
     writeln!(generated, "pub(crate) const TOOLCHAIN: &str = {channel:?};")?;
     fs::write(out.join("sdk.rs"), generated)?;
     Ok(())
@@ -80,7 +96,10 @@ fn write(path: &Path, text: &str) -> Outcome<()> {
 fn sources(from: &Path, name: &str, sdk: &Path, files: &mut BTreeSet<String>) -> Outcome<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let file = entry.file_name().into_string().map_err(|name| format!("{name:?} is no text"))?;
+        let file = entry
+            .file_name()
+            .into_string()
+            .map_err(|name| format!("{name:?} is no text"))?;
         let name = format!("{name}/{file}");
         if entry.file_type()?.is_dir() {
             sources(&entry.path(), &name, sdk, files)?;
@@ -103,7 +122,10 @@ fn standalone(mut manifest: Table, workspace: &Value, name: &str) -> Outcome<Tab
             *value = workspace["package"][key].clone();
         }
     }
-    if let Some(dependencies) = manifest.get_mut("dependencies").and_then(Value::as_table_mut) {
+    if let Some(dependencies) = manifest
+        .get_mut("dependencies")
+        .and_then(Value::as_table_mut)
+    {
         for (key, value) in dependencies {
             if value.get("workspace").is_some() {
                 *value = inherited(value, &workspace["dependencies"][key], name)?;
@@ -127,8 +149,12 @@ fn inherited(own: &Value, shared: &Value, name: &str) -> Outcome<Value> {
         *path = format!("{up}{path}");
     }
     if let Some(features) = own.get("features").and_then(Value::as_array) {
-        let all = merged.entry("features").or_insert_with(|| Value::Array(Vec::new()));
-        all.as_array_mut().ok_or("features are a list")?.extend(features.iter().cloned());
+        let all = merged
+            .entry("features")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        all.as_array_mut()
+            .ok_or("features are a list")?
+            .extend(features.iter().cloned());
     }
     if let Some(optional) = own.get("optional") {
         merged.insert("optional".to_owned(), optional.clone());
@@ -142,14 +168,21 @@ fn dependencies(manifest: &Table) -> BTreeSet<String> {
         return BTreeSet::new();
     };
     let optional = |value: &Value| value.get("optional").and_then(Value::as_bool) == Some(true);
-    all.iter().filter(|(_, value)| !optional(value)).map(|(name, _)| name.clone()).collect()
+    all.iter()
+        .filter(|(_, value)| !optional(value))
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// The manifest as text, with the package first, as people write it.
 fn text(mut manifest: Table) -> Outcome<String> {
     let package = manifest.remove("package").ok_or("a package")?;
     let first = Table::from_iter([("package".to_owned(), package)]);
-    Ok(format!("{}\n{}", toml::to_string(&first)?, toml::to_string(&manifest)?))
+    Ok(format!(
+        "{}\n{}",
+        toml::to_string(&first)?,
+        toml::to_string(&manifest)?
+    ))
 }
 
 /// The part of the lock file that the crates need, as `[[package]]` sections.
@@ -157,7 +190,9 @@ fn text(mut manifest: Table) -> Outcome<String> {
 /// It may have a little more, since the workspace uses more features of some crates than a guest
 /// does: cargo leaves that out when it first reads the file.
 fn locked(lock: &Table, ours: &BTreeMap<String, BTreeSet<String>>) -> Outcome<String> {
-    let packages = lock["package"].as_array().ok_or("the lock file has packages")?;
+    let packages = lock["package"]
+        .as_array()
+        .ok_or("the lock file has packages")?;
     let field = |package: &Value, key: &str| package[key].as_str().unwrap_or_default().to_owned();
     let mut wanted: BTreeSet<usize> = BTreeSet::new();
     let mut next: Vec<String> = ours.keys().cloned().collect();
@@ -176,7 +211,10 @@ fn locked(lock: &Table, ours: &BTreeMap<String, BTreeSet<String>>) -> Outcome<St
     }
     let mut kept = Vec::new();
     for index in wanted {
-        let mut package = packages[index].as_table().ok_or("a package is a table")?.clone();
+        let mut package = packages[index]
+            .as_table()
+            .ok_or("a package is a table")?
+            .clone();
         let references = references(&packages[index], ours);
         if package.remove("dependencies").is_some() && !references.is_empty() {
             let references = references.into_iter().map(Value::String).collect();

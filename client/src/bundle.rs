@@ -46,10 +46,14 @@ impl Bundle {
     /// When the file cannot be read, or is not a whole and sound bundle.
     pub fn open(path: impl AsRef<Path>) -> Result<Bundle, OpenError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path)
-            .map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
-        Bundle::from_bytes(bytes)
-            .map_err(|source| OpenError::Decode { path: path.to_owned(), source })
+        let bytes = std::fs::read(path).map_err(|source| OpenError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Bundle::from_bytes(bytes).map_err(|source| OpenError::Decode {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Takes the bytes of a `.spore` file.

@@ -172,8 +172,19 @@ impl<R, E: fmt::Debug> Call<R, E> {
     ///
     /// Not cancel-safe: dropping the future stops the guest.
     pub async fn completed(self) -> Completed<R, E> {
-        let Call { host, parcel, request, decode, deadline, mut sink } = self;
-        let failed = |error| Completed { result: Err(error), timing: None, output_cut: false };
+        let Call {
+            host,
+            parcel,
+            request,
+            decode,
+            deadline,
+            mut sink,
+        } = self;
+        let failed = |error| Completed {
+            result: Err(error),
+            timing: None,
+            output_cut: false,
+        };
         let request = match request {
             Ok(request) => request,
             Err(error) => return failed(error.into()),
@@ -186,12 +197,19 @@ impl<R, E: fmt::Debug> Call<R, E> {
                 Err(_) => return failed(CallError::Deadline),
             },
         };
-        let Finished { outcome, timing, output_cut } = match finished {
+        let Finished {
+            outcome,
+            timing,
+            output_cut,
+        } = match finished {
             Ok(finished) => finished,
             Err(broken) => return failed(broken.into()),
         };
         let (result, timing) = match outcome {
-            Outcome::Value(bytes) => ((decode.value)(&bytes).map_err(CallError::from), Some(timing)),
+            Outcome::Value(bytes) => (
+                (decode.value)(&bytes).map_err(CallError::from),
+                Some(timing),
+            ),
             Outcome::Error(bytes) => {
                 let error = match (decode.error)(&bytes) {
                     Ok(error) => CallError::Guest(error),
@@ -202,7 +220,11 @@ impl<R, E: fmt::Debug> Call<R, E> {
             Outcome::Failed(failure) => (Err(CallError::Failed(failure)), Some(timing)),
             Outcome::Refused(refused) => (Err(CallError::Refused(refused)), None),
         };
-        Completed { result, timing, output_cut }
+        Completed {
+            result,
+            timing,
+            output_cut,
+        }
     }
 }
 

@@ -44,7 +44,11 @@ pub struct Parcel {
 impl From<spore_bundle::Bundle> for Parcel {
     fn from(bundle: spore_bundle::Bundle) -> Parcel {
         let manifest = Arc::new(bundle.manifest().clone());
-        Parcel { id: bundle.id(), manifest, whole: Some(bundle) }
+        Parcel {
+            id: bundle.id(),
+            manifest,
+            whole: Some(bundle),
+        }
     }
 }
 
@@ -62,7 +66,10 @@ impl Shipped {
     /// When the bundle has no such callable, or more than one.
     pub fn callable(&self, name: &str) -> Result<Dynamic, FindError> {
         let (index, _) = self.parcel.manifest.callable(name)?;
-        Ok(Dynamic { parcel: self.parcel.clone(), index })
+        Ok(Dynamic {
+            parcel: self.parcel.clone(),
+            index,
+        })
     }
 
     /// What the bundle says of itself.
@@ -182,9 +189,16 @@ impl<C, A, R, E> Find for Handle<C, A, R, E> {
         let (index, found) = bundle.inner().callable(self.name())?;
         let expected = self.description().signature;
         if let Some(difference) = signature_difference(&expected, &found.signature) {
-            return Err(FindError::Types { callable: found.name.clone(), difference });
+            return Err(FindError::Types {
+                callable: found.name.clone(),
+                difference,
+            });
         }
-        Ok(Callable { bundle: bundle.inner().clone(), index, types: PhantomData })
+        Ok(Callable {
+            bundle: bundle.inner().clone(),
+            index,
+            types: PhantomData,
+        })
     }
 }
 
@@ -193,7 +207,10 @@ impl Find for &str {
 
     fn find(self, bundle: &Bundle) -> Result<Dynamic, FindError> {
         let (index, _) = bundle.inner().callable(self)?;
-        Ok(Dynamic { parcel: bundle.inner().clone().into(), index })
+        Ok(Dynamic {
+            parcel: bundle.inner().clone().into(),
+            index,
+        })
     }
 }
 
@@ -212,8 +229,14 @@ impl<C: Value, A, R, E> Callable<C, A, R, E> {
     ///
     /// When a value cannot be encoded.
     pub fn capture(&self, captures: &C) -> Result<Callable<NoCaptures, A, R, E>, BindError> {
-        let bundle = self.bundle.with_captures(self.index, codec::encode(captures)?)?;
-        Ok(Callable { bundle, index: self.index, types: PhantomData })
+        let bundle = self
+            .bundle
+            .with_captures(self.index, codec::encode(captures)?)?;
+        Ok(Callable {
+            bundle,
+            index: self.index,
+            types: PhantomData,
+        })
     }
 
     /// The callable with the captures that the bundle came with.
@@ -223,7 +246,11 @@ impl<C: Value, A, R, E> Callable<C, A, R, E> {
     /// When it came with none, or with those of another callable.
     pub fn bound(&self) -> Result<Callable<NoCaptures, A, R, E>, BindError> {
         check_bound(&self.bundle, self.index)?;
-        Ok(Callable { bundle: self.bundle.clone(), index: self.index, types: PhantomData })
+        Ok(Callable {
+            bundle: self.bundle.clone(),
+            index: self.index,
+            types: PhantomData,
+        })
     }
 }
 
@@ -250,12 +277,19 @@ impl Dynamic {
             &Limits::default(),
         )?;
         let bundle = whole.with_captures(self.index, bytes)?;
-        Ok(Dynamic { parcel: bundle.into(), index: self.index })
+        Ok(Dynamic {
+            parcel: bundle.into(),
+            index: self.index,
+        })
     }
 
     /// Whether everything that it captures is bound.
     pub fn is_bound(&self) -> bool {
-        let bound = self.parcel.manifest.state.and_then(|state| state.kind.callable());
+        let bound = self
+            .parcel
+            .manifest
+            .state
+            .and_then(|state| state.kind.callable());
         self.signature().captures.is_empty() || bound == Some(self.index)
     }
 
@@ -351,7 +385,12 @@ impl Callee for Dynamic {
             error: Box::new(move |bytes| {
                 let signature = &types.callables[index].signature;
                 let ty = signature.error.as_ref().ok_or(ResultError::NoError)?;
-                Ok(json::to_json(ty, &signature.definitions, bytes, &Limits::default())?)
+                Ok(json::to_json(
+                    ty,
+                    &signature.definitions,
+                    bytes,
+                    &Limits::default(),
+                )?)
             }),
         }
     }
@@ -359,14 +398,21 @@ impl Callee for Dynamic {
 
 impl<C, A, R, E> Clone for Callable<C, A, R, E> {
     fn clone(&self) -> Self {
-        Callable { bundle: self.bundle.clone(), index: self.index, types: PhantomData }
+        Callable {
+            bundle: self.bundle.clone(),
+            index: self.index,
+            types: PhantomData,
+        }
     }
 }
 
 impl<C, A, R, E> fmt::Debug for Callable<C, A, R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.bundle.manifest().callables[self.index as usize].name;
-        f.debug_struct("Callable").field("name", name).field("bundle", &self.bundle).finish()
+        f.debug_struct("Callable")
+            .field("name", name)
+            .field("bundle", &self.bundle)
+            .finish()
     }
 }
 

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 
 use spore_bundle::BundleId;
 use spore_host::{Caller, Event, Setup, StartError};
+use spore_transport::RefusalCode;
 use spore_transport::message::{Refused, Timing};
 use spore_transport::status::StatusReport;
-use spore_transport::RefusalCode;
 
 use crate::call::{Finished, Outcome, Request, Sink};
 use crate::callable::{Parcel, Shipped};
@@ -35,7 +35,9 @@ impl Embedded {
 
     pub(crate) fn shipped(&self, id: BundleId) -> Result<Shipped, CallError<Infallible>> {
         match self.host.loaded(id) {
-            Some(loaded) => Ok(Shipped { parcel: loaded.bundle().clone().into() }),
+            Some(loaded) => Ok(Shipped {
+                parcel: loaded.bundle().clone().into(),
+            }),
             None => Err(CallError::Refused(unknown(id))),
         }
     }
@@ -60,7 +62,10 @@ impl Embedded {
             arguments: request.arguments,
             limits: request.limits,
             seed: request.seed,
-            timing: Timing { compile_ns, ..Timing::default() },
+            timing: Timing {
+                compile_ns,
+                ..Timing::default()
+            },
         };
         let mut running = self.host.call(&self.caller, loaded, request);
         loop {
@@ -89,5 +94,9 @@ fn unknown(id: BundleId) -> Refused {
 }
 
 fn refuse(refused: Refused) -> Finished {
-    Finished { outcome: Outcome::Refused(refused), timing: Timing::default(), output_cut: false }
+    Finished {
+        outcome: Outcome::Refused(refused),
+        timing: Timing::default(),
+        output_cut: false,
+    }
 }

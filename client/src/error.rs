@@ -112,14 +112,18 @@ impl ConnectError {
         use spore_transport::CloseCode::{NotAuthorised, Revoked};
         let closed = match self {
             ConnectError::Closed { source, .. } => source,
-            ConnectError::Unreachable { source: transport::ConnectError::Connection(source), .. } => {
-                source
-            }
+            ConnectError::Unreachable {
+                source: transport::ConnectError::Connection(source),
+                ..
+            } => source,
             _ => return false,
         };
         matches!(
             closed,
-            transport::ConnectionError::Closed { code: NotAuthorised | Revoked, .. }
+            transport::ConnectionError::Closed {
+                code: NotAuthorised | Revoked,
+                ..
+            }
         )
     }
 }

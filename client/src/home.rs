@@ -93,7 +93,10 @@ impl Home {
     /// Everything in one folder.
     pub fn at(folder: impl Into<PathBuf>) -> Home {
         let folder = folder.into();
-        Home { config: folder.clone(), data: folder }
+        Home {
+            config: folder.clone(),
+            data: folder,
+        }
     }
 
     /// Where the user's own key is.
@@ -155,6 +158,18 @@ impl Home {
         Ok(identity)
     }
 
+    /// Replaces the key of the user's host by a new one. Clients that know the old one then refuse
+    /// the host until they trust it anew.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn renew_host_identity(&self) -> Result<Identity, HomeError> {
+        let identity = Identity::generate();
+        write_private(&self.host_identity_path(), &identity.to_pem())?;
+        Ok(identity)
+    }
+
     /// The hosts that are known.
     ///
     /// # Errors
@@ -166,15 +181,19 @@ impl Home {
         KnownHosts::parse(&text).map_err(|source| HomeError::KnownHosts { path, source })
     }
 
-    /// Pins a host's key.
+    /// Pins a host's key, in place of another that it may have had.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written, or has another key for the host.
+    /// When the file cannot be written, or a line of it is wrong.
     pub fn pin_host(&self, host: &str, key: &PublicKey) -> Result<(), HomeError> {
         let path = self.known_hosts_path();
-        let text = known_hosts::add(&read_or_empty(&path)?, host, key)
-            .map_err(|source| HomeError::KnownHosts { path: path.clone(), source })?;
+        let text = known_hosts::add(&read_or_empty(&path)?, host, key).map_err(|source| {
+            HomeError::KnownHosts {
+                path: path.clone(),
+                source,
+            }
+        })?;
         write_private(&path, &text)
     }
 }
@@ -184,14 +203,22 @@ pub fn read_or_empty(path: &Path) -> Result<String, HomeError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(HomeError::Io { path: path.to_owned(), source }),
+        Err(source) => Err(HomeError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Replaces a file that only its owner may read: whole or not at all.
 pub fn write_private(path: &Path, text: &str) -> Result<(), HomeError> {
-    let failed = |source| HomeError::Io { path: path.to_owned(), source };
-    let folder = path.parent().expect("a file of the user's lies in a folder");
+    let failed = |source| HomeError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let folder = path
+        .parent()
+        .expect("a file of the user's lies in a folder");
     std::fs::create_dir_all(folder).map_err(failed)?;
     // A temporary file is readable by its owner only.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
@@ -212,14 +239,22 @@ fn identity(path: &Path) -> Result<Identity, HomeError> {
     {
         use std::os::unix::fs::PermissionsExt;
         let data = std::fs::metadata(path);
-        let data = data.map_err(|source| HomeError::Io { path: path.to_owned(), source })?;
+        let data = data.map_err(|source| HomeError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         let mode = data.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(HomeError::Permissions { path: path.to_owned(), mode });
+            return Err(HomeError::Permissions {
+                path: path.to_owned(),
+                mode,
+            });
         }
     }
-    Identity::from_pem(&text)
-        .map_err(|source| HomeError::Identity { path: path.to_owned(), source })
+    Identity::from_pem(&text).map_err(|source| HomeError::Identity {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -237,7 +272,10 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode();
         assert_eq!(mode(&path) & 0o777, 0o600);
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
-        assert!(matches!(home.identity(), Err(HomeError::Permissions { mode: 0o644, .. })));
+        assert!(matches!(
+            home.identity(),
+            Err(HomeError::Permissions { mode: 0o644, .. })
+        ));
         assert_ne!(home.renew_identity().expect("made").public(), first);
     }
 
@@ -247,6 +285,9 @@ mod tests {
         let home = Home::at(folder.path());
         let key = Identity::generate().public();
         home.pin_host("board.local:7473", &key).expect("written");
-        assert_eq!(home.known_hosts().expect("read").pinned("board.local:7473"), Some(key));
+        assert_eq!(
+            home.known_hosts().expect("read").pinned("board.local:7473"),
+            Some(key)
+        );
     }
 }

@@ -44,7 +44,8 @@ mod remote;
 pub use bundle::{Bundle, OpenError};
 pub use call::{Call, Completed};
 pub use callable::{
-    ArgumentsError, BindError, Callable, Callee, Dynamic, Find, FindError, Json, ResultError, Shipped,
+    ArgumentsError, BindError, Callable, Callee, Dynamic, Find, FindError, Json, ResultError,
+    Shipped,
 };
 pub use error::{CallError, ConnectError};
 pub use home::{HOME_VARIABLE, Home, HomeError, read_or_empty, write_private};
@@ -74,6 +75,11 @@ pub use spore_value::Value;
 #[macro_export]
 macro_rules! embedded_bundle {
     ($name:literal) => {
-        $crate::Bundle::from_static(include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".spore")))
+        $crate::Bundle::from_static(include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/",
+            $name,
+            ".spore"
+        )))
     };
 }

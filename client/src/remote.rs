@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use spore_bundle::{Bundle, BundleId, Manifest};
-use spore_transport::exchange::{ClientEvent, ClientExchange, ClientLimits, RESULT_BYTES_MAX_DEFAULT};
+use spore_transport::exchange::{
+    ClientEvent, ClientExchange, ClientLimits, RESULT_BYTES_MAX_DEFAULT,
+};
 use spore_transport::message::{
-    self, Absent, Blob, BlobKind, Call, Describe, Done, Encoding, Message, MissingBlob, Refused, Ship,
+    self, Absent, Blob, BlobKind, Call, Describe, Done, Encoding, Message, MissingBlob, Refused,
+    Ship,
 };
 use spore_transport::quic::Options;
 use spore_transport::status::StatusReport;
 use spore_transport::{
-    BlobId, CloseCode, Connection, ConnectionError, Connector, HostKey, Identity, PublicKey, Receiver,
-    RefusalCode, Sender, StreamError,
+    BlobId, CloseCode, Connection, ConnectionError, Connector, HostKey, Identity, PublicKey,
+    Receiver, RefusalCode, Sender, StreamError,
 };
 
 use crate::call::{Broken, Finished, Outcome, Request, Sink};
@@ -26,6 +29,8 @@ use crate::host::Host;
 /// Port of a host that is named without one.
 pub const PORT_DEFAULT: u16 = 7473;
 
+/// Time for word of a close to leave this machine.
+const CLOSE_TIME: Duration = Duration::from_millis(10);
 /// Blobs smaller than this travel as they are, in bytes.
 const COMPRESS_FROM: usize = 512;
 /// Compression of more than this is done beside the runtime's thread, in bytes.
@@ -150,17 +155,35 @@ impl Remote {
         Ok(connection)
     }
 
+    /// Closes the connection, and gives the runtime time to send word of it.
+    pub(crate) async fn close(&self) {
+        if let Some(connection) = self.current().take() {
+            connection.close(CloseCode::Finished, "");
+            drop(connection);
+            // The host's answer is not needed: what is lost here, its time-out finds.
+            let _ = tokio::time::timeout(CLOSE_TIME, self.0.connector.wait_idle()).await;
+        }
+    }
+
     fn current(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> Option<Connection> {
-        self.current().clone().filter(|connection| connection.close_reason().is_none())
+        self.current()
+            .clone()
+            .filter(|connection| connection.close_reason().is_none())
     }
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
         let host = &self.0.host;
-        let resolve = |reason: String| ConnectError::Resolve { host: host.clone(), reason };
+        let resolve = |reason: String| ConnectError::Resolve {
+            host: host.clone(),
+            reason,
+        };
         let addresses = tokio::net::lookup_host(host).await;
         let addresses = addresses.map_err(|error| resolve(error.to_string()))?;
         let mut last = None;
@@ -177,16 +200,25 @@ impl Remote {
             }
         }
         Err(match last {
-            Some(source) => ConnectError::Unreachable { host: host.clone(), source },
+            Some(source) => ConnectError::Unreachable {
+                host: host.clone(),
+                source,
+            },
             None => resolve("it has no address".to_owned()),
         })
     }
 
     /// Compares the host's key with what is known of it, before anything is sent.
     fn check_key(&self, connection: &Connection) -> Result<(), ConnectError> {
-        let Inner { host, home, trust, .. } = &*self.0;
+        let Inner {
+            host, home, trust, ..
+        } = &*self.0;
         let found = connection.peer();
-        let changed = |expected| ConnectError::ChangedKey { host: host.clone(), expected, found };
+        let changed = |expected| ConnectError::ChangedKey {
+            host: host.clone(),
+            expected,
+            found,
+        };
         if let Some(expected) = *trust
             && expected != found
         {
@@ -197,7 +229,10 @@ impl Remote {
             HostKey::Known => Ok(()),
             HostKey::Changed { expected } => Err(changed(expected)),
             HostKey::Unknown if trust.is_some() => Ok(home.pin_host(host, &found)?),
-            HostKey::Unknown => Err(ConnectError::UnknownHost { host: host.clone(), key: found }),
+            HostKey::Unknown => Err(ConnectError::UnknownHost {
+                host: host.clone(),
+                key: found,
+            }),
         }
     }
 
@@ -209,14 +244,22 @@ impl Remote {
             Err(_) => {
                 let connection = self.connection().await.map_err(Broken::Connect)?;
                 let closed = |source| {
-                    Broken::Connect(ConnectError::Closed { host: self.0.host.clone(), source })
+                    Broken::Connect(ConnectError::Closed {
+                        host: self.0.host.clone(),
+                        source,
+                    })
                 };
                 (connection.open().await.map_err(closed)?, connection)
             }
         };
         let (sender, receiver) = stream.split();
         let near = connection.remote_address().ip().is_loopback();
-        Ok(Conversation { exchange: ClientExchange::new(limits), sender, receiver, near })
+        Ok(Conversation {
+            exchange: ClientExchange::new(limits),
+            sender,
+            receiver,
+            near,
+        })
     }
 
     pub(crate) async fn run(
@@ -229,7 +272,11 @@ impl Remote {
         let mut asked = request.limits;
         let result_bytes = *asked.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
         // Output is passed on as it comes, so that no amount of it is kept here.
-        let limits = ClientLimits { result_bytes, output_bytes: u64::MAX, ..ClientLimits::default() };
+        let limits = ClientLimits {
+            result_bytes,
+            output_bytes: u64::MAX,
+            ..ClientLimits::default()
+        };
         let mut conversation = self.open(limits).await?;
         let call = Call {
             bundle: BlobId(*parcel.id.as_bytes()),
@@ -238,7 +285,9 @@ impl Remote {
             seed: request.seed,
             args_bytes: request.arguments.len() as u64,
         };
-        let called = conversation.call(call, request.arguments, parcel, sink).await;
+        let called = conversation
+            .call(call, request.arguments, parcel, sink)
+            .await;
         called.or_else(|broken| match refusal_of(&broken) {
             Some(refused) => Ok(Finished {
                 outcome: Outcome::Refused(refused),
@@ -250,7 +299,9 @@ impl Remote {
     }
 
     pub(crate) async fn ship(&self, bundle: &Bundle) -> Result<BundleId, CallError<Infallible>> {
-        let message = Message::Ship(Ship { bundle: BlobId(*bundle.id().as_bytes()) });
+        let message = Message::Ship(Ship {
+            bundle: BlobId(*bundle.id().as_bytes()),
+        });
         let parcel = Parcel::from(bundle.clone());
         match self.ask(message, Some(&parcel)).await? {
             Answer::Stored => Ok(bundle.id()),
@@ -259,19 +310,28 @@ impl Remote {
     }
 
     pub(crate) async fn shipped(&self, id: BundleId) -> Result<Shipped, CallError<Infallible>> {
-        let message = Message::Describe(Describe { bundle: BlobId(*id.as_bytes()) });
+        let message = Message::Describe(Describe {
+            bundle: BlobId(*id.as_bytes()),
+        });
         let bytes = match self.ask(message, None).await? {
             Answer::Manifest(bytes) => bytes,
             other => return Err(other.unexpected()),
         };
-        let refuse = |what: String| {
-            CallError::Refused(Refused::new(RefusalCode::InvalidManifest, what))
-        };
+        let refuse =
+            |what: String| CallError::Refused(Refused::new(RefusalCode::InvalidManifest, what));
         if BundleId::of(&bytes) != id {
-            return Err(refuse(format!("the host sent another manifest than that of {id}")));
+            return Err(refuse(format!(
+                "the host sent another manifest than that of {id}"
+            )));
         }
         let manifest = Manifest::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
-        Ok(Shipped { parcel: Parcel { id, manifest: Arc::new(manifest), whole: None } })
+        Ok(Shipped {
+            parcel: Parcel {
+                id,
+                manifest: Arc::new(manifest),
+                whole: None,
+            },
+        })
     }
 
     pub(crate) async fn status(&self) -> Result<StatusReport, CallError<Infallible>> {
@@ -302,12 +362,14 @@ fn refusal_of(broken: &Broken) -> Option<Refused> {
         return None;
     };
     match code {
-        CloseCode::NotAuthorised | CloseCode::Revoked => {
-            Some(Refused::new(RefusalCode::NotAuthorised, format!("{code}: {reason}")))
-        }
-        CloseCode::TooManyConnections => {
-            Some(Refused::new(RefusalCode::TooManyRequests, format!("{code}: {reason}")))
-        }
+        CloseCode::NotAuthorised | CloseCode::Revoked => Some(Refused::new(
+            RefusalCode::NotAuthorised,
+            format!("{code}: {reason}"),
+        )),
+        CloseCode::TooManyConnections => Some(Refused::new(
+            RefusalCode::TooManyRequests,
+            format!("{code}: {reason}"),
+        )),
         _ => None,
     }
 }
@@ -340,10 +402,14 @@ struct Conversation {
 
 impl Conversation {
     fn queue(&mut self, message: &Message, payload: Bytes) {
-        self.exchange.send(message).expect("the conversation sends in order");
+        self.exchange
+            .send(message)
+            .expect("the conversation sends in order");
         self.sender.queue(message);
         if !payload.is_empty() {
-            self.exchange.send_payload(payload.len() as u64).expect("announced");
+            self.exchange
+                .send_payload(payload.len() as u64)
+                .expect("announced");
             self.sender.queue_payload(payload);
         }
     }
@@ -379,12 +445,21 @@ impl Conversation {
                 ClientEvent::Done(done) => {
                     let value = self.payload(done.payload_bytes).await?;
                     self.end().await;
-                    let Done { outcome, timing, output_cut, .. } = done;
+                    let Done {
+                        outcome,
+                        timing,
+                        output_cut,
+                        ..
+                    } = done;
                     let outcome = match outcome {
                         message::Outcome::Value => Outcome::Value(value),
                         message::Outcome::GuestError => Outcome::Error(value),
                     };
-                    return Ok(Finished { outcome, timing, output_cut });
+                    return Ok(Finished {
+                        outcome,
+                        timing,
+                        output_cut,
+                    });
                 }
                 ClientEvent::Failed(failed) => {
                     self.end().await;
@@ -451,7 +526,11 @@ impl Conversation {
         let _ = self.sender.finish().await;
     }
 
-    async fn upload(&mut self, blobs: Vec<MissingBlob>, parcel: Option<&Parcel>) -> Result<(), Broken> {
+    async fn upload(
+        &mut self,
+        blobs: Vec<MissingBlob>,
+        parcel: Option<&Parcel>,
+    ) -> Result<(), Broken> {
         let whole = parcel.and_then(|parcel| parcel.whole.as_ref());
         for MissingBlob { id, kind } in blobs {
             match whole.and_then(|bundle| part(bundle, id, kind)) {
@@ -459,7 +538,12 @@ impl Conversation {
                     let raw_bytes = bytes.len() as u64;
                     let (encoding, payload) = self.pack(bytes).await;
                     let wire_bytes = payload.len() as u64;
-                    let blob = Blob { id, encoding, raw_bytes, wire_bytes };
+                    let blob = Blob {
+                        id,
+                        encoding,
+                        raw_bytes,
+                        wire_bytes,
+                    };
                     self.queue(&Message::Blob(blob), payload);
                 }
                 None => self.queue(&Message::Absent(Absent { id }), Bytes::new()),
@@ -478,7 +562,9 @@ impl Conversation {
             return compress(bytes);
         }
         let raw = bytes.clone();
-        tokio::task::spawn_blocking(move || compress(bytes)).await.unwrap_or((Encoding::Raw, raw))
+        tokio::task::spawn_blocking(move || compress(bytes))
+            .await
+            .unwrap_or((Encoding::Raw, raw))
     }
 }
 
@@ -501,7 +587,9 @@ fn compress(bytes: Bytes) -> (Encoding, Bytes) {
 /// for as: a host learns nothing else.
 fn part(bundle: &Bundle, id: BlobId, kind: BlobKind) -> Option<Bytes> {
     match kind {
-        BlobKind::Manifest if id.0 == *bundle.id().as_bytes() => Some(bundle.manifest_bytes().clone()),
+        BlobKind::Manifest if id.0 == *bundle.id().as_bytes() => {
+            Some(bundle.manifest_bytes().clone())
+        }
         BlobKind::Code if id.0 == *bundle.code_id().as_bytes() => Some(bundle.code().clone()),
         BlobKind::State if Some(id.0) == bundle.state_id().map(<[u8; 32]>::from) => {
             bundle.state().cloned()

@@ -71,7 +71,12 @@ impl Callers {
             state
         });
         let turn = state.turn;
-        Caller { state, limits: Arc::new(limits), allowed: Arc::new(allowed), turn }
+        Caller {
+            state,
+            limits: Arc::new(limits),
+            allowed: Arc::new(allowed),
+            turn,
+        }
     }
 }
 
@@ -80,7 +85,10 @@ impl KeyState {
     pub(crate) fn list(self: &Arc<Self>, bundle: BlobId, callable: &str) -> Listed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.listed).insert(number, (bundle, callable.to_owned(), Instant::now()));
-        Listed { key: self.clone(), number }
+        Listed {
+            key: self.clone(),
+            number,
+        }
     }
 
     pub(crate) fn running(&self) -> Vec<RunningCall> {

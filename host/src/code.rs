@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use spore_abi::export;
+use spore_bundle::module::Item;
 use spore_bundle::{AbiError, Bundle, CodeId, Interface, ModuleError, ModuleLimits};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
@@ -16,6 +17,9 @@ use crate::guest::{self, Guest};
 use crate::limits::Limits;
 use crate::scheduler::lock;
 use crate::weighted::Weighted;
+
+/// A page of a guest's memory, in bytes.
+const PAGE_BYTES: u64 = 64 << 10;
 
 /// Code of one module, compiled and linked.
 pub(crate) struct Code {
@@ -60,6 +64,8 @@ pub(crate) struct Compiler {
     linker: Linker<Guest>,
     offered: HashSet<(String, String)>,
     limits: ModuleLimits,
+    /// Memory of one guest, in bytes.
+    memory: u64,
     cache: Mutex<Weighted<CodeId, Arc<Code>>>,
     /// Compilations under way; whoever wants the same code waits for the same cell.
     flights: Mutex<HashMap<CodeId, Arc<OnceCell<Compiled>>>>,
@@ -91,6 +97,7 @@ impl Compiler {
                 body_bytes_max: limits.function_body,
                 ..ModuleLimits::default()
             },
+            memory: limits.memory,
             cache: Mutex::new(Weighted::new(limits.code_cache)),
             flights: Mutex::default(),
             permits: Semaphore::new(workers.max(1)),
@@ -125,13 +132,23 @@ impl Compiler {
             })
         });
         let entries = entries.collect::<Result<_, _>>()?;
-        Ok((Loaded { bundle, code, entries }, took))
+        Ok((
+            Loaded {
+                bundle,
+                code,
+                entries,
+            },
+            took,
+        ))
     }
 
     async fn compile(&self, id: CodeId, bundle: &Bundle) -> Result<(Arc<Code>, Duration), Refused> {
         let began = Instant::now();
         let flight = lock(&self.flights).entry(id).or_default().clone();
-        let compiled = flight.get_or_init(|| async { self.compile_here(bundle).await }).await.clone();
+        let compiled = flight
+            .get_or_init(|| async { self.compile_here(bundle).await })
+            .await
+            .clone();
         if let Ok(code) = &compiled {
             let image = code.pre.module().image_range();
             let weight = (image.end as usize - image.start as usize + bundle.code().len()) as u64;
@@ -143,15 +160,21 @@ impl Compiler {
     }
 
     async fn compile_here(&self, bundle: &Bundle) -> Compiled {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let interface = Interface::read(bundle.code(), &self.limits).map_err(refuse_module)?;
         interface.check_abi(bundle.manifest()).map_err(refuse_abi)?;
-        let missing =
-            interface.imports_without(|module, name| {
-                self.offered.contains(&(module.to_owned(), name.to_owned()))
-            });
+        let missing = interface.imports_without(|module, name| {
+            self.offered.contains(&(module.to_owned(), name.to_owned()))
+        });
         if let Some(import) = missing.first() {
-            return Err(Refused::new(RefusalCode::ImportNotOffered, import.to_string()));
+            return Err(Refused::new(
+                RefusalCode::ImportNotOffered,
+                import.to_string(),
+            ));
         }
         let engine = self.engine.clone();
         let code = bundle.code().clone();
@@ -165,11 +188,14 @@ impl Compiler {
     }
 
     fn link(&self, module: &Module) -> Result<Code, Refused> {
-        let pre = self.linker.instantiate_pre(module).map_err(|error| invalid(&error))?;
+        let pre = self
+            .linker
+            .instantiate_pre(module)
+            .map_err(|error| invalid(&error))?;
         let find = |name: &str| {
-            module.get_export_index(name).ok_or_else(|| {
-                Refused::new(RefusalCode::AbiViolated, format!("no export {name}"))
-            })
+            module
+                .get_export_index(name)
+                .ok_or_else(|| Refused::new(RefusalCode::AbiViolated, format!("no export {name}")))
         };
         let exports = Exports {
             memory: find(export::MEMORY)?,
@@ -187,6 +213,17 @@ impl Compiler {
     }
 }
 
+/// Refuses a module whose memory is too large from the start. The pool refuses it too, but as if
+/// the module were invalid.
+fn check_memory(interface: &Interface, limit: u64) -> Result<(), Refused> {
+    let Some(Item::Memory(memory)) = interface.export(export::MEMORY) else { return Ok(()) };
+    let bytes = memory.pages_min.saturating_mul(PAGE_BYTES);
+    if bytes > limit {
+        return Err(Refused::new(RefusalCode::Memory, "memory of one guest, bytes").past(limit, bytes));
+    }
+    Ok(())
+}
+
 fn invalid(error: &wasmtime::Error) -> Refused {
     Refused::new(RefusalCode::InvalidModule, format!("{error:#}"))
 }
@@ -198,13 +235,17 @@ fn refuse_abi(error: AbiError) -> Refused {
 fn refuse_module(error: ModuleError) -> Refused {
     let message = chain(&error);
     match error {
-        ModuleError::TooMany { what: "functions", count, limit } => {
-            Refused::new(RefusalCode::TooManyFunctions, "").past(u64::from(limit), count)
-        }
-        ModuleError::BodyTooLarge { index, bytes, limit } => {
-            Refused::new(RefusalCode::FunctionTooLarge, format!("function {index}"))
-                .past(u64::from(limit), bytes)
-        }
+        ModuleError::TooMany {
+            what: "functions",
+            count,
+            limit,
+        } => Refused::new(RefusalCode::TooManyFunctions, "").past(u64::from(limit), count),
+        ModuleError::BodyTooLarge {
+            index,
+            bytes,
+            limit,
+        } => Refused::new(RefusalCode::FunctionTooLarge, format!("function {index}"))
+            .past(u64::from(limit), bytes),
         _ => Refused::new(RefusalCode::InvalidModule, message),
     }
 }
@@ -212,5 +253,8 @@ fn refuse_module(error: ModuleError) -> Refused {
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -104,7 +104,9 @@ impl Config {
             workers: file.workers.map(|workers| usize::from(workers.get())),
             grace: file.grace.map_or(defaults.grace, |grace| grace.0),
             limits: file.limits.over(defaults.limits),
-            grants: Grants { directories: file.grants.directories },
+            grants: Grants {
+                directories: file.grants.directories,
+            },
         };
         config.check()?;
         Ok(config)
@@ -112,7 +114,11 @@ impl Config {
 
     /// What the host itself needs of this.
     pub fn setup(&self) -> Setup {
-        Setup { limits: self.limits.clone(), grants: self.grants.clone(), workers: self.workers }
+        Setup {
+            limits: self.limits.clone(),
+            grants: self.grants.clone(),
+            workers: self.workers,
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -121,17 +127,37 @@ impl Config {
             if (least..=most).contains(&value) {
                 return Ok(());
             }
-            Err(ConfigError::Range { name, value, least, most })
+            Err(ConfigError::Range {
+                name,
+                value,
+                least,
+                most,
+            })
         };
         range("memory", limits.memory, 64 << 10, 4 << 30)?;
         range("stack", limits.stack, 64 << 10, 64 << 20)?;
         range("instances", u64::from(limits.instances), 1, 10_000)?;
-        range("instances_per_key", u64::from(limits.instances_per_key), 1, 10_000)?;
+        range(
+            "instances_per_key",
+            u64::from(limits.instances_per_key),
+            1,
+            10_000,
+        )?;
         range("queue", u64::from(limits.queue), 1, 1 << 20)?;
         range("queue_per_key", u64::from(limits.queue_per_key), 1, 1 << 20)?;
-        range("table_elements", u64::from(limits.table_elements), 1, 10_000_000)?;
+        range(
+            "table_elements",
+            u64::from(limits.table_elements),
+            1,
+            10_000_000,
+        )?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        match self.grants.directories.keys().find(|name| name.is_empty() || !name.chars().all(plain)) {
+        match self
+            .grants
+            .directories
+            .keys()
+            .find(|name| name.is_empty() || !name.chars().all(plain))
+        {
             Some(name) => Err(ConfigError::GrantName { name: name.clone() }),
             None => Ok(()),
         }
@@ -265,7 +291,10 @@ mod tests {
         assert_eq!(config.limits.memory, 1 << 20);
         assert_eq!(config.limits.stack, 65_536);
         assert_eq!(config.limits.result, Limits::default().result);
-        assert_eq!(config.grants.directories["prices"], PathBuf::from("/srv/prices"));
+        assert_eq!(
+            config.grants.directories["prices"],
+            PathBuf::from("/srv/prices")
+        );
     }
 
     #[test]
@@ -276,13 +305,18 @@ mod tests {
             ("[grants]\nenvironment = {}", "environment"),
         ] {
             let message = Config::parse(text).expect_err("unknown").to_string();
-            assert!(message.contains(&format!("unknown field `{key}`")), "{message}");
+            assert!(
+                message.contains(&format!("unknown field `{key}`")),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn values_out_of_range_are_refused_with_the_range() {
-        let message = Config::parse("[limits]\nmemory = 1").expect_err("too little").to_string();
+        let message = Config::parse("[limits]\nmemory = 1")
+            .expect_err("too little")
+            .to_string();
         assert!(message.contains("limits.memory = 1"), "{message}");
         assert!(Config::parse("[limits]\nwall = \"soon\"").is_err());
         assert!(Config::parse("[grants.directories]\n\"a/b\" = \"/srv\"").is_err());

@@ -56,7 +56,12 @@ pub(crate) fn build(limits: &Limits) -> wasmtime::Result<Built> {
     // guest: those check addresses instead.
     for (reservation, guard) in [(RESERVATION_BYTES, GUARD_BYTES), (small, 64 << 10)] {
         match Engine::new(&config(limits, reservation.max(small), guard)) {
-            Ok(engine) => return Ok(Built { engine, reservation }),
+            Ok(engine) => {
+                return Ok(Built {
+                    engine,
+                    reservation,
+                });
+            }
             Err(error) => last = Some(error),
         }
     }

@@ -70,17 +70,19 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new() -> Arc<Events> {
-        Arc::new(Events { queue: Mutex::default(), cancelled: AtomicBool::new(false) })
+        Arc::new(Events {
+            queue: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn output(&self, stream: OutputStream, bytes: &[u8]) {
         let mut queue = lock(&self.queue);
         let mut rest = bytes;
         while !rest.is_empty() {
-            let joins = queue
-                .output
-                .back()
-                .is_some_and(|(last, piece)| *last == stream && piece.len() < OUTPUT_PIECE_BYTES_MAX);
+            let joins = queue.output.back().is_some_and(|(last, piece)| {
+                *last == stream && piece.len() < OUTPUT_PIECE_BYTES_MAX
+            });
             if !joins {
                 queue.output.push_back((stream, BytesMut::new()));
             }
@@ -123,7 +125,11 @@ impl Events {
     /// Names who is to be woken when the call is cancelled.
     pub(crate) fn watch_cancel(&self, waker: &Waker) {
         let mut queue = lock(&self.queue);
-        if !queue.worker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        if !queue
+            .worker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
             queue.worker = Some(waker.clone());
         }
     }
@@ -196,7 +202,9 @@ mod tests {
             events.output(OutputStream::Stdout, &[*byte]);
         }
         events.output(OutputStream::Stderr, b"d");
-        assert!(matches!(next(&events), Some(Event::Output(OutputStream::Stdout, b)) if b == "abc"));
+        assert!(
+            matches!(next(&events), Some(Event::Output(OutputStream::Stdout, b)) if b == "abc")
+        );
         assert!(matches!(next(&events), Some(Event::Output(OutputStream::Stderr, b)) if b == "d"));
         assert!(next(&events).is_none());
     }
@@ -218,7 +226,10 @@ mod tests {
         for done in 0..100_000 {
             events.progress(done, 100_000);
         }
-        assert!(matches!(next(&events), Some(Event::Progress(99_999, 100_000))));
+        assert!(matches!(
+            next(&events),
+            Some(Event::Progress(99_999, 100_000))
+        ));
         assert!(next(&events).is_none());
     }
 }

@@ -45,7 +45,10 @@ impl Grants {
             // Whether a grant exists is not told to a key that does not have it.
             match self.directories.get(name).filter(|_| may) {
                 Some(path) => {
-                    directories.push(Directory { name: name.clone(), path: path.clone() });
+                    directories.push(Directory {
+                        name: name.clone(),
+                        path: path.clone(),
+                    });
                 }
                 None => return Err(not_given(grant, "the key does not have it on this host")),
             }

@@ -53,13 +53,23 @@ impl Guest {
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {
-        let Guest { wasi, world, output, wasi_error, .. } = self;
+        let Guest {
+            wasi,
+            world,
+            output,
+            wasi_error,
+            ..
+        } = self;
         wasi.get_or_insert_with(|| {
             world.open(output).unwrap_or_else(|error| {
                 // The guest sees no directory; the call is refused with this when it ends.
                 *wasi_error = Some(error.to_string());
-                let none = World { directories: Arc::new([]), ..world.clone() };
-                none.open(output).expect("without directories there is nothing to fail")
+                let none = World {
+                    directories: Arc::new([]),
+                    ..world.clone()
+                };
+                none.open(output)
+                    .expect("without directories there is nothing to fail")
             })
         })
     }
@@ -74,7 +84,10 @@ pub(crate) struct MemoryTotal {
 
 impl MemoryTotal {
     pub(crate) fn new(limit: u64) -> Arc<MemoryTotal> {
-        Arc::new(MemoryTotal { limit, taken: AtomicU64::new(0) })
+        Arc::new(MemoryTotal {
+            limit,
+            taken: AtomicU64::new(0),
+        })
     }
 
     /// Takes `bytes`, or says how much would have been taken.
@@ -144,7 +157,9 @@ impl ResourceLimiter for MemoryBudget {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // What the table declares as its maximum. One as large as the limit is the pool's own.
+        let declared = maximum.filter(|maximum| (*maximum as u64) < self.table_elements);
+        if declared.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         if desired as u64 > self.table_elements {
@@ -188,7 +203,9 @@ fn take_fault(
     file_len: u32,
     line: u32,
 ) -> wasmtime::Result<()> {
-    let memory = caller.get_export(spore_abi::export::MEMORY).and_then(|export| export.into_memory());
+    let memory = caller
+        .get_export(spore_abi::export::MEMORY)
+        .and_then(|export| export.into_memory());
     let Some(memory) = memory else {
         return Err(wasmtime::Error::msg("fault without a memory"));
     };
@@ -202,7 +219,12 @@ fn take_fault(
     let (Some(message), Some(file)) = (message, file) else {
         return Err(OutsideMemory.into());
     };
-    caller.data_mut().fault = Some(Fault { kind, message, file, line });
+    caller.data_mut().fault = Some(Fault {
+        kind,
+        message,
+        file,
+        line,
+    });
     Ok(())
 }
 

@@ -250,7 +250,10 @@ impl Host {
         let manifest = loaded.bundle.manifest();
         let index = request.callable;
         let Some(callable) = manifest.callables.get(index as usize) else {
-            return Err(Refused::new(RefusalCode::UnknownCallable, format!("index {index}")));
+            return Err(Refused::new(
+                RefusalCode::UnknownCallable,
+                format!("index {index}"),
+            ));
         };
         let bound = loaded.bundle.captures().map(|(index, _)| index);
         if !callable.signature.captures.is_empty() && bound != Some(index) {
@@ -309,7 +312,10 @@ impl Host {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &inner.counters;
         let (modules, bytes) = inner.compiler.cached();
-        let limit = |(name, value): (&str, u64)| NamedLimit { name: name.to_owned(), value };
+        let limit = |(name, value): (&str, u64)| NamedLimit {
+            name: name.to_owned(),
+            value,
+        };
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
@@ -317,7 +323,10 @@ impl Host {
             protocol: spore_transport::ALPN_TEXT.to_owned(),
             workers: u32::try_from(inner.workers).unwrap_or(u32::MAX),
             limits: caller.limits.named().into_iter().map(limit).collect(),
-            cached_code: Amount { count: modules, bytes },
+            cached_code: Amount {
+                count: modules,
+                bytes,
+            },
             stored_blobs: Amount::default(),
             running: caller.state.running(),
             running_count: count(&counters.running),
@@ -395,15 +404,42 @@ struct Work {
 
 impl Work {
     async fn run(self, guest: Guest) {
-        let Work { engine, instances, key, loaded, request, limits, events, mut ticket } = self;
-        let end = EndsSomehow { events: events.clone(), counters: ticket.counters.clone() };
+        let Work {
+            engine,
+            instances,
+            key,
+            loaded,
+            request,
+            limits,
+            events,
+            mut ticket,
+        } = self;
+        let end = EndsSomehow {
+            events: events.clone(),
+            counters: ticket.counters.clone(),
+        };
         let queued = Instant::now();
         let mut timing = request.timing;
         let slots = async {
-            let own = key.instances.acquire().await.expect("the semaphore is never closed");
-            (own, instances.acquire().await.expect("the semaphore is never closed"))
+            let own = key
+                .instances
+                .acquire()
+                .await
+                .expect("the semaphore is never closed");
+            (
+                own,
+                instances
+                    .acquire()
+                    .await
+                    .expect("the semaphore is never closed"),
+            )
         };
-        let Ok(_slots) = (Interrupted { work: pin!(slots), events: &events }).await else {
+        let Ok(_slots) = (Interrupted {
+            work: pin!(slots),
+            events: &events,
+        })
+        .await
+        else {
             timing.queue_ns = nanos(queued.elapsed());
             end.finish(refused(RefusalCode::Cancelled, ""), timing, false);
             return;
@@ -450,13 +486,15 @@ impl EndsSomehow {
             Outcome::Value(_) => &self.counters.ok,
             Outcome::Error(_) => &self.counters.guest_errors,
             Outcome::Failed(_) => &self.counters.failed,
-            Outcome::Refused(why) if why.code == RefusalCode::Cancelled => {
-                &self.counters.cancelled
-            }
+            Outcome::Refused(why) if why.code == RefusalCode::Cancelled => &self.counters.cancelled,
             Outcome::Refused(_) => &self.counters.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.events.finish(Finished { outcome, timing, output_cut });
+        self.events.finish(Finished {
+            outcome,
+            timing,
+            output_cut,
+        });
     }
 }
 
@@ -489,7 +527,11 @@ impl<F: Future> Future for Interrupted<'_, F> {
         }
         self.events.watch_cancel(cx.waker());
         // It may have been cancelled before it was watched.
-        if self.events.is_cancelled() { Poll::Ready(Err(())) } else { Poll::Pending }
+        if self.events.is_cancelled() {
+            Poll::Ready(Err(()))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -549,10 +591,12 @@ impl Background {
             .build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new().name("spore-background".into()).spawn(move || {
-            let _ = runtime.block_on(ended);
-            runtime.shutdown_background();
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("spore-background".into())
+            .spawn(move || {
+                let _ = runtime.block_on(ended);
+                runtime.shutdown_background();
+            })?;
         Ok(Background {
             runtime: handle,
             stop: Arc::default(),
@@ -565,15 +609,17 @@ impl Background {
     /// Starts the epoch clock. It rests while no guest runs.
     fn tick(&self, active: Arc<Active>) {
         let (stop, engine) = (self.stop.clone(), self.engine.clone());
-        let thread = std::thread::Builder::new().name("spore-ticks".into()).spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                active.wait_until_busy(Duration::from_millis(100));
-                if active.is_busy() {
-                    std::thread::sleep(TICK);
-                    engine.increment_epoch();
+        let thread = std::thread::Builder::new()
+            .name("spore-ticks".into())
+            .spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    active.wait_until_busy(Duration::from_millis(100));
+                    if active.is_busy() {
+                        std::thread::sleep(TICK);
+                        engine.increment_epoch();
+                    }
                 }
-            }
-        });
+            });
         match thread {
             Ok(thread) => lock(&self.threads).push(thread),
             Err(error) => {

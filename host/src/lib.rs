@@ -6,6 +6,7 @@
 
 mod callers;
 mod code;
+pub mod config;
 mod engine;
 mod events;
 mod grants;
@@ -14,9 +15,8 @@ mod host;
 mod limits;
 mod run;
 mod scheduler;
-pub mod store;
-pub mod config;
 pub mod server;
+pub mod store;
 mod wasi;
 mod weighted;
 

@@ -110,7 +110,9 @@ impl Limits {
     pub(crate) fn for_call(&self, asked: &CallLimits) -> RunLimits {
         let lower = |own: u64, asked: Option<u64>| asked.map_or(own, |asked| own.min(asked));
         RunLimits {
-            wall: asked.wall_ms.map_or(self.wall, |ms| self.wall.min(Duration::from_millis(ms))),
+            wall: asked
+                .wall_ms
+                .map_or(self.wall, |ms| self.wall.min(Duration::from_millis(ms))),
             memory: lower(self.memory, asked.memory_bytes),
             result: lower(self.result, asked.result_bytes),
             output: lower(self.output, asked.output_bytes),

@@ -5,7 +5,9 @@ use spore_abi::{fault, poll};
 use spore_transport::RefusalCode;
 use spore_transport::failure::{Failure, TrapCode};
 use spore_transport::message::Refused;
-use wasmtime::{Instance, Memory, ModuleExport, Store, Trap, WasmBacktrace, WasmParams, WasmResults};
+use wasmtime::{
+    Instance, Memory, ModuleExport, Store, Trap, WasmBacktrace, WasmParams, WasmResults,
+};
 
 use crate::code::{Code, Entry};
 use crate::events::Outcome;
@@ -48,7 +50,12 @@ async fn drive(store: &mut Store<Guest>, run: &Run<'_>) -> wasmtime::Result<Outc
         .get_module_export(&mut *store, &exports.memory)
         .and_then(wasmtime::Extern::into_memory)
         .ok_or_else(|| wasmtime::Error::msg("no memory"))?;
-    let mut guest = Live { store, instance, memory, alloc: &exports.alloc };
+    let mut guest = Live {
+        store,
+        instance,
+        memory,
+        alloc: &exports.alloc,
+    };
 
     if let Some(initialize) = &exports.initialize {
         guest.call::<(), ()>(initialize, ()).await?;
@@ -80,7 +87,10 @@ impl Live<'_> {
             .get_module_export(&mut *self.store, export)
             .and_then(wasmtime::Extern::into_func)
             .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))?;
-        function.typed::<P, R>(&mut *self.store)?.call_async(&mut *self.store, params).await
+        function
+            .typed::<P, R>(&mut *self.store)?
+            .call_async(&mut *self.store, params)
+            .await
     }
 
     /// Copies bytes into a buffer of the guest's.
@@ -103,7 +113,11 @@ impl Live<'_> {
         let memory = self.memory.data(&*self.store);
         let record = slice(memory, address, poll::RECORD_BYTES as u32).ok_or(OutsideMemory)?;
         let field = |at: usize| {
-            u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes of the record"))
+            u32::from_le_bytes(
+                record[at..at + 4]
+                    .try_into()
+                    .expect("four bytes of the record"),
+            )
         };
         let (kind, ptr, len) = (field(0), field(4), field(8));
         if kind != poll::READY && kind != poll::ERROR {
@@ -114,7 +128,11 @@ impl Live<'_> {
             return Ok(Outcome::Refused(refused.past(result_max, u64::from(len))));
         }
         let bytes = Bytes::copy_from_slice(slice(memory, ptr, len).ok_or(OutsideMemory)?);
-        Ok(if kind == poll::READY { Outcome::Value(bytes) } else { Outcome::Error(bytes) })
+        Ok(if kind == poll::READY {
+            Outcome::Value(bytes)
+        } else {
+            Outcome::Error(bytes)
+        })
     }
 }
 
@@ -138,16 +156,26 @@ fn explain(guest: &Guest, error: &wasmtime::Error) -> Outcome {
         let refused = Refused::new(RefusalCode::Memory, denied.what);
         return Outcome::Refused(refused.past(denied.limit, denied.asked));
     }
-    if let Some(Fault { kind, message, file, line }) = &guest.fault {
+    if let Some(Fault {
+        kind,
+        message,
+        file,
+        line,
+    }) = &guest.fault
+    {
         return match *kind {
             fault::CAPTURES => refused(RefusalCode::WrongCaptures, message),
             fault::ARGUMENTS => refused(RefusalCode::WrongArguments, message),
             fault::PANIC => Outcome::Failed(Failure::panic(message, file, *line)),
-            other => refused(RefusalCode::AbiViolated, format!("fault of kind {other}: {message}")),
+            other => refused(
+                RefusalCode::AbiViolated,
+                format!("fault of kind {other}: {message}"),
+            ),
         };
     }
     if error.is::<OutsideMemory>() || error.is::<NotReady>() || error.is::<NoRoom>() {
-        return refused(RefusalCode::AbiViolated, error.to_string());
+        // Around it stands where in the guest that was.
+        return refused(RefusalCode::AbiViolated, error.root_cause().to_string());
     }
     let trap = error.downcast_ref::<Trap>();
     let exit = error.downcast_ref::<wasmtime_wasi::I32Exit>();
@@ -160,7 +188,9 @@ fn explain(guest: &Guest, error: &wasmtime::Error) -> Outcome {
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
         Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
         None => format!("function {}", frame.func_index()),

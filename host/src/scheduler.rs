@@ -147,7 +147,8 @@ impl Wake for Task {
                 _ => return,
             };
             let swapped =
-                self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+                self.state
+                    .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
             if swapped.is_ok() {
                 if to == QUEUED
                     && let Some(shared) = self.shared.upgrade()
@@ -193,7 +194,10 @@ impl Scheduler {
                 shared.work(index);
             })?);
         }
-        Ok(Scheduler { shared, threads: Mutex::new(threads) })
+        Ok(Scheduler {
+            shared,
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Runs `work` on the workers, in turn with other work.
@@ -238,8 +242,10 @@ impl Shared {
     /// The worker that waits, or the next in turn.
     fn next_home(&self) -> usize {
         if self.idle.load(Ordering::Relaxed) > 0
-            && let Some(index) =
-                self.workers.iter().position(|w| w.waiting.load(Ordering::Relaxed))
+            && let Some(index) = self
+                .workers
+                .iter()
+                .position(|w| w.waiting.load(Ordering::Relaxed))
         {
             return index;
         }
@@ -320,8 +326,9 @@ impl Shared {
             return;
         }
         drop(work);
-        let slept =
-            task.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+        let slept = task
+            .state
+            .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
         if slept.is_err() {
             task.state.store(QUEUED, Ordering::Release);
             self.push(task);
@@ -370,7 +377,10 @@ mod tests {
         scheduler.spawn(2, async move { order.send((2, 0)).expect("receiver") });
         gate.send(()).expect("worker");
         let first: Vec<_> = (0..2).map(|_| seen.recv().expect("two tasks")).collect();
-        assert!(first.contains(&(2, 0)), "the second turn waited for all of the first: {first:?}");
+        assert!(
+            first.contains(&(2, 0)),
+            "the second turn waited for all of the first: {first:?}"
+        );
     }
 
     #[test]

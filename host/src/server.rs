@@ -86,7 +86,13 @@ impl Server {
         let blobs = Blobs::new(store, limits.uploads, host.background().clone());
         let keys = keys::watch(serve.authorized_keys, host.background())?;
         let listener = Listener::bind(serve.listen, &serve.identity, &serve.options)?;
-        Ok(Server { host, listener, keys, blobs, connections: Arc::default() })
+        Ok(Server {
+            host,
+            listener,
+            keys,
+            blobs,
+            connections: Arc::default(),
+        })
     }
 
     /// The address that was taken.
@@ -188,7 +194,12 @@ async fn serve_connection(host: Host, blobs: Arc<Blobs>, mut keys: Keys, connect
         let keys = keys.borrow_and_update().clone();
         keys.lookup(&key).map(|options| {
             let caller = host.callers().of_key(&key, options, host.limits());
-            Arc::new(Peer { host: host.clone(), blobs: blobs.clone(), key, caller })
+            Arc::new(Peer {
+                host: host.clone(),
+                blobs: blobs.clone(),
+                key,
+                caller,
+            })
         })
     };
     let Some(mut current) = peer(&mut keys) else {

@@ -37,7 +37,11 @@ impl Verified {
     /// Gives the id that the bytes have instead.
     pub fn check(id: BlobId, bytes: Bytes) -> Result<Verified, BlobId> {
         let found = BlobId(*blake3::hash(&bytes).as_bytes());
-        if found == id { Ok(Verified { id, bytes }) } else { Err(found) }
+        if found == id {
+            Ok(Verified { id, bytes })
+        } else {
+            Err(found)
+        }
     }
 
     /// The blob's id.
@@ -72,7 +76,11 @@ impl Collecting {
     /// announcement alone takes none.
     pub(crate) fn new(announced: u64) -> Collecting {
         let capacity = usize::try_from(announced).unwrap_or(0);
-        Collecting { bytes: Vec::with_capacity(capacity), hash: blake3::Hasher::new(), announced }
+        Collecting {
+            bytes: Vec::with_capacity(capacity),
+            hash: blake3::Hasher::new(),
+            announced,
+        }
     }
 
     /// Takes a piece.
@@ -93,7 +101,14 @@ impl Collecting {
             return Err(NotTheBlob::Length(bytes));
         }
         let found = BlobId(*self.hash.finalize().as_bytes());
-        if found == id { Ok(Verified { id, bytes: self.bytes.into() }) } else { Err(NotTheBlob::Id(found)) }
+        if found == id {
+            Ok(Verified {
+                id,
+                bytes: self.bytes.into(),
+            })
+        } else {
+            Err(NotTheBlob::Id(found))
+        }
     }
 }
 
@@ -165,7 +180,11 @@ impl Store {
     ///
     /// When the folder cannot be made or read.
     pub fn open(folder: &Path, limit: u64) -> Result<Store, StoreError> {
-        let store = Store { folder: folder.to_owned(), limit, index: Mutex::default() };
+        let store = Store {
+            folder: folder.to_owned(),
+            limit,
+            index: Mutex::default(),
+        };
         let tmp = store.folder.join("tmp");
         if tmp.exists() {
             fs::remove_dir_all(&tmp).map_err(at(&tmp))?;
@@ -181,7 +200,11 @@ impl Store {
                 let data = fs::metadata(&path).map_err(at(&path))?;
                 let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 index.bytes += data.len();
-                let entry = Entry { bytes: data.len(), used, owners: HashSet::new() };
+                let entry = Entry {
+                    bytes: data.len(),
+                    used,
+                    owners: HashSet::new(),
+                };
                 index.entries.insert(id, entry);
             }
         }
@@ -203,7 +226,10 @@ impl Store {
 
     /// Whether `key` may use the blob.
     pub fn may_use(&self, key: &PublicKey, id: &BlobId) -> bool {
-        lock(&self.index).entries.get(id).is_some_and(|entry| entry.owners.contains(key))
+        lock(&self.index)
+            .entries
+            .get(id)
+            .is_some_and(|entry| entry.owners.contains(key))
     }
 
     /// Reads a blob that `key` may use, and checks it. Blocks.
@@ -246,7 +272,10 @@ impl Store {
     pub fn write(&self, key: &PublicKey, blob: &Verified) -> Result<(), StoreError> {
         let bytes = blob.bytes.len() as u64;
         if bytes > self.limit {
-            return Err(StoreError::Full { bytes, limit: self.limit });
+            return Err(StoreError::Full {
+                bytes,
+                limit: self.limit,
+            });
         }
         let path = self.blob_path(&blob.id);
         let known = lock(&self.index).entries.contains_key(&blob.id);
@@ -277,10 +306,17 @@ impl Store {
         sync(&owners)?;
 
         let mut index = lock(&self.index);
-        let Index { entries, bytes: all } = &mut *index;
+        let Index {
+            entries,
+            bytes: all,
+        } = &mut *index;
         let entry = entries.entry(blob.id).or_insert_with(|| {
             *all += bytes;
-            Entry { bytes, used: SystemTime::now(), owners: HashSet::new() }
+            Entry {
+                bytes,
+                used: SystemTime::now(),
+                owners: HashSet::new(),
+            }
         });
         entry.owners.insert(*key);
         entry.used = SystemTime::now();
@@ -293,7 +329,9 @@ impl Store {
     ///
     /// When the disk fails.
     pub fn remove(&self, id: &BlobId) -> Result<bool, StoreError> {
-        let Some(owners) = self.forget(id) else { return Ok(false) };
+        let Some(owners) = self.forget(id) else {
+            return Ok(false);
+        };
         // Notes first: without its notes a blob is nobody's.
         for key in owners {
             remove_file(&self.owner_folder(&key).join(id.to_string()))?;
@@ -315,7 +353,11 @@ impl Store {
                 if index.bytes <= bytes {
                     break;
                 }
-                index.entries.iter().min_by_key(|(id, entry)| (entry.used, **id)).map(|(id, _)| *id)
+                index
+                    .entries
+                    .iter()
+                    .min_by_key(|(id, entry)| (entry.used, **id))
+                    .map(|(id, _)| *id)
             };
             let Some(id) = oldest else { break };
             self.remove(&id)?;
@@ -333,7 +375,12 @@ impl Store {
             .map(|(id, entry)| {
                 let mut owners: Vec<_> = entry.owners.iter().copied().collect();
                 owners.sort();
-                Listed { id: *id, bytes: entry.bytes, used: entry.used, owners }
+                Listed {
+                    id: *id,
+                    bytes: entry.bytes,
+                    used: entry.used,
+                    owners,
+                }
             })
             .collect();
         blobs.sort_by_key(|blob| (blob.used, blob.id));
@@ -372,28 +419,38 @@ impl Store {
 
     fn owner_folder(&self, key: &PublicKey) -> PathBuf {
         // A colon is no character for a file's name everywhere.
-        self.folder.join("owners").join(key.to_string().replace(':', "-"))
+        self.folder
+            .join("owners")
+            .join(key.to_string().replace(':', "-"))
     }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
-    move |source| StoreError::Io { path: path.to_owned(), source }
+    move |source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries = fs::read_dir(folder).map_err(at(folder))?;
-    entries.map(|entry| entry.map(|entry| entry.path()).map_err(at(folder))).collect()
+    entries
+        .map(|entry| entry.map(|entry| entry.path()).map_err(at(folder)))
+        .collect()
 }
 
 fn sync(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at(folder))
 }
 
 fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::Io { path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Io {
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -449,7 +506,10 @@ mod tests {
         assert!(!store.may_use(&key, &old.id()));
         assert!(matches!(
             store.write(&key, &blob(&[0; 11])),
-            Err(StoreError::Full { bytes: 11, limit: 10 })
+            Err(StoreError::Full {
+                bytes: 11,
+                limit: 10
+            })
         ));
     }
 
@@ -461,7 +521,10 @@ mod tests {
         let blob = blob(b"captured");
         store.write(&key, &blob).expect("fits");
         fs::write(store.blob_path(&blob.id()), b"cAptured").expect("written");
-        assert!(matches!(store.read(&key, &blob.id()), Err(StoreError::Damaged { .. })));
+        assert!(matches!(
+            store.read(&key, &blob.id()),
+            Err(StoreError::Damaged { .. })
+        ));
         assert!(store.read(&key, &blob.id()).expect("gone").is_none());
     }
 

@@ -112,7 +112,10 @@ struct Budget {
 
 impl OutputBudget {
     pub(crate) fn new(bytes: u64) -> OutputBudget {
-        OutputBudget(Arc::new(std::sync::Mutex::new(Budget { left: bytes, cut: false })))
+        OutputBudget(Arc::new(std::sync::Mutex::new(Budget {
+            left: bytes,
+            cut: false,
+        })))
     }
 
     /// How much of `bytes` may go out.

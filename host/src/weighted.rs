@@ -13,7 +13,11 @@ pub(crate) struct Weighted<K: Hash + Eq, V> {
 
 impl<K: Hash + Eq, V: Clone> Weighted<K, V> {
     pub(crate) fn new(limit: u64) -> Self {
-        Weighted { entries: LruCache::unbounded(), weight: 0, limit }
+        Weighted {
+            entries: LruCache::unbounded(),
+            weight: 0,
+            limit,
+        }
     }
 
     pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<V>
@@ -34,7 +38,9 @@ impl<K: Hash + Eq, V: Clone> Weighted<K, V> {
         }
         self.weight += weight;
         while self.weight > self.limit {
-            let Some((_, (_, old))) = self.entries.pop_lru() else { break };
+            let Some((_, (_, old))) = self.entries.pop_lru() else {
+                break;
+            };
             self.weight -= old;
         }
     }

@@ -1,1 +1,21 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: guests, hosts that they run on, and a client that lies.
+//!
+//! - [`guests`]: the bundles of the crates in `guests/`, and [`module`]: modules that no compiler
+//!   makes.
+//! - [`local`]: a host that listens from a thread of the test; [`process`]: the `spore` command's.
+//!   Both are reached over QUIC through their [`door`].
+//! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
+//! - [`outcome`]: takes results apart, and waits for what must come true.
+
+pub mod door;
+pub mod guests;
+pub mod local;
+pub mod module;
+pub mod outcome;
+pub mod peer;
+
+
+pub use door::Door;
+pub use guests::{hostile, plain};
+pub use local::Local;
+

@@ -1,1 +1,121 @@
-fn main() {}
+//! `cargo xtask …`: everything that a newcomer or CI runs.
+
+mod arch;
+mod demo;
+mod run;
+mod setup;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and shows Spore.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Ships the risk example to a host in another process and shows what that takes.
+    Demo,
+    /// Builds every guest from source and runs all tests.
+    Test {
+        /// Runs the examples on a host of this architecture under emulation instead.
+        #[arg(long)]
+        arch: Option<arch::Arch>,
+        /// Passed on to the tests.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Measures each figure beside its floor.
+    Bench {
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Only figures whose name contains this.
+        filter: Option<String>,
+    },
+    /// Checks format, lints and documentation, then runs all tests.
+    Ci,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Demo => demo::demo(),
+        Task::Test {
+            arch: Some(arch), ..
+        } => arch::test(arch),
+        Task::Test { arch: None, rest } => test(&rest),
+        Task::Bench { json, filter } => bench(json, filter.as_deref()),
+        Task::Ci => ci(),
+    }
+}
+
+fn test(rest: &[String]) -> Result<()> {
+    setup::wasm_target()?;
+    // The command is a part of the end-to-end tests: they start it as a host.
+    run::cargo(["build", "--workspace", "--bins"])?;
+    let spore = run::target_dir()?.join("debug/spore");
+    let mut test = run::command("cargo");
+    test.args(["test", "--workspace"])
+        .args(rest)
+        .env("SPORE_BIN", spore);
+    run::run(&mut test)
+}
+
+fn bench(json: bool, filter: Option<&str>) -> Result<()> {
+    setup::wasm_target()?;
+    let mut bench = run::command("cargo");
+    bench.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "spore-bench",
+        "--",
+    ]);
+    if json {
+        bench.arg("--json");
+    }
+    bench.args(filter);
+    run::run(&mut bench)
+}
+
+fn ci() -> Result<()> {
+    setup::wasm_target()?;
+    run::cargo(["fmt", "--all", "--check"])?;
+    run::cargo([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ])?;
+    let mut doc = run::command("cargo");
+    doc.args(["doc", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "--deny warnings");
+    run::run(&mut doc)?;
+    // A client that only talks to other hosts does without wasmtime.
+    run::cargo([
+        "check",
+        "--package",
+        "spore-client",
+        "--no-default-features",
+    ])?;
+    let tree = run::output(run::command("cargo").args([
+        "tree",
+        "--package",
+        "spore-client",
+        "--no-default-features",
+        "--edges",
+        "normal",
+    ]))?;
+    anyhow::ensure!(
+        !tree.contains("wasmtime"),
+        "spore-client without features depends on wasmtime"
+    );
+    test(&[])
+}

@@ -56,12 +56,18 @@ impl Blobs {
 
     /// Whether the key may use the blob, and it is here.
     pub(crate) fn has(&self, key: &PublicKey, id: &BlobId) -> bool {
-        lock(&self.pending).get(id).is_some_and(|pending| pending.owners.contains_key(key))
+        lock(&self.pending)
+            .get(id)
+            .is_some_and(|pending| pending.owners.contains_key(key))
             || self.store.may_use(key, id)
     }
 
     /// Reads a blob that the key may use. Blocks.
-    pub(crate) fn read(&self, key: &PublicKey, id: &BlobId) -> Result<Option<Verified>, StoreError> {
+    pub(crate) fn read(
+        &self,
+        key: &PublicKey,
+        id: &BlobId,
+    ) -> Result<Option<Verified>, StoreError> {
         let waiting = lock(&self.pending)
             .get(id)
             .filter(|pending| pending.owners.contains_key(key))
@@ -83,7 +89,10 @@ impl Blobs {
         let id = blob.id();
         *lock(&self.pending)
             .entry(id)
-            .or_insert_with(|| Pending { blob: blob.clone(), owners: HashMap::new() })
+            .or_insert_with(|| Pending {
+                blob: blob.clone(),
+                owners: HashMap::new(),
+            })
             .owners
             .entry(key)
             .or_default() += 1;
@@ -114,14 +123,22 @@ impl Blobs {
     /// request of the same key has asked for already.
     pub(crate) fn claim(self: &Arc<Self>, key: PublicKey, missing: &[BlobId]) -> Claims {
         let mut flights = lock(&self.flights);
-        let mut claims = Claims { mine: Vec::new(), others: Vec::new() };
+        let mut claims = Claims {
+            mine: Vec::new(),
+            others: Vec::new(),
+        };
         for id in missing.iter().copied().collect::<HashSet<_>>() {
             match flights.get(&(key, id)) {
                 Some(flight) => claims.others.push(flight.clone()),
                 None => {
                     let (landed, flight) = watch::channel(());
                     flights.insert((key, id), flight);
-                    claims.mine.push(Claim { blobs: self.clone(), key, id, _landed: landed });
+                    claims.mine.push(Claim {
+                        blobs: self.clone(),
+                        key,
+                        id,
+                        _landed: landed,
+                    });
                 }
             }
         }
@@ -134,8 +151,14 @@ impl Blobs {
         let room = self.budget.clone().acquire_many_owned(units).await;
         let room = room.expect("the semaphore is never closed");
         let (pieces, arriving) = mpsc::channel(PIECES_WAITING);
-        let collected = self.background.spawn_blocking(move || collect(blob, arriving));
-        Ok(Reception { pieces: Some(pieces), collected, room })
+        let collected = self
+            .background
+            .spawn_blocking(move || collect(blob, arriving));
+        Ok(Reception {
+            pieces: Some(pieces),
+            collected,
+            room,
+        })
     }
 }
 
@@ -186,7 +209,8 @@ impl Reception {
     pub(crate) async fn finish(mut self) -> Result<(Verified, OwnedSemaphorePermit), Refused> {
         self.pieces = None;
         let collected = self.collected.await;
-        let blob = collected.map_err(|_| Refused::new(RefusalCode::Internal, "an upload failed"))??;
+        let blob =
+            collected.map_err(|_| Refused::new(RefusalCode::Internal, "an upload failed"))??;
         Ok((blob, self.room))
     }
 }
@@ -196,9 +220,10 @@ fn collect(blob: Blob, mut pieces: mpsc::Receiver<Bytes>) -> Result<Verified, Re
     let refuse = |what: NotTheBlob| match what {
         NotTheBlob::Length(actual) => Refused::new(RefusalCode::BlobEncoding, blob.id.to_string())
             .past(blob.raw_bytes, actual),
-        NotTheBlob::Id(found) => {
-            Refused::new(RefusalCode::BlobMismatch, format!("{} came as {found}", blob.id))
-        }
+        NotTheBlob::Id(found) => Refused::new(
+            RefusalCode::BlobMismatch,
+            format!("{} came as {found}", blob.id),
+        ),
     };
     let mut collecting = Collecting::new(blob.raw_bytes);
     match blob.encoding {
@@ -211,9 +236,14 @@ fn collect(blob: Blob, mut pieces: mpsc::Receiver<Bytes>) -> Result<Verified, Re
             let broken = |error: std::io::Error| {
                 Refused::new(RefusalCode::BlobEncoding, format!("{}: {error}", blob.id))
             };
-            let source = Pieces { pieces, piece: Bytes::new() };
+            let source = Pieces {
+                pieces,
+                piece: Bytes::new(),
+            };
             let mut decoder = zstd::stream::read::Decoder::with_buffer(source).map_err(broken)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG_MAX)
+                .map_err(broken)?;
             let mut decoder = decoder.single_frame();
             let mut buffer = vec![0; 64 << 10];
             loop {

@@ -42,10 +42,17 @@ pub(crate) fn read(path: &Path) -> Result<AuthorizedKeys, KeysError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(KeysError::Read { path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(KeysError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
-    AuthorizedKeys::parse(&text)
-        .map_err(|problem| KeysError::Line { path: path.to_owned(), problem })
+    AuthorizedKeys::parse(&text).map_err(|problem| KeysError::Line {
+        path: path.to_owned(),
+        problem,
+    })
 }
 
 /// Reads the file now, and again whenever it has changed, until the receivers are gone.
@@ -68,7 +75,9 @@ pub(crate) fn watch(path: PathBuf, background: &tokio::runtime::Handle) -> Resul
                     tracing::info!(keys = keys.len(), "authorized_keys read again");
                     sender.send_replace(Arc::new(keys));
                 }
-                Err(error) => tracing::error!(%error, "authorized_keys not used; the last one holds"),
+                Err(error) => {
+                    tracing::error!(%error, "authorized_keys not used; the last one holds")
+                }
             }
         }
     });

@@ -132,7 +132,9 @@ impl Serving {
     }
 
     fn queue(&mut self, message: &Message) {
-        self.exchange.send(message).expect("the request sends in order");
+        self.exchange
+            .send(message)
+            .expect("the request sends in order");
         self.sender.queue(message);
     }
 
@@ -196,11 +198,19 @@ impl Serving {
             };
             match event {
                 Event::Output(stream, bytes) => {
-                    self.queue(&Message::Output(Output { index: 0, stream, bytes }));
+                    self.queue(&Message::Output(Output {
+                        index: 0,
+                        stream,
+                        bytes,
+                    }));
                     self.flush().await?;
                 }
                 Event::Progress(done, total) => {
-                    self.queue(&Message::Progress(Progress { index: 0, done, total }));
+                    self.queue(&Message::Progress(Progress {
+                        index: 0,
+                        done,
+                        total,
+                    }));
                     self.flush().await?;
                 }
                 Event::Finished(finished) => return self.outcome(finished).await,
@@ -209,22 +219,40 @@ impl Serving {
     }
 
     async fn outcome(&mut self, finished: Finished) -> Result<(), End> {
-        let Finished { outcome, timing, output_cut } = finished;
+        let Finished {
+            outcome,
+            timing,
+            output_cut,
+        } = finished;
         let done = |outcome, payload: &Bytes| {
             let payload_bytes = payload.len() as u64;
-            Message::Done(Done { index: 0, outcome, timing, output_cut, payload_bytes })
+            Message::Done(Done {
+                index: 0,
+                outcome,
+                timing,
+                output_cut,
+                payload_bytes,
+            })
         };
         let (message, payload) = match outcome {
             Outcome::Value(value) => (done(message::Outcome::Value, &value), value),
             Outcome::Error(error) => (done(message::Outcome::GuestError, &error), error),
-            Outcome::Failed(failure) => {
-                (Message::Failed(Failed { index: 0, failure, timing, output_cut }), Bytes::new())
-            }
+            Outcome::Failed(failure) => (
+                Message::Failed(Failed {
+                    index: 0,
+                    failure,
+                    timing,
+                    output_cut,
+                }),
+                Bytes::new(),
+            ),
             Outcome::Refused(refused) => return Err(refused.into()),
         };
         self.queue(&message);
         if !payload.is_empty() {
-            self.exchange.send_payload(payload.len() as u64).expect("announced");
+            self.exchange
+                .send_payload(payload.len() as u64)
+                .expect("announced");
             self.sender.queue_payload(payload);
         }
         self.flush().await?;
@@ -277,8 +305,12 @@ impl Serving {
             return Err(Refused::new(RefusalCode::UnknownBundle, bundle.to_string()).into());
         };
         let bytes = manifest.bytes().clone();
-        self.queue(&Message::Description(Description { manifest_bytes: bytes.len() as u64 }));
-        self.exchange.send_payload(bytes.len() as u64).expect("announced");
+        self.queue(&Message::Description(Description {
+            manifest_bytes: bytes.len() as u64,
+        }));
+        self.exchange
+            .send_payload(bytes.len() as u64)
+            .expect("announced");
         self.sender.queue_payload(bytes);
         self.flush().await?;
         self.sender.finish().await?;
@@ -322,8 +354,13 @@ impl Serving {
         let manifest = Manifest::decode(blob.bytes())
             .map_err(|error| refuse_parts(&PartsError::Manifest(error)))?;
         let limits = self.peer.host.limits();
-        let limits = BundleLimits { code_bytes_max: limits.code, state_bytes_max: limits.state };
-        limits.admit(&manifest).map_err(|error| refuse_parts(&error))?;
+        let limits = BundleLimits {
+            code_bytes_max: limits.code,
+            state_bytes_max: limits.state,
+        };
+        limits
+            .admit(&manifest)
+            .map_err(|error| refuse_parts(&error))?;
         Ok(manifest)
     }
 
@@ -332,7 +369,12 @@ impl Serving {
             return Ok(Some(blob.clone()));
         }
         let (blobs, key) = (self.peer.blobs.clone(), self.peer.key);
-        let read = self.peer.host.background().spawn_blocking(move || blobs.read(&key, &id)).await;
+        let read = self
+            .peer
+            .host
+            .background()
+            .spawn_blocking(move || blobs.read(&key, &id))
+            .await;
         match read {
             Ok(Ok(blob)) => Ok(blob),
             Ok(Err(error)) => {
@@ -372,7 +414,8 @@ impl Serving {
     async fn obtain(&mut self, wanted: &[(BlobId, BlobKind)]) -> Result<(), End> {
         loop {
             let (blobs, key) = (self.peer.blobs.clone(), self.peer.key);
-            let missing = |id: &BlobId| !self.arrived.blobs.contains_key(id) && !blobs.has(&key, id);
+            let missing =
+                |id: &BlobId| !self.arrived.blobs.contains_key(id) && !blobs.has(&key, id);
             let ids: Vec<_> = wanted.iter().map(|(id, _)| *id).filter(missing).collect();
             if ids.is_empty() {
                 return Ok(());
@@ -381,7 +424,12 @@ impl Serving {
             if !claims.mine.is_empty() {
                 let kind = |id: BlobId| wanted.iter().find(|(wanted, _)| *wanted == id);
                 let asked = claims.mine.iter().filter_map(|claim| kind(claim.id()));
-                let asked = asked.map(|(id, kind)| MissingBlob { id: *id, kind: *kind }).collect();
+                let asked = asked
+                    .map(|(id, kind)| MissingBlob {
+                        id: *id,
+                        kind: *kind,
+                    })
+                    .collect();
                 self.upload(Missing { blobs: asked }).await?;
             }
             drop(claims.mine);
@@ -396,7 +444,9 @@ impl Serving {
         let message = Message::Missing(missing);
         // A blob that was asked for on this stream and vanished again cannot be asked for twice.
         if self.exchange.send(&message).is_err() {
-            return Err(Refused::new(RefusalCode::StoreFull, "a blob was evicted meanwhile").into());
+            return Err(
+                Refused::new(RefusalCode::StoreFull, "a blob was evicted meanwhile").into(),
+            );
         }
         self.sender.queue(&message);
         self.flush().await?;
@@ -444,7 +494,9 @@ impl Serving {
 /// The blobs that a manifest names.
 fn parts(manifest: &Manifest) -> Vec<(BlobId, BlobKind)> {
     let code = (BlobId(*manifest.code.id.as_bytes()), BlobKind::Code);
-    let state = manifest.state.map(|state| (BlobId(*state.id.as_bytes()), BlobKind::State));
+    let state = manifest
+        .state
+        .map(|state| (BlobId(*state.id.as_bytes()), BlobKind::State));
     std::iter::once(code).chain(state).collect()
 }
 
@@ -474,4 +526,3 @@ fn store_refusal(error: &StoreError) -> Refused {
         _ => Refused::new(RefusalCode::Internal, "the blob could not be stored"),
     }
 }
-

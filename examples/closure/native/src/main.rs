@@ -9,7 +9,9 @@ async fn main() -> Result<()> {
         Some(name) => Host::connect(&name).await?,
         None => Host::embedded()?,
     };
-    let triple = embedded_bundle!("closure").callable(closure::scale::HANDLE)?.capture(&3.0)?;
+    let triple = embedded_bundle!("closure")
+        .callable(closure::scale::HANDLE)?
+        .capture(&3.0)?;
 
     let answer = host.call(&triple, (14.0,)).await?;
 

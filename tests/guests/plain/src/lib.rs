@@ -35,7 +35,10 @@ pub enum NoHalf {
 pub fn half(x: u32) -> Result<u32, NoHalf> {
     match x {
         0 => Err(NoHalf::Zero),
-        odd if odd % 2 == 1 => Err(NoHalf::Odd { number: odd, left: 0.5 }),
+        odd if odd % 2 == 1 => Err(NoHalf::Odd {
+            number: odd,
+            left: 0.5,
+        }),
         even => Ok(even / 2),
     }
 }
@@ -60,24 +63,87 @@ pub fn look_up(
 /// Length and sum of captured bytes.
 #[callable]
 pub fn weigh(#[capture] bytes: &[u8]) -> (u64, u64) {
-    (bytes.len() as u64, bytes.iter().copied().map(u64::from).sum())
+    (
+        bytes.len() as u64,
+        bytes.iter().copied().map(u64::from).sum(),
+    )
 }
 
 /// As many parameters as a tuple of values can have, each with a weight of its own.
 #[callable]
 #[allow(clippy::too_many_arguments, reason = "that is what it is for")]
 pub fn weighted(
-    a: u8, b: u16, c: u32, d: u64, e: i8, f: i16, g: i32, h: i64, i: u8, j: u16, k: u32, l: u64,
-    m: i8, n: i16, o: i32, p: i64, q: u8, r: u16, s: u32, t: u64, u: i8, v: i16, w: i32, x: i64,
-    y: u8, z: u16, aa: u32, ab: u64, ac: i8, ad: i16, ae: i32, af: i64,
+    a: u8,
+    b: u16,
+    c: u32,
+    d: u64,
+    e: i8,
+    f: i16,
+    g: i32,
+    h: i64,
+    i: u8,
+    j: u16,
+    k: u32,
+    l: u64,
+    m: i8,
+    n: i16,
+    o: i32,
+    p: i64,
+    q: u8,
+    r: u16,
+    s: u32,
+    t: u64,
+    u: i8,
+    v: i16,
+    w: i32,
+    x: i64,
+    y: u8,
+    z: u16,
+    aa: u32,
+    ab: u64,
+    ac: i8,
+    ad: i16,
+    ae: i32,
+    af: i64,
 ) -> i128 {
     let all: [i128; 32] = [
-        a.into(), b.into(), c.into(), d.into(), e.into(), f.into(), g.into(), h.into(), i.into(),
-        j.into(), k.into(), l.into(), m.into(), n.into(), o.into(), p.into(), q.into(), r.into(),
-        s.into(), t.into(), u.into(), v.into(), w.into(), x.into(), y.into(), z.into(), aa.into(),
-        ab.into(), ac.into(), ad.into(), ae.into(), af.into(),
+        a.into(),
+        b.into(),
+        c.into(),
+        d.into(),
+        e.into(),
+        f.into(),
+        g.into(),
+        h.into(),
+        i.into(),
+        j.into(),
+        k.into(),
+        l.into(),
+        m.into(),
+        n.into(),
+        o.into(),
+        p.into(),
+        q.into(),
+        r.into(),
+        s.into(),
+        t.into(),
+        u.into(),
+        v.into(),
+        w.into(),
+        x.into(),
+        y.into(),
+        z.into(),
+        aa.into(),
+        ab.into(),
+        ac.into(),
+        ad.into(),
+        ae.into(),
+        af.into(),
     ];
-    (1..).zip(all).map(|(weight, value): (i128, i128)| weight * value).sum()
+    (1..)
+        .zip(all)
+        .map(|(weight, value): (i128, i128)| weight * value)
+        .sum()
 }
 
 /// One of each kind of value.
@@ -200,13 +266,19 @@ pub fn clocks() -> (u64, u64) {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let first = Instant::now();
     let between = first.elapsed();
-    (since.map_or(0, |since| since.as_nanos() as u64), between.as_nanos() as u64)
+    (
+        since.map_or(0, |since| since.as_nanos() as u64),
+        between.as_nanos() as u64,
+    )
 }
 
 /// Names of the variables and arguments that it sees.
 #[callable]
 pub fn environment() -> Vec<String> {
-    std::env::vars().map(|(name, _)| name).chain(std::env::args()).collect()
+    std::env::vars()
+        .map(|(name, _)| name)
+        .chain(std::env::args())
+        .collect()
 }
 
 /// Mathematics whose last bits would show a difference between machines.
@@ -246,7 +318,10 @@ pub fn vandalise(name: &str) -> Vec<String> {
     let tries = [
         ("write", fs::write(&file, "vandalised").is_ok()),
         ("append", open(fs::OpenOptions::new().append(true))),
-        ("truncate", open(fs::OpenOptions::new().write(true).truncate(true))),
+        (
+            "truncate",
+            open(fs::OpenOptions::new().write(true).truncate(true)),
+        ),
         ("create", fs::write(&new, "new").is_ok()),
         ("folder", fs::create_dir(&new).is_ok()),
         ("rename", fs::rename(&file, &new).is_ok()),
@@ -258,7 +333,11 @@ pub fn vandalise(name: &str) -> Vec<String> {
             fs::File::open(&file).is_ok_and(|file| file.set_modified(SystemTime::now()).is_ok()),
         ),
     ];
-    tries.into_iter().filter(|(_, worked)| *worked).map(|(what, _)| what.to_owned()).collect()
+    tries
+        .into_iter()
+        .filter(|(_, worked)| *worked)
+        .map(|(what, _)| what.to_owned())
+        .collect()
 }
 
 /// Opens a path without any grant.

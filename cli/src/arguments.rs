@@ -1,0 +1,76 @@
+//! Arguments that more than one command takes, and how they are read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use spore_client::PublicKey;
+use spore_transport::units::{parse_duration, parse_size};
+
+use crate::exit::Failure;
+use crate::output;
+
+/// Trust in a host that is not known yet.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Trust {
+    /// The key of the host, as `spore key show --host` prints it there. It is remembered
+    #[arg(long = "trust", value_name = "KEY")]
+    pub(crate) key: Option<PublicKey>,
+}
+
+/// A duration such as `10s`, for clap.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "a duration is like 500ms, 10s, 2m or 1h".to_owned())
+}
+
+/// A size such as `64MiB`, for clap.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "a size is like 4096, 64KiB, 64MiB or 1GiB".to_owned())
+}
+
+/// A directory to grant, `NAME=PATH`, for clap.
+pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("a directory is given as NAME=PATH")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(format!("{name:?} must consist of letters, digits, `-`, `_` and `.`"));
+    }
+    let path = PathBuf::from(path);
+    if !path.is_dir() {
+        return Err(format!("{} is no directory", path.display()));
+    }
+    Ok((name.to_owned(), path))
+}
+
+/// JSON as it stands on the command line, or `@FILE`, or `-` for standard input: a command line
+/// holds 128 KiB.
+pub(crate) fn json(what: &str, text: &str) -> Result<Json, Failure> {
+    let from_file;
+    let text = match text.strip_prefix('@') {
+        Some(path) => {
+            from_file = output::read_text(path)?;
+            &from_file
+        }
+        None if text == "-" => {
+            from_file = output::read_text("-")?;
+            &from_file
+        }
+        None => text,
+    };
+    serde_json::from_str(text)
+        .map_err(|error| Failure::usage(format!("{what} are not JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_a_name_and_is_there() {
+        let here = directory("data.v1=.").expect("this one");
+        assert_eq!(here, ("data.v1".to_owned(), PathBuf::from(".")));
+        for wrong in ["data", "=.", "a/b=.", "..=.", "data=./no such folder"] {
+            directory(wrong).expect_err(wrong);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `spore host`: serves others until it is told to stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use spore_client::{Home, write_private};
+use spore_host::config::{Config, PORT_DEFAULT};
+use spore_host::server::{Serve, Server};
+use spore_transport::quic::Options;
+use spore_transport::{KeyOptions, authorized_keys};
+
+use crate::connect::{home, runtime};
+use crate::exit::{Exit, Failure, OrExit};
+use crate::signals::Signals;
+use crate::{logging, output};
+
+/// Serve authorised keys until SIGTERM or Ctrl-C
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  spore host --listen 127.0.0.1:0
+  spore host --config /etc/spore.toml --log-json
+
+Once it serves, it writes one line to standard output:
+  ready ADDRESS:PORT KEY
+
+Its keys and configuration are host.pem, authorized_keys and spore.toml in the XDG folder of
+configuration, or in SPORE_HOME. The first start authorises the user who starts it, and no one
+else; others with `spore key authorize KEY`. SIGTERM and Ctrl-C let running calls finish within
+the configured grace time; a second one does not wait.")]
+pub(crate) struct Host {
+    /// Where to listen; port 0 takes a free one [default: as configured, or 0.0.0.0:7473]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    listen: Option<SocketAddr>,
+    /// The configuration [default: spore.toml in the folder of configuration]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is logged to standard error: error, warn, info, debug or trace [default: SPORE_LOG,
+    /// or info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Log JSON, one object a line
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl Host {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        logging::for_host(self.log.as_deref(), self.log_json)?;
+        let home = home()?;
+        let config = self.config(&home)?;
+        let identity = home.host_identity()?;
+        let key = identity.public();
+        authorize_starter(&home)?;
+        let serve = Serve {
+            listen: self.listen.unwrap_or(config.listen),
+            identity,
+            authorized_keys: home.authorized_keys_path(),
+            store: home.store_path(),
+            options: Options::default(),
+        };
+        let host = spore_host::Host::start(config.setup()).or_exit(Exit::Local)?;
+        // This thread does the I/O, and nothing else from here on.
+        runtime()?.block_on(async {
+            let mut signals = Signals::catch()?;
+            let server = Server::bind(host, serve).or_exit(Exit::Local)?;
+            let address = server.local_address().or_exit(Exit::Local)?;
+            tracing::info!(%address, %key, "ready");
+            if let Err(failure) = output::print(&format!("ready {address} {key}\n")) {
+                // Who does not wait for the line may have closed standard output.
+                tracing::warn!(reason = %failure.json()["message"], "the ready line is not written");
+            }
+            let (stop, stopped) = tokio::sync::oneshot::channel();
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            let twice = async {
+                let signal = signals.next().await;
+                tracing::info!(signal, "asked to stop");
+                let _ = stop.send(());
+                let signal = signals.next().await;
+                tracing::warn!(signal, "asked to stop again: running calls are given up");
+            };
+            tokio::select! {
+                () = server.run(shutdown, config.grace) => {}
+                () = twice => {}
+            }
+            Ok(())
+        })
+    }
+
+    fn config(&self, home: &Home) -> Result<Config, Failure> {
+        let path = self.config.clone().unwrap_or_else(|| home.config_path());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => parse(&path, &text),
+            // Only the one that was named has to be there.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && self.config.is_none() =>
+            {
+                Ok(Config::default())
+            }
+            Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+}
+
+/// Reads a configuration, or says what is wrong in which file.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
+    Config::parse(text).map_err(|error| {
+        Failure::usage(format!("{}: {}", path.display(), crate::exit::chain(&error)))
+    })
+}
+
+/// Lets the user who starts a new host use it: where there is no `authorized_keys` yet.
+fn authorize_starter(home: &Home) -> Result<(), Failure> {
+    let path = home.authorized_keys_path();
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let key = home.identity()?.public();
+    let comment = "the user who started this host first".to_owned();
+    let options = KeyOptions { comment, ..KeyOptions::default() };
+    let text = authorized_keys::authorize("", &key, &options).or_exit(Exit::Local)?;
+    write_private(&path, &text)?;
+    tracing::info!(%key, file = %path.display(), "the user who starts this host is authorised");
+    Ok(())
+}
+
+/// `ADDRESS:PORT`, or an address alone, for clap.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let alone = |_| text.parse().map(|address: IpAddr| SocketAddr::new(address, PORT_DEFAULT));
+    text.parse().or_else(alone).map_err(|_| {
+        "an address is like 127.0.0.1:7473, 0.0.0.0:0 or [::]:7473".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_may_be_left_out() {
+        for (text, expected) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.1", "127.0.0.1:7473"),
+            ("[::1]:1", "[::1]:1"),
+            ("::1", "[::1]:7473"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
+        }
+        address("localhost:1").expect_err("a name");
+    }
+}

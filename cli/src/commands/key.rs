@@ -1,0 +1,206 @@
+//! `spore key`: who one is, whom a host serves, and which hosts are trusted.
+
+use clap::{Args, Subcommand};
+use spore_client::{Home, PublicKey, read_or_empty, with_port, write_private};
+use spore_transport::authorized_keys::{self, AuthorizedKeys, AuthorizedKeysError};
+use spore_transport::{HostKey, KeyOptions};
+
+use crate::connect::home;
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// Show and make keys; authorise and revoke those of others
+#[derive(Args)]
+#[command(after_help = "\
+Example, for two machines:
+  board$  spore key show --host                 prints HOSTKEY
+  laptop$ spore key show                        prints KEY
+  board$  spore key authorize KEY --comment laptop
+  laptop$ spore status board.local --trust HOSTKEY
+  board$  spore key revoke KEY")]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    Show(Show),
+    New(New),
+    Authorize(Authorize),
+    Revoke(Revoke),
+    Trust(Trust),
+}
+
+impl Key {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let home = home()?;
+        match self.action {
+            Action::Show(command) => command.run(&home),
+            Action::New(command) => command.run(&home),
+            Action::Authorize(command) => command.run(&home),
+            Action::Revoke(command) => command.run(&home),
+            Action::Trust(command) => command.run(&home),
+        }
+    }
+}
+
+/// Print the public key of this user, made now if there is none
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  spore key show | ssh board.local 'xargs spore key authorize'")]
+struct Show {
+    /// That of the host that this user runs
+    #[arg(long)]
+    host: bool,
+}
+
+impl Show {
+    fn run(self, home: &Home) -> Result<(), Failure> {
+        let identity = if self.host { home.host_identity()? } else { home.identity()? };
+        output::print(&format!("{}\n", identity.public()))
+    }
+}
+
+/// Make a key for this user, and print its public half
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  spore key new --force        hosts must authorise the new key; the old one is lost")]
+struct New {
+    /// For the host that this user runs
+    #[arg(long)]
+    host: bool,
+    /// Replace the key that there is
+    #[arg(long)]
+    force: bool,
+}
+
+impl New {
+    fn run(self, home: &Home) -> Result<(), Failure> {
+        let path = if self.host { home.host_identity_path() } else { home.identity_path() };
+        if path.symlink_metadata().is_ok() && !self.force {
+            let message = format!("there is a key already: {}", path.display());
+            return Err(Failure::usage(message)
+                .help("--force replaces it; whoever knows it must learn the new one"));
+        }
+        let identity = if self.host {
+            home.renew_host_identity()?
+        } else {
+            home.renew_identity()?
+        };
+        output::print(&format!("{}\n", identity.public()))
+    }
+}
+
+/// Let a key use the host that this user runs. A running one learns of it at once
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  spore key authorize ed25519:… grants=prices wall=10s memory=64MiB --comment laptop
+
+Options lower the host's limits for this key: wall=TIME, memory=SIZE, running=COUNT, queued=COUNT,
+stored=SIZE. grants=NAME,NAME gives it what the host's configuration grants by these names; without
+it the key gets none. A key that is authorised already gets these options instead of its old ones.")]
+struct Authorize {
+    /// The key, as `spore key show` prints it
+    key: PublicKey,
+    /// What the key gets, as in the file: grants=prices wall=10s
+    #[arg(value_name = "OPTION=VALUE")]
+    options: Vec<String>,
+    /// Whose key it is
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+}
+
+impl Authorize {
+    fn run(self, home: &Home) -> Result<(), Failure> {
+        let options = self.options()?;
+        let path = home.authorized_keys_path();
+        let old = read_or_empty(&path)?;
+        let new = authorized_keys::authorize(&old, &self.key, &options)
+            .map_err(|error| bad_file(home, &error))?;
+        write_private(&path, &new)?;
+        let line = format!("{} {options}", self.key);
+        output::print(&format!("authorised: {}\n", output::plain(line.trim_end())))
+    }
+
+    /// Reads the options as a line of the file has them.
+    fn options(&self) -> Result<KeyOptions, Failure> {
+        let is_word = |word: &&String| word.contains(['#', '\n', '\r']) || word.trim() != *word;
+        if let Some(word) = self.options.iter().find(is_word) {
+            return Err(Failure::usage(format!("{word:?} is no option")));
+        }
+        let line = format!("{} {}", self.key, self.options.join(" "));
+        let keys = AuthorizedKeys::parse(&line).map_err(|error| Failure::usage(error.problem))?;
+        let mut options = keys.lookup(&self.key).cloned().unwrap_or_default();
+        options.comment = self.comment.clone().unwrap_or_default();
+        if options.comment.chars().any(output::acts) {
+            return Err(Failure::usage("a comment is one line of plain text"));
+        }
+        Ok(options)
+    }
+}
+
+/// Take the right to use the host from a key. A running one closes its connections at once
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  spore key revoke ed25519:…")]
+struct Revoke {
+    /// The key
+    key: PublicKey,
+}
+
+impl Revoke {
+    fn run(self, home: &Home) -> Result<(), Failure> {
+        let path = home.authorized_keys_path();
+        let old = read_or_empty(&path)?;
+        let Some(new) = authorized_keys::revoke(&old, &self.key) else {
+            let message = format!("{} does not authorise {}", path.display(), self.key);
+            return Err(Failure::usage(message));
+        };
+        write_private(&path, &new)?;
+        if let Err(error) = AuthorizedKeys::parse(&new) {
+            // The host would go on with the keys that it knows, this one among them.
+            return Err(bad_file(home, &error)
+                .help("a host does not read the file, and serves the key, until that is mended"));
+        }
+        output::print(&format!("revoked: {}\n", self.key))
+    }
+}
+
+fn bad_file(home: &Home, error: &AuthorizedKeysError) -> Failure {
+    let path = home.authorized_keys_path();
+    Failure::new(Exit::Local, format!("{}: {error}", path.display()))
+}
+
+/// Remember the key of a host, instead of giving --trust the first time
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  spore key trust board.local ed25519:…")]
+struct Trust {
+    /// The host, as other commands will name it
+    host: String,
+    /// Its key, as `spore key show --host` prints it there
+    key: PublicKey,
+    /// Replace another key that the host is known by
+    #[arg(long)]
+    force: bool,
+}
+
+impl Trust {
+    fn run(self, home: &Home) -> Result<(), Failure> {
+        let host = with_port(&self.host);
+        if let HostKey::Changed { expected } = home.known_hosts()?.lookup(&host, &self.key)
+            && !self.force
+        {
+            return Err(Failure::usage(format!("{host} is known by another key: {expected}"))
+                .help("if the host was set up anew, add --force"));
+        }
+        home.pin_host(&host, &self.key)?;
+        output::print(&format!("trusted: {host} {}\n", self.key))
+    }
+}

@@ -1,0 +1,37 @@
+//! Structured logs on standard error.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Failure;
+
+/// The environment variable with the level, or a filter as `tracing` has them.
+pub(crate) const VARIABLE: &str = "SPORE_LOG";
+
+/// Logs of a client: none, unless the environment asks for them.
+pub(crate) fn for_client() {
+    if let Ok(filter) = EnvFilter::try_from_env(VARIABLE) {
+        start(filter, false);
+    }
+}
+
+/// Logs of a host, from `--log`, the environment, or else of the level `info`.
+pub(crate) fn for_host(asked: Option<&str>, json: bool) -> Result<(), Failure> {
+    let from_environment = std::env::var(VARIABLE).ok();
+    let text = asked.or(from_environment.as_deref()).unwrap_or("info");
+    let filter = EnvFilter::try_new(text).map_err(|error| {
+        Failure::usage(format!("{text:?} is no level for logs: {error}"))
+            .help("levels are error, warn, info, debug and trace; also TARGET=LEVEL,…")
+    })?;
+    start(filter, json);
+    Ok(())
+}
+
+fn start(filter: EnvFilter, json: bool) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    if json { builder.json().init() } else { builder.init() }
+}

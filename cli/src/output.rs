@@ -1,0 +1,203 @@
+//! What reaches a terminal or a pipe, and in which form.
+//!
+//! Names, messages and values come from files and peers. Nothing in them may act on a terminal:
+//! characters that would are written as escapes.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value as Json;
+
+use crate::exit::{Exit, Failure, OrExit};
+
+/// Whether a terminal would act on the character instead of showing it: controls, line
+/// separators, and those that change the order of the text around them.
+pub(crate) fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text of others on one line: characters that a terminal would act on become escapes.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    push_plain(&mut plain, text, |_| false);
+    plain
+}
+
+/// Text of others that may have lines and tabs of its own.
+pub(crate) struct Lines<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut plain = String::with_capacity(self.0.len());
+        push_plain(&mut plain, self.0, |c| matches!(c, '\n' | '\t'));
+        f.write_str(&plain)
+    }
+}
+
+fn push_plain(plain: &mut String, text: &str, kept: impl Fn(char) -> bool) {
+    for c in text.chars() {
+        if acts(c) && !kept(c) {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+}
+
+/// JSON on one line.
+pub(crate) fn json_line(json: &Json) -> String {
+    escaped(json.to_string(), false)
+}
+
+/// JSON on lines of its own, as people read it.
+pub(crate) fn json_lines(json: &Json) -> String {
+    escaped(format!("{json:#}"), true)
+}
+
+/// Escapes in JSON what its own rules let stand. Such characters stand in strings only, so that
+/// the JSON stays the same value.
+fn escaped(json: String, lines: bool) -> String {
+    let stays = |c: char| !acts(c) || (lines && c == '\n');
+    if json.chars().all(stays) {
+        return json;
+    }
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if stays(c) {
+            text.push(c);
+        } else {
+            write!(text, "\\u{:04x}", u32::from(c)).expect("a string takes all text");
+        }
+    }
+    text
+}
+
+/// Writes a JSON value on standard output: in lines on a terminal, on one line elsewhere.
+pub(crate) fn print_json(json: &Json) -> Result<(), Failure> {
+    let text = if io::stdout().is_terminal() { json_lines(json) } else { json_line(json) };
+    print(&format!("{text}\n"))
+}
+
+/// Writes text on standard output. A reader that went away, as `head` does, is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Local, format!("cannot write the output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes bytes on standard error. There is nowhere to say that it failed.
+pub(crate) fn to_stderr(bytes: &[u8]) {
+    let _ = io::stderr().lock().write_all(bytes);
+}
+
+/// Writes a file beside its place and moves it there: whole or not at all.
+pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = match path.parent() {
+        Some(folder) if folder != std::path::Path::new("") => folder,
+        _ => std::path::Path::new("."),
+    };
+    let written = (|| {
+        // As any file that a program makes: the user's mask has its say.
+        let mode = std::fs::Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    })();
+    written.map_err(|error: io::Error| {
+        Failure::new(Exit::Local, format!("cannot write {}: {error}", path.display()))
+    })
+}
+
+/// Reads the text of a file, or standard input for `-`.
+pub(crate) fn read_text(path: &str) -> Result<String, Failure> {
+    if path == "-" {
+        return io::read_to_string(io::stdin()).or_exit(Exit::Local);
+    }
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("cannot read {path}: {error}")))
+}
+
+/// A number of bytes as people read it: exact below 10 KiB, with one decimal above.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    if bytes >= 10 << 10 {
+        for (unit, factor) in UNITS {
+            if bytes >= factor {
+                let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(factor));
+                return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+            }
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+/// Rows of text with their columns aligned, each line after `indent` blanks.
+pub(crate) fn table<const N: usize>(indent: usize, rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = " ".repeat(indent);
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nothing_acts_on_a_terminal() {
+        let hostile = "a\u{1b}[2J\r\u{9b}\u{202e}b\u{7f}";
+        assert_eq!(plain(hostile), "a\\u{1b}[2J\\r\\u{9b}\\u{202e}b\\u{7f}");
+        assert_eq!(Lines("a\n\tb\u{8}").to_string(), "a\n\tb\\u{8}");
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_value() {
+        let json = json!({ "\u{9b}a": "\u{202e}\n\u{7f}", "b": [1.5, null] });
+        for text in [json_line(&json), json_lines(&json)] {
+            assert!(text.chars().all(|c| c == '\n' || !acts(c)), "{text:?}");
+            assert_eq!(serde_json::from_str::<Json>(&text).expect("JSON"), json);
+        }
+        assert!(!json_line(&json).contains('\n'));
+    }
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (10_239, "10239 bytes"),
+            (10_240, "10.0 KiB"),
+            (64 << 20, "64.0 MiB"),
+            (u64::MAX, "17179869184.0 GiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["a", "long", "z"], ["abc", "b", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(2, &rows), "  a    long  z\n  abc  b\n");
+    }
+}

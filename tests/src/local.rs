@@ -1,0 +1,92 @@
+//! A host that listens from a thread of the test.
+
+use std::ops::Deref;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use spore_host::server::{Serve, Server};
+use spore_host::{Host, Setup};
+use spore_transport::quic::Options;
+use tokio::sync::oneshot;
+
+use crate::door::Door;
+
+/// Time that calls get to finish when the test is done with the host.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// A host on a thread of its own, until it is dropped.
+pub struct Local {
+    /// The host itself, to look at what it does.
+    pub host: Host,
+    door: Door,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Local {
+    /// Starts a host that serves a new identity for each line of options.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start(setup: Setup, options: &[&str]) -> Local {
+        let mut door = Door::prepare(options);
+        let host = Host::start(setup).expect("the engine starts");
+        let (stop, stopped) = oneshot::channel();
+        let (ready, address) = std::sync::mpsc::channel();
+        let home = door.home();
+        let serve = Serve {
+            listen: door.address,
+            identity: home.host_identity().expect("it was made before"),
+            authorized_keys: home.authorized_keys_path(),
+            store: home.store_path(),
+            options: Options::default(),
+        };
+        let served = host.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let server = Server::bind(served, serve).expect("a free port");
+                ready
+                    .send(server.local_address().expect("it is bound"))
+                    .expect("the test waits");
+                let stopped = async {
+                    let _ = stopped.await;
+                };
+                server.run(stopped, GRACE).await;
+            });
+        });
+        door.address = address.recv().expect("the server is ready");
+        Local {
+            host,
+            door,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Deref for Local {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the host's thread panicked");
+        }
+    }
+}
