@@ -30,10 +30,14 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// A directory to grant, `NAME=PATH`, for clap.
 pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, path) = text.split_once('=').ok_or("a directory is given as NAME=PATH")?;
+    let (name, path) = text
+        .split_once('=')
+        .ok_or("a directory is given as NAME=PATH")?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(format!("{name:?} must consist of letters, digits, `-`, `_` and `.`"));
+        return Err(format!(
+            "{name:?} must consist of letters, digits, `-`, `_` and `.`"
+        ));
     }
     let path = PathBuf::from(path);
     if !path.is_dir() {

@@ -15,7 +15,10 @@ pub(crate) fn home() -> Result<Home, Failure> {
 
 /// A runtime for one command. Connections are driven by the thread that waits on it.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().or_exit(Exit::Local)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_exit(Exit::Local)
 }
 
 /// Connects as the user. The first time, the host's key is shown on a terminal and asked about;
@@ -50,5 +53,8 @@ fn ask(host: &str, key: &PublicKey) -> Result<bool, Failure> {
     output::to_stderr(question.as_bytes());
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).or_exit(Exit::Local)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(matches!(
+        answer.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }

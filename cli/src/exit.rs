@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value as Json, json};
 use spore_client::{ArgumentsError, BindError, CallError, ConnectError, Failure as GuestFailure};
-use spore_client::{FindError, HomeError, OpenError, Refused, RefusalCode};
+use spore_client::{FindError, HomeError, OpenError, RefusalCode, Refused};
 
 use crate::output::{self, Lines};
 
@@ -102,8 +102,13 @@ impl Failure {
 
     /// The guest's own error, from its JSON.
     pub(crate) fn guest_error(callable: &str, error: Json) -> Failure {
-        let message = format!("{callable} returned its own error: {}", output::json_line(&error));
-        Failure::new(Exit::Guest, message).kind("guest_error").detail("value", error)
+        let message = format!(
+            "{callable} returned its own error: {}",
+            output::json_line(&error)
+        );
+        Failure::new(Exit::Guest, message)
+            .kind("guest_error")
+            .detail("value", error)
     }
 
     /// For scripts, as `run --json` prints it.
@@ -208,10 +213,11 @@ pub(crate) fn call_failure<E: fmt::Debug + 'static>(
             Failure::new(Exit::Lost, format!("lost the host: {}", chain(lost)))
                 .help("the call ran once or not at all; it was not repeated")
         }
-        CallError::Deadline => {
-            Failure::new(Exit::Local, "the deadline passed; the guest was told to stop")
-                .kind("deadline")
-        }
+        CallError::Deadline => Failure::new(
+            Exit::Local,
+            "the deadline passed; the guest was told to stop",
+        )
+        .kind("deadline"),
         // What came back is no value of the bundle's type: the guest's doing, since a host that
         // keeps to the protocol passes it on as it is.
         CallError::Result(ref error) => Failure::of(Exit::Guest, error).kind("result"),
@@ -227,11 +233,19 @@ fn guest_failure(failure: GuestFailure) -> Failure {
     let message = format!("the guest {failure}");
     let of = |kind| Failure::new(Exit::Guest, &message).kind(kind);
     match failure {
-        GuestFailure::Panic { message, file, line } => of("panic")
+        GuestFailure::Panic {
+            message,
+            file,
+            line,
+        } => of("panic")
             .detail("text", message)
             .detail("file", file)
             .detail("line", line),
-        GuestFailure::Trap { code, message, backtrace } => Failure {
+        GuestFailure::Trap {
+            code,
+            message,
+            backtrace,
+        } => Failure {
             backtrace: backtrace.clone(),
             ..of("trap")
                 .detail("trap", code.name())
@@ -265,7 +279,9 @@ fn refusal(refused: &Refused) -> Failure {
 /// Says which command on the host's machine authorises this user.
 fn not_authorised(failure: Failure) -> Failure {
     match crate::connect::home().and_then(|home| Ok(home.identity()?.public())) {
-        Ok(key) => failure.help(format!("on the host's machine, run: spore key authorize {key}")),
+        Ok(key) => failure.help(format!(
+            "on the host's machine, run: spore key authorize {key}"
+        )),
         Err(_) => failure.help("on the host's machine, run: spore key authorize KEY"),
     }
 }
@@ -288,7 +304,11 @@ fn connect_failure(error: ConnectError) -> Failure {
                 .help("compare it with what `spore key show --host` prints on that machine")
                 .help(format!("if it is the same, add: --trust {key}"))
         }
-        ConnectError::ChangedKey { host, expected, found } => {
+        ConnectError::ChangedKey {
+            host,
+            expected,
+            found,
+        } => {
             let message = format!(
                 "{host} has another key than it is known by: expected {expected}, found {found}"
             );
@@ -307,7 +327,9 @@ fn connect_failure(error: ConnectError) -> Failure {
             .help("a host is NAME, NAME:PORT, ADDRESS or ADDRESS:PORT"),
         ConnectError::Unreachable { host, .. } => Failure::of(Exit::Lost, &error)
             .kind("unreachable")
-            .help(format!("is `spore host` running there, and is {host} its address?")),
+            .help(format!(
+                "is `spore host` running there, and is {host} its address?"
+            )),
         ConnectError::Closed { .. } => Failure::of(Exit::Lost, &error).kind("unreachable"),
         _ => Failure::of(Exit::Local, &error),
     }
@@ -316,18 +338,6 @@ fn connect_failure(error: ConnectError) -> Failure {
 /// The end of a command that Ctrl-C ended.
 pub(crate) fn interrupted() -> Failure {
     Failure::new(Exit::Interrupted, "interrupted; the guest was told to stop")
-}
-
-/// Where the time of a call went, for scripts.
-pub(crate) fn timing_json(timing: Option<spore_client::Timing>) -> Json {
-    timing.map_or(Json::Null, |timing| {
-        json!({
-            "queue_ns": timing.queue_ns,
-            "transfer_ns": timing.transfer_ns,
-            "compile_ns": timing.compile_ns,
-            "run_ns": timing.run_ns,
-        })
-    })
 }
 
 #[cfg(test)]

@@ -76,17 +76,26 @@ fn escaped(json: String, lines: bool) -> String {
 
 /// Writes a JSON value on standard output: in lines on a terminal, on one line elsewhere.
 pub(crate) fn print_json(json: &Json) -> Result<(), Failure> {
-    let text = if io::stdout().is_terminal() { json_lines(json) } else { json_line(json) };
+    let text = if io::stdout().is_terminal() {
+        json_lines(json)
+    } else {
+        json_line(json)
+    };
     print(&format!("{text}\n"))
 }
 
 /// Writes text on standard output. A reader that went away, as `head` does, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(Exit::Local, format!("cannot write the output: {error}"))),
+        Err(error) => Err(Failure::new(
+            Exit::Local,
+            format!("cannot write the output: {error}"),
+        )),
         Ok(()) => Ok(()),
     }
 }
@@ -106,14 +115,19 @@ pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Fai
     let written = (|| {
         // As any file that a program makes: the user's mask has its say.
         let mode = std::fs::Permissions::from_mode(0o666);
-        let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new()
+            .permissions(mode)
+            .tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     })();
     written.map_err(|error: io::Error| {
-        Failure::new(Exit::Local, format!("cannot write {}: {error}", path.display()))
+        Failure::new(
+            Exit::Local,
+            format!("cannot write {}: {error}", path.display()),
+        )
     })
 }
 

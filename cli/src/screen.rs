@@ -179,7 +179,10 @@ mod tests {
     fn text_passes_and_controls_are_shown() {
         let mut visible = Visible::default();
         assert_eq!(visible.push("a\tü\n".as_bytes()), "a\tü\n");
-        assert_eq!(visible.push(b"\x1b]0;title\x07\r"), "\\u{1b}]0;title\\u{7}\\r");
+        assert_eq!(
+            visible.push(b"\x1b]0;title\x07\r"),
+            "\\u{1b}]0;title\\u{7}\\r"
+        );
         assert_eq!(visible.push(b"\xff\x9bok"), "\\xff\\x9bok");
     }
 

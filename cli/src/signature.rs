@@ -8,20 +8,37 @@ use crate::output::plain;
 
 /// A callable as one would write it in Rust, captures first.
 pub(crate) fn line(callable: &Callable) -> String {
-    let Signature { captures, parameters, definitions, .. } = &callable.signature;
+    let Signature {
+        captures,
+        parameters,
+        definitions,
+        ..
+    } = &callable.signature;
     let all: Vec<_> = captures
         .iter()
         .map(|capture| format!("#[capture] {}", named(capture, definitions)))
-        .chain(parameters.iter().map(|parameter| named(parameter, definitions)))
+        .chain(
+            parameters
+                .iter()
+                .map(|parameter| named(parameter, definitions)),
+        )
         .collect();
-    format!("{}({}){}", plain(&callable.name), all.join(", "), returns(&callable.signature))
+    format!(
+        "{}({}){}",
+        plain(&callable.name),
+        all.join(", "),
+        returns(&callable.signature)
+    )
 }
 
 /// What is returned, from its arrow on; nothing for `()`.
 fn returns(signature: &Signature) -> String {
     let returns = ty(&signature.returns, &signature.definitions);
     match &signature.error {
-        Some(error) => format!(" -> Result<{returns}, {}>", ty(error, &signature.definitions)),
+        Some(error) => format!(
+            " -> Result<{returns}, {}>",
+            ty(error, &signature.definitions)
+        ),
         None if signature.returns == Type::Unit => String::new(),
         None => format!(" -> {returns}"),
     }
@@ -29,7 +46,11 @@ fn returns(signature: &Signature) -> String {
 
 /// `name: type`
 pub(crate) fn named(parameter: &Parameter, definitions: &[Definition]) -> String {
-    format!("{}: {}", plain(&parameter.name), ty(&parameter.ty, definitions))
+    format!(
+        "{}: {}",
+        plain(&parameter.name),
+        ty(&parameter.ty, definitions)
+    )
 }
 
 /// A type as one would write it in Rust.
@@ -43,7 +64,10 @@ pub(crate) fn definition(definition: &Definition, definitions: &[Definition]) ->
     let mut text = docs(&definition.docs, "");
     match &definition.shape {
         Shape::Struct(parts) => {
-            text.push_str(&format!("struct {name}{}\n", fields(parts, definitions, "")));
+            text.push_str(&format!(
+                "struct {name}{}\n",
+                fields(parts, definitions, "")
+            ));
         }
         Shape::Enum(variants) => {
             text.push_str(&format!("enum {name} {{\n"));
@@ -79,16 +103,16 @@ fn fields(fields: &Fields, definitions: &[Definition], indent: &str) -> String {
 }
 
 fn docs(docs: &str, indent: &str) -> String {
-    docs.lines().map(|line| format!("{indent}/// {}\n", plain(line.trim_end()))).collect()
+    docs.lines()
+        .map(|line| format!("{indent}/// {}\n", plain(line.trim_end())))
+        .collect()
 }
 
 /// What scripts see of a callable's types.
 pub(crate) fn json(signature: &Signature) -> Json {
     let definitions = &signature.definitions;
     let list = |parameters: &[Parameter]| -> Json {
-        let each = |parameter: &Parameter| {
-            json!({ "name": parameter.name, "type": render(&parameter.ty, definitions) })
-        };
+        let each = |parameter: &Parameter| json!({ "name": parameter.name, "type": render(&parameter.ty, definitions) });
         parameters.iter().map(each).collect()
     };
     json!({
@@ -146,13 +170,21 @@ mod tests {
     use spore_value::{Field, Variant};
 
     fn sample() -> Signature {
-        let field = |name: &str, ty| Field { name: name.into(), docs: String::new(), ty };
+        let field = |name: &str, ty| Field {
+            name: name.into(),
+            docs: String::new(),
+            ty,
+        };
         let position = Definition {
             name: "Position".into(),
             docs: "What is held.".into(),
             shape: Shape::Struct(Fields::Named(vec![field("shares", Type::F64)])),
         };
-        let variant = |name: &str, fields| Variant { name: name.into(), docs: String::new(), fields };
+        let variant = |name: &str, fields| Variant {
+            name: name.into(),
+            docs: String::new(),
+            fields,
+        };
         let wrong = Definition {
             name: "Wrong".into(),
             docs: String::new(),
@@ -162,8 +194,14 @@ mod tests {
             ]),
         };
         Signature {
-            captures: vec![Parameter { name: "book".into(), ty: Type::List(Type::Named(0).into()) }],
-            parameters: vec![Parameter { name: "seed".into(), ty: Type::U64 }],
+            captures: vec![Parameter {
+                name: "book".into(),
+                ty: Type::List(Type::Named(0).into()),
+            }],
+            parameters: vec![Parameter {
+                name: "seed".into(),
+                ty: Type::U64,
+            }],
             returns: Type::Unit,
             error: Some(Type::Named(1)),
             definitions: vec![position, wrong],

@@ -29,6 +29,9 @@ use crate::host::Host;
 /// Port of a host that is named without one.
 pub const PORT_DEFAULT: u16 = 7473;
 
+/// Bounds of the wait for what is left to send before a close, a round trip in between.
+const SETTLE_TIME_MIN: Duration = Duration::from_millis(2);
+const SETTLE_TIME_MAX: Duration = Duration::from_millis(100);
 /// Time for word of a close to leave this machine.
 const CLOSE_TIME: Duration = Duration::from_millis(10);
 /// Blobs smaller than this travel as they are, in bytes.
@@ -157,12 +160,15 @@ impl Remote {
 
     /// Closes the connection, and gives the runtime time to send word of it.
     pub(crate) async fn close(&self) {
-        if let Some(connection) = self.current().take() {
-            connection.close(CloseCode::Finished, "");
-            drop(connection);
-            // The host's answer is not needed: what is lost here, its time-out finds.
-            let _ = tokio::time::timeout(CLOSE_TIME, self.0.connector.wait_idle()).await;
-        }
+        let Some(connection) = self.current().take() else { return };
+        // quinn sends no close while the congestion window is full and anything is left to send
+        // (its issue 2785), and the end of the last stream still is: it needs a round trip.
+        let round_trip = connection.round_trip().clamp(SETTLE_TIME_MIN, SETTLE_TIME_MAX);
+        tokio::time::sleep(round_trip).await;
+        connection.close(CloseCode::Finished, "");
+        drop(connection);
+        // The host's answer is not needed: what is lost on the way, its time-out finds.
+        let _ = tokio::time::timeout(CLOSE_TIME, self.0.connector.wait_idle()).await;
     }
 
     fn current(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
@@ -362,7 +368,10 @@ fn refusal_of(broken: &Broken) -> Option<Refused> {
         return None;
     };
     match code {
-        CloseCode::NotAuthorised | CloseCode::Revoked => Some(Refused::new(
+        CloseCode::NotAuthorised => {
+            Some(Refused::new(RefusalCode::NotAuthorised, reason))
+        }
+        CloseCode::Revoked => Some(Refused::new(
             RefusalCode::NotAuthorised,
             format!("{code}: {reason}"),
         )),

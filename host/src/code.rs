@@ -167,6 +167,7 @@ impl Compiler {
             .expect("the semaphore is never closed");
         let interface = Interface::read(bundle.code(), &self.limits).map_err(refuse_module)?;
         interface.check_abi(bundle.manifest()).map_err(refuse_abi)?;
+        check_memory(&interface, self.memory)?;
         let missing = interface.imports_without(|module, name| {
             self.offered.contains(&(module.to_owned(), name.to_owned()))
         });

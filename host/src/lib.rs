@@ -26,3 +26,16 @@ pub use events::{Event, Finished, Outcome, Running};
 pub use grants::{Allowed, Grants};
 pub use host::{Host, Request, Setup, StartError};
 pub use limits::Limits;
+
+/// For `benches/`, which measures wasmtime alone as this crate sets it up.
+#[doc(hidden)]
+pub mod alone {
+    /// The engine that a host of these limits compiles with and runs guests in.
+    ///
+    /// # Errors
+    ///
+    /// When wasmtime does not take the configuration or finds no address space.
+    pub fn engine(limits: &crate::Limits) -> wasmtime::Result<wasmtime::Engine> {
+        crate::engine::build(limits).map(|built| built.engine)
+    }
+}

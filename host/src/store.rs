@@ -4,6 +4,7 @@
 //! blobs/3f/3f09…   one file a blob
 //! owners/KEY/3f09… an empty file for each blob that a key has uploaded
 //! tmp/             what is being written; emptied at start
+//! lock             locked by the process that has the store open
 //! ```
 //!
 //! A blob is written beside its place, synced, and renamed; then its owner is noted the same way.
@@ -11,7 +12,7 @@
 //! to it: a key may use what it has uploaded itself, and nothing tells it what others have.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -133,6 +134,12 @@ pub enum StoreError {
         /// The store's size
         limit: u64,
     },
+    /// Another process has the store open.
+    #[error("{path} is in use by a running host")]
+    InUse {
+        /// The folder
+        path: PathBuf,
+    },
     /// The bytes on disk are not those that were written. The blob is gone from the store.
     #[error("{path} is damaged: its bytes have another hash than its name")]
     Damaged {
@@ -152,6 +159,8 @@ pub struct Listed {
     pub used: SystemTime,
     /// Who uploaded it
     pub owners: Vec<PublicKey>,
+    /// Its file
+    pub path: PathBuf,
 }
 
 struct Entry {
@@ -165,6 +174,8 @@ pub struct Store {
     folder: PathBuf,
     limit: u64,
     index: Mutex<Index>,
+    /// Held while the store is open: two processes would not see what the other writes and evicts.
+    _lock: File,
 }
 
 #[derive(Default)]
@@ -178,50 +189,48 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made or read.
+    /// When the folder cannot be made or read, or another process has it open.
     pub fn open(folder: &Path, limit: u64) -> Result<Store, StoreError> {
-        let store = Store {
-            folder: folder.to_owned(),
-            limit,
-            index: Mutex::default(),
-        };
-        let tmp = store.folder.join("tmp");
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        let lock_path = folder.join("lock");
+        let lock_file = File::options().write(true).create(true).truncate(false).open(&lock_path);
+        let lock_file = lock_file.map_err(at(&lock_path))?;
+        match lock_file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse { path: folder.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(StoreError::Io { path: lock_path, source });
+            }
+        }
+        let tmp = folder.join("tmp");
         if tmp.exists() {
             fs::remove_dir_all(&tmp).map_err(at(&tmp))?;
         }
         for name in ["tmp", "blobs", "owners"] {
-            let path = store.folder.join(name);
+            let path = folder.join(name);
             fs::create_dir_all(&path).map_err(at(&path))?;
         }
-        let mut index = Index::default();
-        for shard in list(&store.folder.join("blobs"))? {
-            for path in list(&shard)? {
-                let Some(id) = id_of(&path) else { continue };
-                let data = fs::metadata(&path).map_err(at(&path))?;
-                let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                index.bytes += data.len();
-                let entry = Entry {
-                    bytes: data.len(),
-                    used,
-                    owners: HashSet::new(),
-                };
-                index.entries.insert(id, entry);
-            }
+        let (index, stale) = Index::read(folder)?;
+        for note in stale {
+            remove_file(&note)?;
         }
-        for folder in list(&store.folder.join("owners"))? {
-            let Some(key) = key_of(&folder) else { continue };
-            for path in list(&folder)? {
-                match id_of(&path).and_then(|id| index.entries.get_mut(&id)) {
-                    Some(entry) => {
-                        entry.owners.insert(key);
-                    }
-                    // The blob was evicted and this note was not reached.
-                    None => fs::remove_file(&path).map_err(at(&path))?,
-                }
-            }
+        let index = Mutex::new(index);
+        Ok(Store { folder: folder.to_owned(), limit, index, _lock: lock_file })
+    }
+
+    /// Every blob of a store that a running host may have open, the longest unused first. Changes
+    /// nothing; blobs that come or go meanwhile may be there or not.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read. One that is not there has no blobs.
+    pub fn look(folder: &Path) -> Result<Vec<Listed>, StoreError> {
+        if !folder.join("blobs").exists() || !folder.join("owners").exists() {
+            return Ok(Vec::new());
         }
-        *lock(&store.index) = index;
-        Ok(store)
+        Ok(Index::read(folder)?.0.listed(folder))
     }
 
     /// Whether `key` may use the blob.
@@ -368,23 +377,7 @@ impl Store {
 
     /// Every blob, the longest unused first.
     pub fn list(&self) -> Vec<Listed> {
-        let index = lock(&self.index);
-        let mut blobs: Vec<_> = index
-            .entries
-            .iter()
-            .map(|(id, entry)| {
-                let mut owners: Vec<_> = entry.owners.iter().copied().collect();
-                owners.sort();
-                Listed {
-                    id: *id,
-                    bytes: entry.bytes,
-                    used: entry.used,
-                    owners,
-                }
-            })
-            .collect();
-        blobs.sort_by_key(|blob| (blob.used, blob.id));
-        blobs
+        lock(&self.index).listed(&self.folder)
     }
 
     /// How many blobs there are, and their bytes.
@@ -413,8 +406,7 @@ impl Store {
     }
 
     fn blob_path(&self, id: &BlobId) -> PathBuf {
-        let name = id.to_string();
-        self.folder.join("blobs").join(&name[..2]).join(name)
+        blob_path(&self.folder, id)
     }
 
     fn owner_folder(&self, key: &PublicKey) -> PathBuf {
@@ -423,6 +415,63 @@ impl Store {
             .join("owners")
             .join(key.to_string().replace(':', "-"))
     }
+}
+
+impl Index {
+    /// Reads the folder. Also gives the notes of owners whose blobs are gone.
+    fn read(folder: &Path) -> Result<(Index, Vec<PathBuf>), StoreError> {
+        let mut index = Index::default();
+        for shard in list(&folder.join("blobs"))? {
+            for path in list(&shard)? {
+                let Some(id) = id_of(&path) else { continue };
+                let data = match fs::metadata(&path) {
+                    Ok(data) => data,
+                    // Evicted since the shard was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(source) => return Err(StoreError::Io { path, source }),
+                };
+                let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                index.bytes += data.len();
+                let entry = Entry { bytes: data.len(), used, owners: HashSet::new() };
+                index.entries.insert(id, entry);
+            }
+        }
+        let mut stale = Vec::new();
+        for folder in list(&folder.join("owners"))? {
+            let Some(key) = key_of(&folder) else { continue };
+            for path in list(&folder)? {
+                match id_of(&path).and_then(|id| index.entries.get_mut(&id)) {
+                    Some(entry) => {
+                        entry.owners.insert(key);
+                    }
+                    // The blob was evicted and this note was not reached.
+                    None => stale.push(path),
+                }
+            }
+        }
+        Ok((index, stale))
+    }
+
+    /// Every blob, the longest unused first.
+    fn listed(&self, folder: &Path) -> Vec<Listed> {
+        let mut blobs: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(id, entry)| {
+                let mut owners: Vec<_> = entry.owners.iter().copied().collect();
+                owners.sort();
+                let path = blob_path(folder, id);
+                Listed { id: *id, bytes: entry.bytes, used: entry.used, owners, path }
+            })
+            .collect();
+        blobs.sort_by_key(|blob| (blob.used, blob.id));
+        blobs
+    }
+}
+
+fn blob_path(folder: &Path, id: &BlobId) -> PathBuf {
+    let name = id.to_string();
+    folder.join("blobs").join(&name[..2]).join(name)
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
@@ -485,12 +534,29 @@ mod tests {
         let blob = blob(b"captured");
         let store = Store::open(folder.path(), 100).expect("opens");
         store.write(&a, &blob).expect("fits");
-        let again = Store::open(folder.path(), 100).expect("opens");
-        for store in [store, again] {
+        let check = |store: Store| {
             let read = store.read(&a, &blob.id()).expect("reads").expect("its own");
             assert_eq!(read.bytes(), blob.bytes());
             assert!(store.read(&b, &blob.id()).expect("reads").is_none());
-        }
+        };
+        check(store);
+        check(Store::open(folder.path(), 100).expect("opens"));
+    }
+
+    #[test]
+    fn one_process_has_it_open_and_others_may_look() {
+        let folder = tempfile::tempdir().expect("folder");
+        assert_eq!(Store::look(folder.path()).expect("nothing is there"), []);
+        let store = Store::open(folder.path(), 100).expect("opens");
+        let half = folder.path().join("tmp/half");
+        fs::write(&half, b"ca").expect("written");
+        assert!(matches!(Store::open(folder.path(), 100), Err(StoreError::InUse { .. })));
+        let (key, blob) = (key(), blob(b"captured"));
+        store.write(&key, &blob).expect("fits");
+        assert_eq!(Store::look(folder.path()).expect("looks"), store.list());
+        assert!(half.exists(), "looking clears nothing");
+        drop(store);
+        Store::open(folder.path(), 100).expect("opens again");
     }
 
     #[test]

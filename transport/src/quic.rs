@@ -215,6 +215,13 @@ impl Listener {
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
     }
+
+    /// What lies beneath, with the settings for peers on the same machine: `benches/` measures
+    /// quinn alone with it.
+    #[doc(hidden)]
+    pub fn into_quinn(self) -> (quinn::Endpoint, Arc<quinn::ServerConfig>) {
+        (self.endpoint, self.near)
+    }
 }
 
 /// A connection attempt. Dropped, it is refused.
@@ -319,6 +326,12 @@ impl Connector {
     /// Returns when every connection has told its peer that it is closed, or given up on it.
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
+    }
+
+    /// As [`Listener::into_quinn`].
+    #[doc(hidden)]
+    pub fn into_quinn(self) -> (quinn::Endpoint, quinn::ClientConfig) {
+        (self.endpoint, self.near)
     }
 }
 

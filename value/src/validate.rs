@@ -207,20 +207,9 @@ impl Check {
 /// What ends a type that contains itself is an option, a list, a set or a map, or a variant that
 /// does not contain it: boxes leave no trace in types.
 fn check_endless(definitions: &[Definition]) -> Result<(), TypeError> {
-    let mut ends = vec![false; definitions.len()];
-    // Each round finds at least one more that ends, or is the last.
-    loop {
-        let round: Vec<bool> = definitions
-            .iter()
-            .zip(&ends)
-            .map(|(definition, known)| *known || definition_ends(definition, &ends))
-            .collect();
-        if round == ends {
-            break;
-        }
-        ends = round;
-    }
-    match ends.iter().position(|ends| !ends) {
+    let mut ending = Ending::new(definitions);
+    while ending.step() {}
+    match (0..definitions.len()).find(|index| !ending.ends(*index)) {
         None => Ok(()),
         Some(index) => Err(TypeError::Endless {
             name: definitions[index].name.clone(),
@@ -228,33 +217,181 @@ fn check_endless(definitions: &[Definition]) -> Result<(), TypeError> {
     }
 }
 
-fn definition_ends(definition: &Definition, ends: &[bool]) -> bool {
-    match &definition.shape {
-        Shape::Struct(fields) => fields_end(fields, ends),
-        // An enum without variants has no value to be without end.
-        Shape::Enum(variants) => {
-            variants.is_empty()
-                || variants
-                    .iter()
-                    .any(|variant| fields_end(&variant.fields, ends))
+/// Which definitions end, found in steps of bounded work.
+///
+/// A table may be a chain in which each definition ends because the next one does. Going over all
+/// types once for each link would take the product of definitions and types, so news of an end
+/// travels along what waits for it instead: each type is met once, and each edge at most once.
+struct Ending {
+    /// What ends once enough of its parts do. The first ones are the definitions, in their order.
+    nodes: Vec<Node>,
+    /// By definition: the nodes that it is a part of, as often as it is one.
+    users: Vec<Vec<usize>>,
+    /// Nodes of which one more part ends, not yet counted.
+    news: Vec<usize>,
+}
+
+struct Node {
+    /// How many more parts have to end.
+    missing: usize,
+    /// What this is a part of; a definition has users instead.
+    whole: Option<usize>,
+}
+
+impl Ending {
+    fn new(definitions: &[Definition]) -> Self {
+        let mut ending = Self {
+            nodes: Vec::new(),
+            users: vec![Vec::new(); definitions.len()],
+            news: Vec::new(),
+        };
+        // A definition ends with one of its variants; a struct is its only one.
+        ending.nodes.extend(definitions.iter().map(|_| Node {
+            missing: 1,
+            whole: None,
+        }));
+        for (index, definition) in definitions.iter().enumerate() {
+            match &definition.shape {
+                Shape::Struct(fields) => ending.fields(fields, index),
+                // An enum without variants has no value to be without end.
+                Shape::Enum(variants) if variants.is_empty() => ending.news.push(index),
+                Shape::Enum(variants) => {
+                    for variant in variants {
+                        ending.fields(&variant.fields, index);
+                    }
+                }
+            }
+        }
+        ending
+    }
+
+    /// Adds fields as one part of `whole`.
+    fn fields(&mut self, fields: &Fields, whole: usize) {
+        match fields {
+            Fields::Unit => self.news.push(whole),
+            Fields::Tuple(types) => self.all(types.iter(), whole),
+            Fields::Named(fields) => self.all(fields.iter().map(|field| &field.ty), whole),
         }
     }
-}
 
-fn fields_end(fields: &Fields, ends: &[bool]) -> bool {
-    match fields {
-        Fields::Unit => true,
-        Fields::Tuple(types) => types.iter().all(|ty| type_ends(ty, ends)),
-        Fields::Named(fields) => fields.iter().all(|field| type_ends(&field.ty, ends)),
+    /// Adds types that only end together as one part of `whole`.
+    fn all<'t>(&mut self, types: impl ExactSizeIterator<Item = &'t Type>, whole: usize) {
+        if types.len() == 0 {
+            self.news.push(whole);
+            return;
+        }
+        let node = self.node(types.len(), whole);
+        for ty in types {
+            self.ty(ty, node);
+        }
+    }
+
+    /// Adds a type as one part of `whole`.
+    fn ty(&mut self, ty: &Type, whole: usize) {
+        match ty {
+            Type::Named(index) => self.users[*index as usize].push(whole),
+            Type::Array(element, length) if *length > 0 => self.ty(element, whole),
+            Type::Tuple(types) => self.all(types.iter(), whole),
+            Type::Result(ok, error) => {
+                let either = self.node(1, whole);
+                self.ty(ok, either);
+                self.ty(error, either);
+            }
+            _ => self.news.push(whole),
+        }
+    }
+
+    fn node(&mut self, missing: usize, whole: usize) -> usize {
+        self.nodes.push(Node {
+            missing,
+            whole: Some(whole),
+        });
+        self.nodes.len() - 1
+    }
+
+    /// Passes on one end; false when there is none left to pass on.
+    fn step(&mut self) -> bool {
+        let Some(index) = self.news.pop() else {
+            return false;
+        };
+        let node = &mut self.nodes[index];
+        // What needs one of several parts may hear of the others later.
+        if node.missing == 0 {
+            return true;
+        }
+        node.missing -= 1;
+        if node.missing == 0 {
+            match node.whole {
+                Some(whole) => self.news.push(whole),
+                // A definition ends once, so its users are needed once.
+                None => self.news.append(&mut self.users[index]),
+            }
+        }
+        true
+    }
+
+    fn ends(&self, definition: usize) -> bool {
+        self.nodes[definition].missing == 0
     }
 }
 
-fn type_ends(ty: &Type, ends: &[bool]) -> bool {
-    match ty {
-        Type::Named(index) => ends[*index as usize],
-        Type::Array(element, length) => *length == 0 || type_ends(element, ends),
-        Type::Tuple(types) => types.iter().all(|ty| type_ends(ty, ends)),
-        Type::Result(ok, error) => type_ends(ok, ends) || type_ends(error, ends),
-        _ => true,
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::format;
+
+    use super::*;
+
+    /// A chain as long as a table can be, each link padded so that the table is as full as it can
+    /// be, which ends, or not, at its last link.
+    fn chain(last: Type) -> Vec<Definition> {
+        let padding = TYPES_MAX / DEFINITIONS_MAX - 4;
+        (1..=DEFINITIONS_MAX)
+            .map(|next| {
+                let link = match next {
+                    DEFINITIONS_MAX => last.clone(),
+                    _ => Type::Named(u32::try_from(next).expect("a table is small")),
+                };
+                // Either way out of the result leads on, so that all of it is walked.
+                let link = Type::Result(Box::new(link.clone()), Box::new(link));
+                let types = core::iter::repeat_n(Type::U8, padding).chain([link]);
+                Definition {
+                    name: format!("Link{next}"),
+                    docs: String::new(),
+                    shape: Shape::Struct(Fields::Tuple(types.collect())),
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_long_chain_takes_steps_with_its_types_and_not_with_their_product() {
+        let definitions = chain(Type::Unit);
+        let mut ending = Ending::new(&definitions);
+        let mut steps = 0;
+        while ending.step() {
+            steps += 1;
+        }
+        assert!(steps >= DEFINITIONS_MAX, "{steps} steps walk no chain");
+        assert!(steps <= 2 * TYPES_MAX, "{steps} steps");
+        assert!((0..definitions.len()).all(|index| ending.ends(index)));
+    }
+
+    #[test]
+    fn a_long_chain_that_bites_its_tail_is_endless() {
+        let signature = |last| Signature {
+            captures: Vec::new(),
+            parameters: Vec::new(),
+            returns: Type::Named(0),
+            error: None,
+            definitions: chain(last),
+        };
+        assert_eq!(validate(&signature(Type::Unit)), Ok(()));
+        assert_eq!(
+            validate(&signature(Type::Named(0))),
+            Err(TypeError::Endless {
+                name: "Link1".into()
+            })
+        );
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn test(arch: Arch) -> Result<()> {
     };
     let on_host =
         |arguments: &[&str]| run::output(emulated().args(arguments).env("SPORE_HOME", &host_home));
-    run::cargo(["build", "--workspace", "--bins"])?;
+    run::cargo(["build", "--workspace", "--all-targets"])?;
     let spore = run::target_dir()?.join("debug/spore");
     let on_client = |arguments: &[&str]| {
         run::output(
@@ -101,7 +101,6 @@ pub(crate) fn test(arch: Arch) -> Result<()> {
 fn same_bits(address: &str, client_home: &Path) -> Result<()> {
     let mut test = run::command("cargo");
     test.args(["test", "--package", "spore-tests", "--test", "unlike"])
-        .args(["--", "--ignored", "--nocapture"])
         .env("SPORE_UNLIKE_HOST", address)
         .env("SPORE_HOME", client_home);
     run::run(&mut test)

@@ -55,8 +55,9 @@ fn main() -> Result<()> {
 
 fn test(rest: &[String]) -> Result<()> {
     setup::wasm_target()?;
-    // The command is a part of the end-to-end tests: they start it as a host.
-    run::cargo(["build", "--workspace", "--bins"])?;
+    // The end-to-end tests start the command as a host, and the examples' programs. All targets, so
+    // that dependencies are compiled with the same features as for the tests, once.
+    run::cargo(["build", "--workspace", "--all-targets"])?;
     let spore = run::target_dir()?.join("debug/spore");
     let mut test = run::command("cargo");
     test.args(["test", "--workspace"])

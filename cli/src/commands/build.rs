@@ -47,7 +47,10 @@ impl Build {
         }
 
         std::fs::create_dir_all(&self.output).or_exit(Exit::Local)?;
-        let path = self.output.join(format!("{}.spore", built.name));
+        // Without the `./` that a person did not write.
+        let here = self.output.as_path() == std::path::Path::new(".");
+        let folder = if here { PathBuf::new() } else { self.output };
+        let path = folder.join(format!("{}.spore", built.name));
         let file = built.bundle.encode();
         output::write_file(&path, &file)?;
 

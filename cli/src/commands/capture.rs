@@ -29,7 +29,9 @@ pub(crate) struct Capture {
 impl Capture {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let captures = arguments::json("the captures", &self.captures)?;
-        let bound = Bundle::open(&self.file)?.callable(&self.callable)?.capture(&captures)?;
+        let bound = Bundle::open(&self.file)?
+            .callable(&self.callable)?
+            .capture(&captures)?;
         let bundle = bound.bundle().expect("it was opened from a file");
         let file = bundle.inner().encode();
         output::write_file(&self.output, &file)?;

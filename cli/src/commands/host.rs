@@ -48,7 +48,7 @@ impl Host {
     pub(crate) fn run(self) -> Result<(), Failure> {
         logging::for_host(self.log.as_deref(), self.log_json)?;
         let home = home()?;
-        let config = self.config(&home)?;
+        let config = config(self.config.as_deref(), &home)?;
         let identity = home.host_identity()?;
         let key = identity.public();
         authorize_starter(&home)?;
@@ -88,26 +88,30 @@ impl Host {
             Ok(())
         })
     }
-
-    fn config(&self, home: &Home) -> Result<Config, Failure> {
-        let path = self.config.clone().unwrap_or_else(|| home.config_path());
-        match std::fs::read_to_string(&path) {
-            Ok(text) => parse(&path, &text),
-            // Only the one that was named has to be there.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound && self.config.is_none() =>
-            {
-                Ok(Config::default())
-            }
-            Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
-        }
-    }
 }
 
-/// Reads a configuration, or says what is wrong in which file.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
-    Config::parse(text).map_err(|error| {
-        Failure::usage(format!("{}: {}", path.display(), crate::exit::chain(&error)))
+/// Reads the configuration: the file that is named, or that in the user's folder if there is one.
+pub(crate) fn config(named: Option<&Path>, home: &Home) -> Result<Config, Failure> {
+    let path = named.map_or_else(|| home.config_path(), Path::to_owned);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        // Only the one that was named has to be there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+            return Ok(Config::default());
+        }
+        Err(error) => {
+            return Err(Failure::usage(format!(
+                "cannot read {}: {error}",
+                path.display()
+            )));
+        }
+    };
+    Config::parse(&text).map_err(|error| {
+        Failure::usage(format!(
+            "{}: {}",
+            path.display(),
+            crate::exit::chain(&error)
+        ))
     })
 }
 
@@ -119,7 +123,10 @@ fn authorize_starter(home: &Home) -> Result<(), Failure> {
     }
     let key = home.identity()?.public();
     let comment = "the user who started this host first".to_owned();
-    let options = KeyOptions { comment, ..KeyOptions::default() };
+    let options = KeyOptions {
+        comment,
+        ..KeyOptions::default()
+    };
     let text = authorized_keys::authorize("", &key, &options).or_exit(Exit::Local)?;
     write_private(&path, &text)?;
     tracing::info!(%key, file = %path.display(), "the user who starts this host is authorised");
@@ -128,10 +135,13 @@ fn authorize_starter(home: &Home) -> Result<(), Failure> {
 
 /// `ADDRESS:PORT`, or an address alone, for clap.
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let alone = |_| text.parse().map(|address: IpAddr| SocketAddr::new(address, PORT_DEFAULT));
-    text.parse().or_else(alone).map_err(|_| {
-        "an address is like 127.0.0.1:7473, 0.0.0.0:0 or [::]:7473".to_owned()
-    })
+    let alone = |_| {
+        text.parse()
+            .map(|address: IpAddr| SocketAddr::new(address, PORT_DEFAULT))
+    };
+    text.parse()
+        .or_else(alone)
+        .map_err(|_| "an address is like 127.0.0.1:7473, 0.0.0.0:0 or [::]:7473".to_owned())
 }
 
 #[cfg(test)]
@@ -146,7 +156,10 @@ mod tests {
             ("[::1]:1", "[::1]:1"),
             ("::1", "[::1]:7473"),
         ] {
-            assert_eq!(address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
+            assert_eq!(
+                address(text).map(|address| address.to_string()),
+                Ok(expected.to_owned())
+            );
         }
         address("localhost:1").expect_err("a name");
     }

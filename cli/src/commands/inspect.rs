@@ -75,7 +75,13 @@ impl Inspected {
                 Some(shown.map_err(|error| wrong("the captures cannot be shown", &error))?)
             }
         };
-        Ok(Inspected { bundle, sections, file_bytes, interface, captures })
+        Ok(Inspected {
+            bundle,
+            sections,
+            file_bytes,
+            interface,
+            captures,
+        })
     }
 
     fn callables(&self) -> &[Callable] {
@@ -93,9 +99,18 @@ impl Inspected {
         let manifest = bundle.manifest();
         let mut text = format!("{} {}\n", plain(&manifest.name), plain(&manifest.version));
         let mut ids = vec![
-            ["bundle", &bundle.id().to_string(), &format!("{} in the file", size(self.file_bytes))]
-                .map(str::to_owned),
-            ["code", &bundle.code_id().to_string(), &size(manifest.code.bytes)].map(str::to_owned),
+            [
+                "bundle",
+                &bundle.id().to_string(),
+                &format!("{} in the file", size(self.file_bytes)),
+            ]
+            .map(str::to_owned),
+            [
+                "code",
+                &bundle.code_id().to_string(),
+                &size(manifest.code.bytes),
+            ]
+            .map(str::to_owned),
         ];
         if let Some(state) = manifest.state {
             ids.push(["state", &state.id.to_string(), &size(state.bytes)].map(str::to_owned));
@@ -108,7 +123,11 @@ impl Inspected {
             for line in callable.docs.lines() {
                 text.push_str(&format!("      {}\n", plain(line)));
             }
-            let grants: Vec<_> = callable.grants.iter().map(|it| plain(&it.to_string())).collect();
+            let grants: Vec<_> = callable
+                .grants
+                .iter()
+                .map(|it| plain(&it.to_string()))
+                .collect();
             if !grants.is_empty() {
                 text.push_str(&format!("      needs: {}\n", grants.join(", ")));
             }
@@ -124,8 +143,11 @@ impl Inspected {
             text.push_str(&format!("  {}\n", plain(&import.to_string())));
         }
         text.push_str("\nsections\n");
-        let rows: Vec<_> =
-            self.sections.iter().map(|each| [plain(each.title()), size(each.bytes())]).collect();
+        let rows: Vec<_> = self
+            .sections
+            .iter()
+            .map(|each| [plain(each.title()), size(each.bytes())])
+            .collect();
         text.push_str(&output::table(2, &rows));
         text
     }
@@ -188,10 +210,13 @@ impl Inspected {
             .iter()
             .map(|each| json!({ "name": each.title(), "bytes": each.bytes() }))
             .collect();
-        let captures = self.bound().zip(self.captures.as_ref()).map(|(callable, captures)| {
-            let values: Map<_, _> = captures.iter().cloned().collect();
-            json!({ "callable": callable.name, "values": values })
-        });
+        let captures = self
+            .bound()
+            .zip(self.captures.as_ref())
+            .map(|(callable, captures)| {
+                let values: Map<_, _> = captures.iter().cloned().collect();
+                json!({ "callable": callable.name, "values": values })
+            });
         json!({
             "name": manifest.name,
             "version": manifest.version,
@@ -220,6 +245,9 @@ fn callable_json(callable: &Callable) -> Json {
         object.append(types);
     }
     object.insert("grants".to_owned(), grants.into());
-    object.insert("consumes_captures".to_owned(), callable.consumes_captures.into());
+    object.insert(
+        "consumes_captures".to_owned(),
+        callable.consumes_captures.into(),
+    );
     Json::Object(object)
 }

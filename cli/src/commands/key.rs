@@ -58,7 +58,11 @@ struct Show {
 
 impl Show {
     fn run(self, home: &Home) -> Result<(), Failure> {
-        let identity = if self.host { home.host_identity()? } else { home.identity()? };
+        let identity = if self.host {
+            home.host_identity()?
+        } else {
+            home.identity()?
+        };
         output::print(&format!("{}\n", identity.public()))
     }
 }
@@ -79,7 +83,11 @@ struct New {
 
 impl New {
     fn run(self, home: &Home) -> Result<(), Failure> {
-        let path = if self.host { home.host_identity_path() } else { home.identity_path() };
+        let path = if self.host {
+            home.host_identity_path()
+        } else {
+            home.identity_path()
+        };
         if path.symlink_metadata().is_ok() && !self.force {
             let message = format!("there is a key already: {}", path.display());
             return Err(Failure::usage(message)
@@ -197,8 +205,10 @@ impl Trust {
         if let HostKey::Changed { expected } = home.known_hosts()?.lookup(&host, &self.key)
             && !self.force
         {
-            return Err(Failure::usage(format!("{host} is known by another key: {expected}"))
-                .help("if the host was set up anew, add --force"));
+            return Err(
+                Failure::usage(format!("{host} is known by another key: {expected}"))
+                    .help("if the host was set up anew, add --force"),
+            );
         }
         home.pin_host(&host, &self.key)?;
         output::print(&format!("trusted: {host} {}\n", self.key))

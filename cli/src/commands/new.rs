@@ -29,19 +29,31 @@ pub(crate) struct New {
 
 impl New {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let name = self.folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = self
+            .folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         check_name(name).map_err(|why| {
-            Failure::usage(format!("{name:?} cannot be the name of a guest crate: {why}"))
-                .help("a name is like hello or value-at-risk")
+            Failure::usage(format!(
+                "{name:?} cannot be the name of a guest crate: {why}"
+            ))
+            .help("a name is like hello or value-at-risk")
         })?;
         let folder = &self.folder;
         if folder.symlink_metadata().is_ok() {
-            return Err(Failure::usage(format!("{} is there already", folder.display())));
+            return Err(Failure::usage(format!(
+                "{} is there already",
+                folder.display()
+            )));
         }
         write_crate(folder, name).map_err(|error| {
             // Half a crate would stand in the way of the next try.
             let _ = fs::remove_dir_all(folder);
-            Failure::new(Exit::Local, format!("cannot write {}: {error}", folder.display()))
+            Failure::new(
+                Exit::Local,
+                format!("cannot write {}: {error}", folder.display()),
+            )
         })?;
         let file = format!("{}.spore", name.replace('-', "_"));
         output::print(&format!(
@@ -50,8 +62,8 @@ impl New {
              spore build\n  \
              spore inspect {file}\n  \
              spore run {file} greet --captures '{{\"greeting\": \"Hello\"}}' '[\"world\"]'\n  \
-             spore capture {file} greet '{{\"greeting\": \"Hello\"}}' -o hello.bound.spore\n  \
-             spore run hello.bound.spore '[\"world\"]'\n",
+             spore capture {file} greet '{{\"greeting\": \"Hello\"}}' -o hi.spore\n  \
+             spore run hi.spore '[\"world\"]'\n",
             folder = folder.display(),
         ))
     }
@@ -64,7 +76,9 @@ fn write_crate(folder: &Path, name: &str) -> std::io::Result<()> {
     fs::create_dir(folder)?;
     let write = |path: &str, text: &str| {
         let path = folder.join(path);
-        let parent = path.parent().expect("a file of the crate lies in its folder");
+        let parent = path
+            .parent()
+            .expect("a file of the crate lies in its folder");
         fs::create_dir_all(parent).and_then(|()| fs::write(&path, text))
     };
     write("Cargo.toml", &manifest(name))?;
@@ -158,12 +172,63 @@ fn source(name: &str) -> String {
 fn check_name(name: &str) -> Result<(), String> {
     // Strict and reserved words of Rust, and crates that every crate sees.
     const TAKEN: [&str; 57] = [
-        "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue",
-        "core", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for",
-        "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut",
-        "override", "priv", "proc-macro", "proc_macro", "pub", "ref", "return", "self", "static",
-        "std", "struct", "super", "test", "trait", "true", "try", "type", "typeof", "unsafe",
-        "unsized", "use", "virtual", "where", "while", "yield",
+        "abstract",
+        "alloc",
+        "as",
+        "async",
+        "await",
+        "become",
+        "box",
+        "break",
+        "const",
+        "continue",
+        "core",
+        "crate",
+        "do",
+        "dyn",
+        "else",
+        "enum",
+        "extern",
+        "false",
+        "final",
+        "fn",
+        "for",
+        "gen",
+        "if",
+        "impl",
+        "in",
+        "let",
+        "loop",
+        "macro",
+        "match",
+        "mod",
+        "move",
+        "mut",
+        "override",
+        "priv",
+        "proc-macro",
+        "proc_macro",
+        "pub",
+        "ref",
+        "return",
+        "self",
+        "static",
+        "std",
+        "struct",
+        "super",
+        "test",
+        "trait",
+        "true",
+        "try",
+        "type",
+        "typeof",
+        "unsafe",
+        "unsized",
+        "use",
+        "virtual",
+        "where",
+        "while",
+        "yield",
     ];
     if name.is_empty() {
         return Err("it is empty".to_owned());
@@ -182,7 +247,10 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("Rust uses the word itself".to_owned());
     }
     let is_carried = |manifest: &str| manifest.contains(&format!("\nname = \"{name}\"\n"));
-    if sdk::FILES.iter().any(|(path, text)| path.ends_with("Cargo.toml") && is_carried(text)) {
+    if sdk::FILES
+        .iter()
+        .any(|(path, text)| path.ends_with("Cargo.toml") && is_carried(text))
+    {
         return Err("a crate of the SDK has it".to_owned());
     }
     Ok(())
@@ -224,10 +292,16 @@ mod tests {
             }
         }
         for name in ["spore-guest", "bincode", "serde", "syn"] {
-            assert!(sdk::LOCKED.contains(&format!("name = \"{name}\"\n")), "{name}");
+            assert!(
+                sdk::LOCKED.contains(&format!("name = \"{name}\"\n")),
+                "{name}"
+            );
         }
         for name in ["wasmtime", "quinn", "tokio", "zstd", "proptest", "trybuild"] {
-            assert!(!sdk::LOCKED.contains(&format!("name = \"{name}\"\n")), "{name}");
+            assert!(
+                !sdk::LOCKED.contains(&format!("name = \"{name}\"\n")),
+                "{name}"
+            );
         }
     }
 }

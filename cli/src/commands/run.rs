@@ -77,20 +77,28 @@ pub(crate) struct Run {
 /// How the call ended.
 struct Ended {
     result: Result<Json, Failure>,
-    timing: Option<Timing>,
+    /// As the host says, when the guest ran, with the time of the whole call as seen from here
+    timing: Option<(Timing, Duration)>,
     output_cut: bool,
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Ended {
-        Ended { result: Err(failure), timing: None, output_cut: false }
+        Ended {
+            result: Err(failure),
+            timing: None,
+            output_cut: false,
+        }
     }
 }
 
 impl Run {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let began = Instant::now();
-        let Ended { result, timing, output_cut } = match self.ended() {
+        let Ended {
+            result,
+            timing,
+            output_cut,
+        } = match self.ended() {
             Ok(ended) => ended,
             Err(failure) => failure.into(),
         };
@@ -99,15 +107,10 @@ impl Run {
                 Ok(value) => ("result", value.clone()),
                 Err(failure) => ("error", failure.json()),
             };
-            let mut timing = exit::timing_json(timing);
-            if let Some(timing) = timing.as_object_mut() {
-                let total = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                timing.insert("total_ns".to_owned(), total.into());
-            }
             let host = self.on.as_deref().map_or("embedded".to_owned(), with_port);
             output::print_json(&json!({
                 name: value,
-                "timing": timing,
+                "timing": timing.map(|(timing, total)| timing_json(&timing, total)),
                 "host": host,
                 "output_cut": output_cut,
             }))?;
@@ -190,12 +193,21 @@ impl Run {
         }
         let signature = callee.signature();
         let types = &signature.definitions;
-        let names: Vec<_> =
-            signature.captures.iter().map(|it| crate::signature::named(it, types)).collect();
-        let example: Vec<_> =
-            signature.captures.iter().map(|it| format!("\"{}\": …", it.name)).collect();
-        let message =
-            format!("{} captures {}, and nothing is bound to it", callee.name(), names.join(", "));
+        let names: Vec<_> = signature
+            .captures
+            .iter()
+            .map(|it| crate::signature::named(it, types))
+            .collect();
+        let example: Vec<_> = signature
+            .captures
+            .iter()
+            .map(|it| format!("\"{}\": …", it.name))
+            .collect();
+        let message = format!(
+            "{} captures {}, and nothing is bound to it",
+            callee.name(),
+            names.join(", ")
+        );
         Err(Failure::usage(message).help(format!("add: --captures '{{{}}}'", example.join(", "))))
     }
 
@@ -231,17 +243,28 @@ impl Run {
             call = call.deadline(deadline);
         }
         let mut signals = Signals::catch()?;
+        let began = Instant::now();
         let completed = tokio::select! {
             completed = call.completed() => Some(completed),
             _ = signals.next() => None,
         };
+        let total = began.elapsed();
         screen.finish();
-        let Some(Completed { result, timing, output_cut }) = completed else {
+        let Some(Completed {
+            result,
+            timing,
+            output_cut,
+        }) = completed
+        else {
             return Err(exit::interrupted());
         };
         let own_error = |error| Failure::guest_error(callee.name(), error);
         let result = result.map_err(|error| exit::call_failure(error, own_error));
-        Ok(Ended { result, timing, output_cut })
+        Ok(Ended {
+            result,
+            timing: timing.map(|timing| (timing, total)),
+            output_cut,
+        })
     }
 
     fn limits(&self) -> CallLimits {
@@ -271,8 +294,23 @@ impl Run {
             instances: 1,
             ..defaults
         };
-        let mut setup = Setup { limits, workers: Some(1), ..Setup::default() };
+        let mut setup = Setup {
+            limits,
+            workers: Some(1),
+            ..Setup::default()
+        };
         setup.grants.directories = self.directories.iter().cloned().collect::<BTreeMap<_, _>>();
         Ok(setup)
     }
+}
+
+/// Where the time of a call went, for scripts.
+fn timing_json(timing: &Timing, total: Duration) -> Json {
+    json!({
+        "queue_ns": timing.queue_ns,
+        "transfer_ns": timing.transfer_ns,
+        "compile_ns": timing.compile_ns,
+        "run_ns": timing.run_ns,
+        "total_ns": u64::try_from(total.as_nanos()).unwrap_or(u64::MAX),
+    })
 }

@@ -45,8 +45,11 @@ impl Status {
 }
 
 fn to_json(host: &str, report: &StatusReport) -> Json {
-    let limits: Map<_, _> =
-        report.limits.iter().map(|limit| (limit.name.clone(), limit.value.into())).collect();
+    let limits: Map<_, _> = report
+        .limits
+        .iter()
+        .map(|limit| (limit.name.clone(), limit.value.into()))
+        .collect();
     let running: Json = report
         .running
         .iter()
@@ -84,7 +87,12 @@ fn to_json(host: &str, report: &StatusReport) -> Json {
 }
 
 fn to_text(host: &str, report: &StatusReport) -> String {
-    let StatusReport { cached_code, stored_blobs, finished, .. } = report;
+    let StatusReport {
+        cached_code,
+        stored_blobs,
+        finished,
+        ..
+    } = report;
     // Whole seconds: nobody reads more of it.
     let up = Duration::from_secs(report.uptime_ms / 1000);
     let mut text = format!(
@@ -99,9 +107,18 @@ fn to_text(host: &str, report: &StatusReport) -> String {
     let kept = |count: u64, what: &str, bytes| format!("{count} {what}, {}", size(bytes));
     let rows = [
         ["workers", &report.workers.to_string()],
-        ["compiled code", &kept(cached_code.count, "modules", cached_code.bytes)],
-        ["stored", &kept(stored_blobs.count, "blobs", stored_blobs.bytes)],
-        ["calls now", &format!("{} running, {} queued", report.running_count, report.queued)],
+        [
+            "compiled code",
+            &kept(cached_code.count, "modules", cached_code.bytes),
+        ],
+        [
+            "stored",
+            &kept(stored_blobs.count, "blobs", stored_blobs.bytes),
+        ],
+        [
+            "calls now",
+            &format!("{} running, {} queued", report.running_count, report.queued),
+        ],
         [
             "calls ended",
             &format!(
@@ -120,14 +137,21 @@ fn to_text(host: &str, report: &StatusReport) -> String {
     if !report.running.is_empty() {
         text.push_str("\nrunning for this key\n");
         let row = |call: &spore_transport::status::RunningCall| {
-            [plain(&call.callable), call.bundle.to_string(), format!("{} ms", call.run_ms)]
+            [
+                plain(&call.callable),
+                call.bundle.to_string(),
+                format!("{} ms", call.run_ms),
+            ]
         };
         let rows: Vec<_> = report.running.iter().map(row).collect();
         text.push_str(&output::table(2, &rows));
     }
     text.push_str("\nlimits for this key\n");
-    let rows: Vec<_> =
-        report.limits.iter().map(|limit| limit_row(&limit.name, limit.value)).collect();
+    let rows: Vec<_> = report
+        .limits
+        .iter()
+        .map(|limit| limit_row(&limit.name, limit.value))
+        .collect();
     text.push_str(&output::table(2, &rows));
     text
 }
@@ -149,14 +173,23 @@ mod tests {
 
     #[test]
     fn limits_read_as_they_are_configured() {
-        assert_eq!(limit_row("memory_bytes", 256 << 20), ["memory", "256MiB"].map(str::to_owned));
-        assert_eq!(limit_row("wall_ms", 60_000), ["wall", "1m"].map(str::to_owned));
+        assert_eq!(
+            limit_row("memory_bytes", 256 << 20),
+            ["memory", "256MiB"].map(str::to_owned)
+        );
+        assert_eq!(
+            limit_row("wall_ms", 60_000),
+            ["wall", "1m"].map(str::to_owned)
+        );
         assert_eq!(limit_row("queue", 7), ["queue", "7"].map(str::to_owned));
     }
 
     #[test]
     fn a_host_cannot_act_on_the_terminal() {
-        let report = StatusReport { version: "1\u{1b}[2J".to_owned(), ..StatusReport::default() };
+        let report = StatusReport {
+            version: "1\u{1b}[2J".to_owned(),
+            ..StatusReport::default()
+        };
         assert!(!to_text("h:1", &report).contains('\u{1b}'));
     }
 }

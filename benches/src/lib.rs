@@ -1,1 +1,0 @@
-//! Spore beside its floors.

@@ -1,0 +1,66 @@
+//! The figures, in groups that are measured together.
+
+mod capture;
+mod fresh;
+mod unseen;
+mod warm;
+
+use wasmtime::Engine;
+use wasmtime::Result;
+
+use crate::alone::{self, Alone};
+use crate::child;
+use crate::echo::Echo;
+use crate::figure::{Figure, Report};
+use crate::product::{self, Remote};
+
+/// Bytes there and back of a small call.
+const SMALL_BYTES: usize = 64;
+
+/// Calls under way at a time, where many are.
+const FLIGHT: usize = 64;
+
+/// Everything that figures are measured with, on one runtime of one thread.
+struct Bench {
+    engine: Engine,
+    echo: Echo,
+    remote: Remote,
+    /// The guest's `bench_guest::echo` in wasmtime alone.
+    alone: Alone,
+}
+
+impl Bench {
+    async fn start() -> Result<Bench> {
+        let engine = alone::engine()?;
+        Ok(Bench {
+            echo: Echo::start().await?,
+            remote: Remote::start().await?,
+            alone: Alone::new(&engine, &product::code()?, bench_guest::echo::HANDLE.name())?,
+            engine,
+        })
+    }
+}
+
+/// Measures all figures whose name contains `filter`.
+pub(crate) fn all(filter: &str) -> Result<Report> {
+    let chosen = |names: &[&str]| names.iter().any(|name| name.contains(filter));
+    child::runtime()?.block_on(async {
+        let bench = Bench::start().await?;
+        let mut figures: Vec<Figure> = Vec::new();
+        if chosen(&warm::NAMES) {
+            figures.extend(warm::measure(&bench).await?);
+        }
+        if chosen(&fresh::NAMES) {
+            figures.extend(fresh::measure(&bench).await?);
+        }
+        if chosen(&unseen::NAMES) {
+            figures.extend(unseen::measure(&bench).await?);
+        }
+        if chosen(&capture::NAMES) {
+            figures.extend(capture::measure(&bench).await?);
+        }
+        figures.retain(|figure| figure.name.contains(filter));
+        wasmtime::ensure!(!figures.is_empty(), "no figure has {filter:?} in its name");
+        Ok(Report { figures })
+    })
+}

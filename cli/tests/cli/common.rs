@@ -1,0 +1,303 @@
+//! Folders of users, guests compiled once for all tests, and hosts as processes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+/// Longest time that anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A user with folders of their own.
+pub(crate) struct User {
+    home: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Ended {
+        let text = |bytes| String::from_utf8(bytes).expect("the command writes text");
+        Ended {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+impl Ended {
+    /// Standard output of a command that worked.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// Standard error of a command that failed with `code`.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.contains("error: "), "{self:?}");
+        self.stderr
+    }
+
+    /// JSON on standard output, whatever the code.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Json {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl User {
+    pub(crate) fn new() -> User {
+        let home = tempfile::tempdir().expect("a folder");
+        User { home }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spore"));
+        command
+            .env("SPORE_HOME", self.home.path())
+            .env_remove("SPORE_LOG");
+        command.current_dir(self.home.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn spore<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Ended {
+        let output = self.command().args(args).output();
+        output.expect("the command starts").into()
+    }
+
+    /// The key of the user, as they would copy it.
+    pub(crate) fn key(&self) -> String {
+        self.spore(["key", "show"]).ok().trim_end().to_owned()
+    }
+
+    /// Starts a host and waits until it is ready.
+    pub(crate) fn host(&self) -> Host {
+        let log = fs::File::create(self.path("host.log")).expect("it is ours");
+        let mut child = self
+            .command()
+            .args(["host", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the command starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("it is text");
+        let words: Vec<_> = line.split_whitespace().collect();
+        let ["ready", address, key] = words[..] else {
+            let log = fs::read_to_string(self.path("host.log"));
+            panic!("{line:?}: {log:?}");
+        };
+        let (address, key) = (address.to_owned(), key.to_owned());
+        Host {
+            child,
+            address,
+            key,
+        }
+    }
+}
+
+/// A host that runs, and is killed when dropped.
+pub(crate) struct Host {
+    child: Child,
+    pub(crate) address: String,
+    pub(crate) key: String,
+}
+
+impl Host {
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the end, and gives the exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status.code();
+            }
+            assert!(began.elapsed() < PATIENCE, "the host does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal(process: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &process.to_string()])
+        .status();
+    assert!(status.expect("kill is there").success());
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Bundles that tests use, built once.
+pub(crate) struct Guests {
+    /// Of the crate that `spore new` made
+    pub(crate) hello: PathBuf,
+    /// Of the same source in another folder
+    pub(crate) hello_far: PathBuf,
+    /// The closure example
+    pub(crate) closure: PathBuf,
+    /// The guest below that does all kinds of things
+    pub(crate) trouble: PathBuf,
+    /// What `spore new` and `spore build` said
+    pub(crate) said: [String; 2],
+}
+
+pub(crate) fn guests() -> &'static Guests {
+    static GUESTS: OnceLock<Guests> = OnceLock::new();
+    GUESTS.get_or_init(build_guests)
+}
+
+/// A callable for each way in which a call may go.
+const TROUBLE: &str = r#"
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use spore_guest::prelude::*;
+
+/// Why there is no root.
+#[derive(Debug, Value)]
+pub enum Wrong {
+    /// The number is below zero.
+    Negative { by: f64 },
+}
+
+/// The square root.
+#[callable]
+pub fn root(x: f64) -> Result<f64, Wrong> {
+    if x < 0.0 { Err(Wrong::Negative { by: -x }) } else { Ok(x.sqrt()) }
+}
+
+#[callable]
+pub fn panics(message: String) {
+    panic!("{message}");
+}
+
+#[callable]
+pub fn traps() {
+    deeper();
+}
+
+#[inline(never)]
+fn deeper() {
+    std::process::abort();
+}
+
+#[callable]
+pub fn spins() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[callable]
+pub fn naps(millis: u64) -> u64 {
+    println!("napping");
+    std::thread::sleep(Duration::from_millis(millis));
+    millis
+}
+
+#[callable]
+pub fn says(out: &str, err: &str) {
+    print!("{out}");
+    eprint!("{err}");
+}
+
+#[callable]
+pub fn steps(count: u64) {
+    for step in 0..=count {
+        progress(step, count);
+    }
+}
+
+#[callable]
+pub fn random() -> u64 {
+    RandomState::new().hash_one(7)
+}
+
+/// Reads a file of the granted directory.
+#[callable(directory = "prices")]
+pub fn reads(name: &str) -> String {
+    std::fs::read_to_string(format!("/prices/{name}")).unwrap_or_else(|error| error.to_string())
+}
+"#;
+
+fn build_guests() -> Guests {
+    // The crates are made anew, what is compiled of them stays from run to run.
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("spore-cli");
+    let target = root.join("../../spore-guests");
+    let near = root.join("near/hello");
+    let far = root.join("a far/and deeper/folder/hello");
+    let _ = fs::remove_dir_all(&near);
+    let _ = fs::remove_dir_all(&far);
+    let user = User::new();
+    let new = |path: &Path| user.spore([Path::new("new"), path]).ok();
+    let build = |path: &Path, out: &str| {
+        let mut command = user.command();
+        command.arg("build").arg(path).arg("-o").arg(root.join(out));
+        let output = command.arg("--target-dir").arg(&target).output();
+        Ended::from(output.expect("the command starts")).ok()
+    };
+    let said_new = new(&near);
+    new(&far);
+    let said_build = build(&near, "near-out");
+    build(&far, "far-out");
+
+    fs::write(near.join("src/lib.rs"), TROUBLE).expect("it is ours");
+    build(&near, "trouble-out");
+    let closure = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/closure/guest");
+    build(&closure, "closure-out");
+    Guests {
+        hello: root.join("near-out/hello.spore"),
+        hello_far: root.join("far-out/hello.spore"),
+        closure: root.join("closure-out/closure.spore"),
+        trouble: root.join("trouble-out/hello.spore"),
+        said: [said_new, said_build],
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("folders of tests are text")
+}

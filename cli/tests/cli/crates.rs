@@ -1,0 +1,191 @@
+//! From nothing to a bundle: `new`, `build`, `inspect`, `capture`.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{User, guests, text};
+
+#[test]
+fn a_new_crate_builds_and_runs_as_it_is() {
+    let guests = guests();
+    let [new, build] = &guests.said;
+    for next in [
+        "spore build",
+        "spore inspect hello.spore",
+        "spore run hello.spore",
+    ] {
+        assert!(new.contains(next), "{new}");
+    }
+    let user = User::new();
+    let hello = text(&guests.hello);
+    let captures = r#"{"greeting": "Hello"}"#;
+    let ran = user.spore([
+        "run",
+        hello,
+        "greet",
+        "--captures",
+        captures,
+        r#"["world"]"#,
+    ]);
+    assert_eq!(ran.stderr, "greeting world\n");
+    assert_eq!(ran.ok(), "\"Hello, world!\"\n");
+
+    let inspected = user.spore(["inspect", hello, "--json"]).json();
+    let id = inspected["bundle"].as_str().expect("an id");
+    assert!(
+        build.contains(&format!("  bundle  {id}\n")),
+        "{build}: {id}"
+    );
+    assert!(
+        build.contains("hello::greet(#[capture] greeting: String, name: String) -> String"),
+        "{build}"
+    );
+}
+
+#[test]
+fn the_same_source_gives_the_same_bytes_in_any_folder() {
+    let guests = guests();
+    let (near, far) = (fs::read(&guests.hello), fs::read(&guests.hello_far));
+    assert!(near.expect("built") == far.expect("built"), "two bundles");
+}
+
+#[test]
+fn a_folder_that_is_there_and_a_name_that_is_none_are_refused() {
+    let user = User::new();
+    fs::create_dir(user.path("there")).expect("it is ours");
+    let said = user.spore(["new", "there"]).failed(2);
+    assert!(said.contains("there is there already"), "{said}");
+    assert_eq!(
+        fs::read_dir(user.path("there"))
+            .expect("it is ours")
+            .count(),
+        0
+    );
+
+    let said = user.spore(["new", "2fast"]).failed(2);
+    assert!(said.contains("does not begin with a letter"), "{said}");
+    assert!(!user.path("2fast").exists());
+}
+
+#[test]
+fn a_folder_without_a_crate_is_named() {
+    let user = User::new();
+    let said = user.spore(["build", "nowhere"]).failed(2);
+    assert!(
+        said.contains("there is no guest crate at nowhere"),
+        "{said}"
+    );
+}
+
+#[test]
+fn inspecting_shows_all_there_is() {
+    let user = User::new();
+    let closure = text(&guests().closure);
+    let bound = user.path("triple.spore");
+    user.spore([
+        "capture",
+        closure,
+        "scale",
+        r#"{"factor": 3.0}"#,
+        "-o",
+        text(&bound),
+    ])
+    .ok();
+
+    let shown = user.spore(["inspect", text(&bound)]).ok();
+    for expected in [
+        "closure::scale(#[capture] factor: f64, x: f64) -> f64\n      `x` times the captured",
+        "captures of closure::scale\n  factor = 3.0\n",
+        "spore1.fault: function (i32, i32, i32, i32, i32, i32) → ()",
+        "spore.manifest",
+        "spore.state",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+
+    let json = user.spore(["inspect", text(&bound), "--json"]).json();
+    assert_eq!(json["name"], "closure");
+    assert_eq!(
+        json["callables"][0]["parameters"],
+        json!([{ "name": "x", "type": "f64" }])
+    );
+    assert_eq!(json["captures"]["values"], json!({ "factor": 3.0 }));
+    let bytes = |each: &serde_json::Value| each["bytes"].as_u64().expect("a number");
+    let sections: u64 = json["sections"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(bytes)
+        .sum();
+    // All but the preamble of eight bytes is in a section.
+    assert_eq!(json["file_bytes"], sections + 8);
+    assert_eq!(
+        json["file_bytes"],
+        fs::metadata(&bound).expect("it is there").len()
+    );
+}
+
+#[test]
+fn types_and_grants_are_shown() {
+    let user = User::new();
+    let trouble = text(&guests().trouble);
+    let shown = user.spore(["inspect", trouble]).ok();
+    for expected in [
+        "hello::root(x: f64) -> Result<f64, Wrong>\n      The square root.\n",
+        "      needs: directory prices\n",
+        "  /// Why there is no root.\n  enum Wrong {\n",
+        "          by: f64,\n",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let json = user.spore(["inspect", trouble, "--json"]).json();
+    let callables = json["callables"].as_array().expect("a list");
+    let reads = callables.iter().find(|it| it["name"] == "hello::reads");
+    assert_eq!(
+        reads.expect("it is there")["grants"],
+        json!(["directory prices"])
+    );
+    assert_eq!(json["captures"], json!(null));
+}
+
+#[test]
+fn a_damaged_file_is_no_bundle() {
+    let user = User::new();
+    let whole = fs::read(&guests().closure).expect("built");
+    for (name, bytes) in [
+        ("empty.spore", &[][..]),
+        ("cut.spore", &whole[..whole.len() / 2]),
+        ("text.spore", b"no bundle"),
+    ] {
+        fs::write(user.path(name), bytes).expect("it is ours");
+        for command in ["inspect", "run"] {
+            let said = user.spore([command, name]).failed(2);
+            assert!(said.contains(name), "{command}: {said}");
+        }
+    }
+    let said = user.spore(["inspect", "nothing.spore"]).failed(2);
+    assert!(said.contains("cannot read nothing.spore"), "{said}");
+}
+
+#[test]
+fn captures_of_the_wrong_type_are_named_with_their_path() {
+    let user = User::new();
+    let closure = text(&guests().closure);
+    for (json, expected) in [
+        (r#"{"factor": "x"}"#, "factor: expected f64"),
+        (r#"{}"#, "`factor` is missing"),
+        (r#"{"factor": 1.0, "more": 2}"#, "`more` is not known"),
+        ("{", "not JSON"),
+    ] {
+        let said = user
+            .spore(["capture", closure, "scale", json, "-o", "out.spore"])
+            .failed(2);
+        assert!(said.contains(expected), "{json}: {said}");
+        assert!(!user.path("out.spore").exists());
+    }
+    let said = user
+        .spore(["capture", closure, "scala", "{}", "-o", "out.spore"])
+        .failed(2);
+    assert!(said.contains("closure::scale"), "{said}");
+}

@@ -1,0 +1,358 @@
+//! `spore host` as a process, and everything that talks to one.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::{Ended, User, guests, text, until};
+
+#[test]
+fn the_walk_through_two_machines() {
+    let (board, laptop) = (User::new(), User::new());
+    let mut host = board.host();
+    let address = &*host.address;
+    assert_eq!(
+        board.spore(["key", "show", "--host"]).ok().trim_end(),
+        host.key
+    );
+
+    // The host is not known here, and says so with its key.
+    let said = laptop.spore(["status", address]).failed(2);
+    assert!(said.contains(&format!("--trust {}", host.key)), "{said}");
+    // A key that is not the host's is not trusted, and not remembered.
+    let said = laptop
+        .spore(["status", address, "--trust", &laptop.key()])
+        .failed(5);
+    assert!(said.contains("another key"), "{said}");
+
+    // This user is not known there: the refusal says what to run.
+    let key = laptop.key();
+    let said = laptop
+        .spore(["status", address, "--trust", &host.key])
+        .failed(3);
+    assert!(
+        said.contains(&format!("spore key authorize {key}\n")),
+        "{said}"
+    );
+    board
+        .spore(["key", "authorize", &key, "wall=7s", "--comment", "laptop"])
+        .ok();
+    until("the key is served", || {
+        laptop.spore(["status", address]).code == Some(0)
+    });
+
+    let status = laptop.spore(["status", address, "--json"]).json();
+    assert_eq!(status["host"], address);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["architecture"], std::env::consts::ARCH);
+    assert_eq!(status["limits"]["wall_ms"], 7_000);
+    assert_eq!(status["stored_blobs"]["count"], 0);
+    let shown = laptop.spore(["status", address]).ok();
+    assert!(shown.contains("\n  wall                 7s\n"), "{shown}");
+
+    // By file, with captures bound on the way.
+    let closure = text(&guests().closure);
+    let captures = ["--captures", r#"{"factor": 3.0}"#];
+    let ran = laptop.spore(
+        ["run", closure, "[14.0]", "--on", address]
+            .into_iter()
+            .chain(captures),
+    );
+    assert_eq!(ran.ok(), "42.0\n");
+
+    // Ahead, and by id.
+    laptop
+        .spore([
+            "capture",
+            closure,
+            "scale",
+            r#"{"factor": 2.0}"#,
+            "-o",
+            "double.spore",
+        ])
+        .ok();
+    let id = laptop.spore(["send", "double.spore", "--to", address]).ok();
+    let id = id.trim_end();
+    let ended = laptop.spore(["run", id, "[21.0]", "--on", address, "--json"]);
+    let json = ended.json();
+    assert_eq!(
+        (&json["result"], &json["host"]),
+        (&json!(42.0), &json!(address))
+    );
+    assert_eq!(
+        json["timing"]["compile_ns"], 0,
+        "sent ahead is compiled ahead: {json}"
+    );
+    ended.ok();
+    let said = laptop.spore(["run", id, "cube", "--on", address]).failed(2);
+    assert!(said.contains("closure::scale"), "{said}");
+
+    // Another key has no right to it, though it knows the id.
+    let said = board
+        .spore(["run", id, "[1.0]", "--on", address, "--trust", &host.key])
+        .failed(3);
+    assert!(said.contains("does not have the bundle"), "{said}");
+
+    let status = laptop.spore(["status", address, "--json"]).json();
+    assert_eq!(status["finished"]["ok"], 2);
+    assert_eq!(status["running"], json!([]));
+    assert_eq!(status["cached_code"]["count"], 1);
+
+    board.spore(["key", "revoke", &key]).ok();
+    until("the key is refused", || {
+        laptop.spore(["status", address]).code == Some(3)
+    });
+    host.signal("TERM");
+    assert_eq!(host.wait(), Some(0));
+}
+
+#[test]
+fn a_new_host_authorises_who_starts_it_and_no_one_else() {
+    let user = User::new();
+    let host = user.host();
+    let keys = fs::read_to_string(user.path("authorized_keys")).expect("made");
+    assert!(keys.starts_with(&user.key()), "{keys}");
+    assert_eq!(keys.lines().count(), 1);
+    user.spore(["status", &host.address, "--trust", &host.key])
+        .ok();
+    drop(host);
+
+    // A file that is there stays as it is, if it is empty too.
+    fs::write(user.path("authorized_keys"), "").expect("it is ours");
+    let host = user.host();
+    user.spore(["status", &host.address, "--trust", &host.key])
+        .failed(3);
+    assert_eq!(
+        fs::read_to_string(user.path("authorized_keys")).expect("there"),
+        ""
+    );
+}
+
+#[test]
+fn an_unknown_key_of_the_configuration_is_named_with_its_file() {
+    let user = User::new();
+    fs::write(user.path("spore.toml"), "[limits]\nmemmory = 1\n").expect("it is ours");
+    let said = user.spore(["host", "--listen", "127.0.0.1:0"]).failed(2);
+    assert!(
+        said.contains("spore.toml") && said.contains("`memmory`"),
+        "{said}"
+    );
+
+    let said = user.spore(["host", "--config", "other.toml"]).failed(2);
+    assert!(said.contains("cannot read other.toml"), "{said}");
+    let said = user.spore(["host", "--listen", "nowhere"]).failed(2);
+    assert!(said.contains("an address is like"), "{said}");
+    let said = user.spore(["host", "--log", "a=b=c"]).failed(2);
+    assert!(said.contains("no level for logs"), "{said}");
+}
+
+#[test]
+fn the_configuration_grants_and_limits() {
+    let user = User::new();
+    fs::create_dir(user.path("srv")).expect("it is ours");
+    fs::write(user.path("srv/goog.csv"), "2004").expect("it is ours");
+    let srv = user.path("srv");
+    let config = format!(
+        "[limits]\nwall = \"300ms\"\n[grants.directories]\nprices = {:?}\n",
+        text(&srv)
+    );
+    fs::write(user.path("spore.toml"), config).expect("it is ours");
+    let host = user.host();
+    let run = |args: &[&str]| {
+        let start = [
+            "run",
+            text(&guests().trouble),
+            "--on",
+            &host.address,
+            "--trust",
+            &host.key,
+        ];
+        user.spore(start.iter().chain(args))
+    };
+    let said = run(&["reads", r#"["goog.csv"]"#]).failed(3);
+    assert!(
+        said.contains("directory prices") && said.contains("grants=NAME"),
+        "{said}"
+    );
+    user.spore(["key", "authorize", &user.key(), "grants=prices"])
+        .ok();
+    until("the grant is given", || {
+        run(&["reads", r#"["goog.csv"]"#]).stdout == "\"2004\"\n"
+    });
+    // A caller lowers limits and never raises them.
+    let said = run(&["spins", "--wall", "60s"]).failed(3);
+    assert!(said.contains("limit 300"), "{said}");
+    let said = run(&["reads", r#"["x"]"#, "--dir", "prices=srv"]).failed(2);
+    assert!(said.contains("cannot be used with"), "{said}");
+}
+
+#[test]
+fn sigterm_lets_running_calls_finish() {
+    let user = User::new();
+    let mut host = user.host();
+    let mut command = user.command();
+    command.args([
+        "run",
+        text(&guests().trouble),
+        "naps",
+        "[1500]",
+        "--on",
+        &host.address,
+    ]);
+    command
+        .args(["--trust", &host.key])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut first = [0; 7];
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut first).expect("the guest speaks");
+    host.signal("TERM");
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert_eq!(ended.ok(), "1500\n");
+    assert_eq!(host.wait(), Some(0));
+}
+
+#[test]
+fn sigterm_gives_up_calls_after_the_grace_time() {
+    let user = User::new();
+    fs::write(user.path("spore.toml"), "grace = \"200ms\"\n").expect("it is ours");
+    let mut host = user.host();
+    let began = Instant::now();
+    let mut command = user.command();
+    command.args([
+        "run",
+        text(&guests().trouble),
+        "spins",
+        "--on",
+        &host.address,
+    ]);
+    command
+        .args(["--trust", &host.key])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("it starts");
+    until("the guest runs", || {
+        let status = user.spore(["status", &host.address, "--json"]);
+        status.code == Some(0) && status.json()["running"][0]["callable"] == "hello::spins"
+    });
+    host.signal("TERM");
+    assert_eq!(host.wait(), Some(0));
+    // The guest may loop for a minute: neither side waits for that.
+    assert!(began.elapsed() < Duration::from_secs(40));
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert!(matches!(ended.code, Some(3 | 4)), "{ended:?}");
+    assert!(ended.stderr.contains("shutting down"), "{ended:?}");
+}
+
+#[test]
+fn a_changed_host_key_is_not_trusted() {
+    let user = User::new();
+    let host = user.host();
+    let other = User::new().key();
+    user.spore(["key", "trust", &host.address, &other]).ok();
+    for trust in [&[][..], &["--trust", &host.key]] {
+        let args = ["status", &host.address]
+            .into_iter()
+            .chain(trust.iter().copied());
+        let said = user.spore(args).failed(5);
+        assert!(said.contains(&other) && said.contains(&host.key), "{said}");
+        assert!(said.contains("--force"), "{said}");
+    }
+}
+
+#[test]
+fn a_host_that_is_not_there_is_unreachable() {
+    let user = User::new();
+    let ended = user.spore([
+        "run",
+        text(&guests().hello),
+        "--captures",
+        r#"{"greeting": ""}"#,
+        "--on",
+        "no such host",
+        "--json",
+        r#"["x"]"#,
+    ]);
+    assert_eq!(ended.json()["error"]["kind"], "unreachable");
+    let said = ended.failed(4);
+    assert!(said.contains("no such host"), "{said}");
+}
+
+#[test]
+fn a_host_that_dies_is_lost() {
+    let user = User::new();
+    let host = user.host();
+    let mut command = user.command();
+    command.args(["run", text(&guests().trouble), "naps", "[60000]", "--json"]);
+    command.args(["--on", &host.address, "--trust", &host.key]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut first = [0; 7];
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut first).expect("the guest speaks");
+    host.signal("KILL");
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert_eq!(ended.json()["error"]["kind"], "lost");
+    let said = ended.failed(4);
+    assert!(
+        said.contains("lost the host") && said.contains("once or not at all"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_cancelled_call_is_stopped_at_the_host() {
+    let user = User::new();
+    let host = user.host();
+    let trouble = text(&guests().trouble);
+    let run = [
+        "run",
+        trouble,
+        "spins",
+        "--on",
+        &host.address,
+        "--trust",
+        &host.key,
+    ];
+    user.spore(run.into_iter().chain(["--deadline", "500ms"]))
+        .failed(5);
+    until("the guest is stopped", || {
+        let status = user.spore(["status", &host.address, "--json"]).json();
+        status["running_count"] == 0 && status["finished"]["cancelled"] == 1
+    });
+}
+
+#[test]
+fn a_host_serves_without_standard_output() {
+    let user = User::new();
+    let log = fs::File::create(user.path("log")).expect("it is ours");
+    let mut command = user.command();
+    command.args(["host", "--listen", "127.0.0.1:0", "--log-json"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let ready = || {
+        let log = fs::read_to_string(user.path("log")).expect("it is there");
+        log.lines().find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            let fields = &line["fields"];
+            (fields["message"] == "ready").then(|| fields["address"].as_str().map(str::to_owned))?
+        })
+    };
+    until("the host is ready", || ready().is_some());
+    let address = ready().expect("it is");
+    let key = user.spore(["key", "show", "--host"]).ok();
+    let status = user.spore(["status", &address, "--trust", key.trim_end()]);
+    let _ = child.kill();
+    let _ = child.wait();
+    status.ok();
+}

@@ -1,0 +1,117 @@
+//! `spore key`: identities, and the files of keys.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::common::User;
+
+#[test]
+fn a_key_is_made_once_and_shown_bare() {
+    let user = User::new();
+    let shown = user.spore(["key", "show"]).ok();
+    assert!(
+        shown.starts_with("ed25519:") && shown.len() == 8 + 52 + 1,
+        "{shown:?}"
+    );
+    assert_eq!(user.spore(["key", "show"]).ok(), shown);
+    assert_ne!(user.spore(["key", "show", "--host"]).ok(), shown);
+    let mode = fs::metadata(user.path("identity.pem"))
+        .expect("made")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_key_is_replaced_only_by_force() {
+    let user = User::new();
+    for host in [&[][..], &["--host"]] {
+        let args = |args: [&'static str; 2]| args.into_iter().chain(host.iter().copied());
+        let first = user.spore(args(["key", "new"])).ok();
+        let said = user.spore(args(["key", "new"])).failed(2);
+        assert!(said.contains("there is a key already"), "{said}");
+        assert_eq!(user.spore(args(["key", "show"])).ok(), first);
+        let second = user.spore(args(["key", "new"]).chain(["--force"])).ok();
+        assert_ne!(second, first);
+        assert_eq!(user.spore(args(["key", "show"])).ok(), second);
+    }
+}
+
+#[test]
+fn keys_are_authorised_with_options_and_revoked() {
+    let (user, other) = (User::new(), User::new());
+    let key = other.key();
+    let path = user.path("authorized_keys");
+    fs::write(&path, "# mine\n").expect("it is ours");
+    let options = [
+        "grants=prices,logs",
+        "wall=10s",
+        "memory=64MiB",
+        "--comment",
+        "laptop",
+    ];
+    let said = user
+        .spore(["key", "authorize", &key].into_iter().chain(options))
+        .ok();
+    let line = format!("{key} grants=prices,logs wall=10s memory=64MiB # laptop");
+    assert_eq!(said, format!("authorised: {line}\n"));
+    let read = || fs::read_to_string(&path).expect("it is there");
+    assert_eq!(read(), format!("# mine\n{line}\n"));
+    assert_eq!(
+        fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+        0o600
+    );
+
+    user.spore(["key", "authorize", &key]).ok();
+    assert_eq!(
+        read(),
+        format!("# mine\n{key}\n"),
+        "new options take the place of old ones"
+    );
+
+    user.spore(["key", "revoke", &key]).ok();
+    assert_eq!(read(), "# mine\n");
+    let said = user.spore(["key", "revoke", &key]).failed(2);
+    assert!(said.contains("does not authorise"), "{said}");
+}
+
+#[test]
+fn what_would_not_be_read_back_is_not_written() {
+    let user = User::new();
+    let key = user.key();
+    for (args, expected) in [
+        (&["ed25519:short"][..], "52 characters"),
+        (&[&key, "speed=fast"], "unknown option"),
+        (&[&key, "wall=soon"], "it takes a time"),
+        (&[&key, "wall=1s\ned25519:x"], "no option"),
+        (&[&key, "# wall=1s"], "no option"),
+        (&[&key, "--comment", "a\nb"], "one line"),
+    ] {
+        let args = ["key", "authorize"].into_iter().chain(args.iter().copied());
+        let said = user.spore(args).failed(2);
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!user.path("authorized_keys").exists());
+
+    fs::write(user.path("authorized_keys"), "nonsense\n").expect("it is ours");
+    let said = user.spore(["key", "authorize", &key]).failed(5);
+    assert!(said.contains("authorized_keys: line 1"), "{said}");
+    assert_eq!(
+        fs::read_to_string(user.path("authorized_keys")).expect("there"),
+        "nonsense\n"
+    );
+}
+
+#[test]
+fn another_key_of_a_host_is_trusted_only_by_force() {
+    let user = User::new();
+    let (a, b) = (User::new().key(), User::new().key());
+    user.spore(["key", "trust", "board.local", &a]).ok();
+    user.spore(["key", "trust", "board.local:7473", &a]).ok();
+    let said = user.spore(["key", "trust", "board.local", &b]).failed(2);
+    assert!(said.contains(&a) && said.contains("--force"), "{said}");
+    user.spore(["key", "trust", "board.local", &b, "--force"])
+        .ok();
+    let known = fs::read_to_string(user.path("known_hosts")).expect("there");
+    assert_eq!(known, format!("board.local:7473 {b}\n"));
+}

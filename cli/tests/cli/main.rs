@@ -1,0 +1,8 @@
+//! The built command, as a person or a script uses it.
+
+mod common;
+mod crates;
+mod hosts;
+mod keys;
+mod runs;
+mod stores;

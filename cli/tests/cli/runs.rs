@@ -1,0 +1,267 @@
+//! `spore run` in a host of its own process: results, outputs, limits, and exit codes.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::{Ended, User, guests, signal, text};
+
+fn trouble<'a>(user: &User, args: impl IntoIterator<Item = &'a str>) -> Ended {
+    let bundle = text(&guests().trouble);
+    user.spore(["run", bundle].into_iter().chain(args))
+}
+
+#[test]
+fn bound_captures_make_the_callable_plain() {
+    let user = User::new();
+    let closure = text(&guests().closure);
+    user.spore([
+        "capture",
+        closure,
+        "closure::scale",
+        r#"{"factor": 3.0}"#,
+        "-o",
+        "triple.spore",
+    ])
+    .ok();
+    assert_eq!(user.spore(["run", "triple.spore", "[14.0]"]).ok(), "42.0\n");
+    assert_eq!(
+        user.spore(["run", "triple.spore", "scale", "[14]"]).ok(),
+        "42.0\n"
+    );
+    fs::write(user.path("arguments.json"), "[2.0]").expect("it is ours");
+    assert_eq!(
+        user.spore(["run", "triple.spore", "@arguments.json"]).ok(),
+        "6.0\n"
+    );
+
+    let said = user.spore(["run", closure, "[14.0]"]).failed(2);
+    assert!(
+        said.contains("captures factor: f64, and nothing is bound"),
+        "{said}"
+    );
+    assert!(said.contains("--captures"), "{said}");
+}
+
+#[test]
+fn what_is_given_wrongly_is_usage() {
+    let user = User::new();
+    for (args, expected) in [
+        (&["cube", "[1]"][..], "no callable \"cube\""),
+        (&["[1]"], "which callable?"),
+        (&["root", "1]"], "not JSON"),
+        (&["root", "[true]"], "x: expected f64"),
+        (&["root", "[]"], "expected"),
+        (&["root", "{}"], "expected"),
+        (&["root", "@nothing.json"], "cannot read nothing.json"),
+        (&["root", "[1]", "--wall", "soon"], "a duration is like"),
+        (&["root", "[1]", "--memory", "1"], "--memory is from"),
+        (
+            &["reads", "[\"x\"]", "--dir", "prices=nowhere"],
+            "no directory",
+        ),
+    ] {
+        let said = trouble(&user, args.iter().copied()).failed(2);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let id = "0".repeat(64);
+    let said = user.spore(["run", &id]).failed(2);
+    assert!(said.contains("--on HOST"), "{said}");
+}
+
+#[test]
+fn a_guests_own_error_is_typed() {
+    let user = User::new();
+    assert_eq!(trouble(&user, ["root", "[9]"]).ok(), "3.0\n");
+    let ended = trouble(&user, ["root", "[-4]"]);
+    assert_eq!(ended.stdout, "");
+    let said = ended.failed(1);
+    let own = r#"hello::root returned its own error: {"Negative":{"by":4.0}}"#;
+    assert_eq!(said, format!("error: {own}\n"));
+
+    let ended = trouble(&user, ["root", "[-4]", "--json"]);
+    let json = ended.json();
+    assert_eq!(json["error"]["kind"], "guest_error");
+    assert_eq!(json["error"]["value"], json!({ "Negative": { "by": 4.0 } }));
+    ended.failed(1);
+}
+
+#[test]
+fn panics_and_traps_say_where() {
+    let user = User::new();
+    let ended = trouble(&user, ["panics", r#"["out of \u001b[31mluck"]"#, "--json"]);
+    assert_eq!(ended.json()["error"]["kind"], "panic");
+    assert_eq!(ended.json()["error"]["text"], "out of \u{1b}[31mluck");
+    assert!(ended.stdout.contains(r"\u001b[31m"), "{ended:?}");
+    let said = ended.failed(1);
+    let last = said.lines().last().expect("a line");
+    assert!(
+        last.starts_with("error: the guest panicked: out of "),
+        "{said}"
+    );
+    assert!(last.contains("src/lib.rs:"), "{said}");
+    assert!(!last.contains('\u{1b}'), "{said:?}");
+
+    let ended = trouble(&user, ["traps", "--json"]);
+    assert_eq!(ended.json()["error"]["kind"], "trap");
+    assert_eq!(ended.json()["error"]["trap"], "Unreachable");
+    let said = ended.failed(1);
+    assert!(said.contains("error: the guest trapped: "), "{said}");
+    assert!(said.contains("  at hello::deeper"), "{said}");
+}
+
+#[test]
+fn limits_and_deadlines_end_a_loop() {
+    let user = User::new();
+    let ended = trouble(&user, ["spins", "--wall", "200ms", "--json"]);
+    let json = ended.json();
+    assert_eq!(json["error"]["name"], "WallTime", "{json}");
+    assert_eq!(json["error"]["limit"], 200, "{json}");
+    ended.failed(3);
+
+    let said = trouble(&user, ["spins", "--deadline", "200ms"]).failed(5);
+    assert!(said.contains("the deadline passed"), "{said}");
+}
+
+#[test]
+fn ctrl_c_ends_the_guest() {
+    let user = User::new();
+    let mut command = user.command();
+    command.args(["run", text(&guests().trouble), "naps", "[60000]"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // Once the guest speaks, it runs.
+    let mut first = [0; 7];
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut first).expect("the guest speaks");
+    assert_eq!(&first, b"napping");
+    let began = Instant::now();
+    signal(child.id(), "INT");
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.stderr.contains("error: interrupted"), "{ended:?}");
+}
+
+#[test]
+fn output_is_passed_on_as_it_is_and_cut_at_its_limit() {
+    let user = User::new();
+    let ended = trouble(&user, ["says", r#"["a\u001b[1m\n", "b\r"]"#]);
+    assert_eq!(ended.stderr, "a\u{1b}[1m\nb\r", "no terminal, no escapes");
+    assert_eq!(ended.ok(), "null\n");
+
+    let ended = trouble(
+        &user,
+        ["says", r#"["0123456789", ""]"#, "--output", "4", "--json"],
+    );
+    assert_eq!(ended.stderr, "0123");
+    assert_eq!(ended.json()["output_cut"], true);
+    ended.ok();
+}
+
+#[test]
+fn one_object_has_result_timing_and_host() {
+    let user = User::new();
+    let ended = trouble(&user, ["root", "[9]", "--json"]);
+    let json = ended.json();
+    assert_eq!(json["result"], 3.0);
+    assert_eq!(json["host"], "embedded");
+    assert_eq!(json["output_cut"], false);
+    let timing = |name: &str| {
+        json["timing"][name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name}"))
+    };
+    assert!(timing("run_ns") > 0);
+    assert!(timing("compile_ns") > 0);
+    assert!(timing("total_ns") >= timing("run_ns") + timing("compile_ns"));
+    timing("queue_ns");
+    timing("transfer_ns");
+
+    let ended = trouble(&user, ["cube", "--json"]);
+    assert_eq!(ended.json()["error"]["kind"], "usage");
+    ended.failed(2);
+}
+
+#[test]
+fn a_seed_gives_the_same_random_bytes_again() {
+    let user = User::new();
+    let random = |seed: &str| trouble(&user, ["random", "--seed", seed]).ok();
+    assert_eq!(random("1"), random("1"));
+    assert_ne!(random("1"), random("2"));
+}
+
+#[test]
+fn a_directory_is_seen_when_it_is_granted() {
+    let user = User::new();
+    fs::create_dir(user.path("srv")).expect("it is ours");
+    fs::write(user.path("srv/goog.csv"), "2004").expect("it is ours");
+    let args = ["reads", r#"["goog.csv"]"#];
+    assert_eq!(
+        trouble(&user, args.into_iter().chain(["--dir", "prices=srv"])).ok(),
+        "\"2004\"\n"
+    );
+    let said = trouble(&user, args).failed(3);
+    assert!(said.contains("directory prices"), "{said}");
+}
+
+#[test]
+fn progress_stays_off_what_is_no_terminal() {
+    let user = User::new();
+    let ended = trouble(&user, ["steps", "[100]"]);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(ended.ok(), "null\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let user = User::new();
+    let mut command = user.command();
+    command.args(["inspect", text(&guests().trouble)]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let user = User::new();
+    for command in [
+        &["new"][..],
+        &["build"],
+        &["inspect"],
+        &["capture"],
+        &["run"],
+        &["send"],
+        &["host"],
+        &["key"],
+        &["key", "show"],
+        &["key", "new"],
+        &["key", "authorize"],
+        &["key", "revoke"],
+        &["key", "trust"],
+        &["status"],
+        &["store"],
+        &["store", "ls"],
+        &["store", "rm"],
+        &["store", "gc"],
+    ] {
+        let help = user.spore(command.iter().copied().chain(["-h"])).ok();
+        assert!(help.contains("\nExample"), "{command:?}: {help}");
+    }
+    let help = user.spore(["--help"]).ok();
+    for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  ", "130"] {
+        assert!(help.contains(&format!("\n  {code}")), "{code}: {help}");
+    }
+    user.spore(["sing"]).failed(2);
+}
