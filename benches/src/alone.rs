@@ -30,13 +30,71 @@ impl World {
 }
 
 /// The engine of a host with default limits.
-pub(crate) fn engine() -> Result<Engine> {
-    spore_host::alone::engine(&spore_host::Limits::default())
+pub(crate) fn engine() -> anyhow::Result<Engine> {
+    own(spore_host::alone::engine(&spore_host::Limits::default()))
+}
+
+/// Compiles a module, and forgets it.
+pub(crate) fn compile(engine: &Engine, code: &[u8]) -> anyhow::Result<()> {
+    own(Module::new(engine, code)).map(drop)
+}
+
+/// wasmtime's error is no standard one.
+fn own<T>(result: Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| anyhow::Error::from_boxed(error.into()))
 }
 
 /// One callable of a module, linked.
 #[derive(Clone)]
 pub(crate) struct Alone(Arc<Linked>);
+
+/// An instance that has returned, still whole: taking it down is a part of some figures only.
+pub(crate) struct Returned {
+    _value: Bytes,
+    _store: Store<World>,
+}
+
+impl Alone {
+    pub(crate) fn new(engine: &Engine, code: &[u8], callable: &str) -> anyhow::Result<Alone> {
+        own(Linked::new(engine, code, callable)).map(|linked| Alone(Arc::new(linked)))
+    }
+
+    /// Runs the callable in a fresh instance, by the ABI.
+    pub(crate) fn run(&self, captures: &[u8], arguments: &[u8]) -> anyhow::Result<Returned> {
+        own(self.0.run(captures, arguments))
+    }
+
+    /// Copies bytes into a fresh instance, and does no more.
+    pub(crate) fn pass(&self, bytes: &[u8]) -> anyhow::Result<Store<World>> {
+        own(self.0.pass(bytes))
+    }
+
+    /// Calls a second that `threads` threads make together, fresh instances all, for this long.
+    pub(crate) fn rate(
+        &self,
+        arguments: &[u8],
+        threads: usize,
+        time: Duration,
+    ) -> anyhow::Result<f64> {
+        let count = AtomicU64::new(0);
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let work = || -> anyhow::Result<()> {
+                while began.elapsed() < time {
+                    self.run(&[], arguments)?;
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            };
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut ended = threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"));
+            ended.try_for_each(|ended| ended)
+        })?;
+        Ok(count.into_inner() as f64 / began.elapsed().as_secs_f64())
+    }
+}
 
 struct Linked {
     engine: Engine,
@@ -49,14 +107,8 @@ struct Linked {
     poll: ModuleExport,
 }
 
-/// An instance that has returned, still whole: taking it down is a part of some figures only.
-pub(crate) struct Returned {
-    pub(crate) value: Bytes,
-    pub(crate) store: Store<World>,
-}
-
-impl Alone {
-    pub(crate) fn new(engine: &Engine, code: &[u8], callable: &str) -> Result<Alone> {
+impl Linked {
+    fn new(engine: &Engine, code: &[u8], callable: &str) -> Result<Linked> {
         let module = Module::new(engine, code)?;
         let mut linker: Linker<World> = Linker::new(engine);
         p1::add_to_linker_sync(&mut linker, World::wasi)?;
@@ -65,17 +117,14 @@ impl Alone {
             import::PROGRESS,
             |_done: u64, _total: u64| {},
         )?;
-        linker.func_wrap(
-            IMPORT_MODULE,
-            import::FAULT,
-            |_: u32, _: u32, _: u32, _: u32, _: u32, _: u32| {},
-        )?;
+        let fault = |_: u32, _: u32, _: u32, _: u32, _: u32, _: u32| {};
+        linker.func_wrap(IMPORT_MODULE, import::FAULT, fault)?;
         let pre = linker.instantiate_pre(&module)?;
         let find = |name: &str| {
             let index = module.get_export_index(name);
             index.ok_or_else(|| format_err!("no export {name}"))
         };
-        Ok(Alone(Arc::new(Linked {
+        Ok(Linked {
             engine: engine.clone(),
             memory: find(export::MEMORY)?,
             initialize: module.get_export_index(export::INITIALIZE),
@@ -84,73 +133,46 @@ impl Alone {
             start: find(&format!("{}{callable}", export::START))?,
             poll: find(export::POLL)?,
             pre,
-        })))
-    }
-
-    /// Runs the callable in a fresh instance, by the ABI.
-    pub(crate) fn run(&self, captures: &[u8], arguments: &[u8]) -> Result<Returned> {
-        let linked = &*self.0;
-        let mut live = self.instance()?;
-        if let Some(initialize) = &linked.initialize {
-            live.call::<(), ()>(initialize, ())?;
-        }
-        let passed = live.pass(&linked.alloc, captures)?;
-        let handle: u32 = live.call(&linked.bind, passed)?;
-        let (ptr, len) = live.pass(&linked.alloc, arguments)?;
-        let task: u32 = live.call(&linked.start, (handle, ptr, len))?;
-        let record: u32 = live.call(&linked.poll, task)?;
-        let value = live.value(record)?;
-        Ok(Returned {
-            value,
-            store: live.store,
         })
     }
 
-    /// Copies bytes into a fresh instance, and does no more.
-    pub(crate) fn pass(&self, bytes: &[u8]) -> Result<Store<World>> {
+    fn run(&self, captures: &[u8], arguments: &[u8]) -> Result<Returned> {
         let mut live = self.instance()?;
-        if let Some(initialize) = &self.0.initialize {
-            live.call::<(), ()>(initialize, ())?;
-        }
-        live.pass(&self.0.alloc, bytes)?;
+        let passed = live.pass(&self.alloc, captures)?;
+        let handle: u32 = live.call(&self.bind, passed)?;
+        let (ptr, len) = live.pass(&self.alloc, arguments)?;
+        let task: u32 = live.call(&self.start, (handle, ptr, len))?;
+        let record: u32 = live.call(&self.poll, task)?;
+        Ok(Returned {
+            _value: live.value(record)?,
+            _store: live.store,
+        })
+    }
+
+    fn pass(&self, bytes: &[u8]) -> Result<Store<World>> {
+        let mut live = self.instance()?;
+        live.pass(&self.alloc, bytes)?;
         Ok(live.store)
     }
 
-    /// Calls a second that `threads` threads make together, fresh instances all, for this long.
-    pub(crate) fn rate(&self, arguments: &[u8], threads: usize, time: Duration) -> Result<f64> {
-        let count = AtomicU64::new(0);
-        let began = Instant::now();
-        std::thread::scope(|scope| {
-            let work = || -> Result<()> {
-                while began.elapsed() < time {
-                    self.run(&[], arguments)?;
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            };
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let ended = threads
-                .into_iter()
-                .map(|thread| thread.join().expect("no panic"));
-            ended.collect::<Result<()>>()
-        })?;
-        Ok(count.into_inner() as f64 / began.elapsed().as_secs_f64())
-    }
-
+    /// A fresh instance, initialised.
     fn instance(&self) -> Result<Live> {
-        let linked = &*self.0;
-        let mut store = Store::new(&linked.engine, World::default());
+        let mut store = Store::new(&self.engine, World::default());
         store.set_epoch_deadline(NEVER);
-        let instance = linked.pre.instantiate(&mut store)?;
+        let instance = self.pre.instantiate(&mut store)?;
         let memory = instance
-            .get_module_export(&mut store, &linked.memory)
+            .get_module_export(&mut store, &self.memory)
             .and_then(wasmtime::Extern::into_memory)
             .ok_or_else(|| format_err!("no memory"))?;
-        Ok(Live {
+        let mut live = Live {
             store,
             instance,
             memory,
-        })
+        };
+        if let Some(initialize) = &self.initialize {
+            live.call::<(), ()>(initialize, ())?;
+        }
+        Ok(live)
     }
 }
 

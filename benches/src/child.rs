@@ -1,5 +1,6 @@
 //! Processes of this same program at the other end of a connection.
 
+use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -7,8 +8,6 @@ use std::process::{Child as Process, ChildStdin, Command, Stdio};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use wasmtime::Result;
-use wasmtime::error::Context;
 
 /// The subcommand of a host.
 pub(crate) const HOST: &str = "child-host";

@@ -1,13 +1,12 @@
 //! quinn alone: the product's endpoints, with its settings and keys, and no protocol on them.
 
+use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use spore_transport::quic::Options;
 use spore_transport::{Connector, Identity, Listener};
-use wasmtime::error::Context;
-use wasmtime::{Result, ensure};
 
 use crate::child::{self, Child};
 
@@ -44,7 +43,7 @@ pub(crate) fn serve() -> Result<()> {
                             tokio::spawn(answer(send, receive));
                         }
                         #[allow(unreachable_code, reason = "it says what the task returns")]
-                        Ok::<_, wasmtime::Error>(())
+                        anyhow::Ok(())
                     });
                 }
                 _ = &mut dismissed => return Ok(()),
@@ -117,7 +116,7 @@ impl Echo {
                     echo(&connection, length).await?;
                     count += 1;
                 }
-                Ok::<_, wasmtime::Error>(count)
+                anyhow::Ok(count)
             })
         });
         let mut count = 0;

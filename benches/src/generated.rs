@@ -1,5 +1,6 @@
 //! Modules of any size that no host has seen.
 
+use anyhow::Result;
 use bytes::Bytes;
 use spore_abi::{Description, export, poll};
 use spore_client::Bundle;
@@ -8,7 +9,6 @@ use wasm_encoder::{
     CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemArg, MemorySection,
     MemoryType, Module, TypeSection, ValType,
 };
-use wasmtime::Result;
 
 /// The one callable: takes nothing, returns a small `u32`.
 pub(crate) const CALLABLE: &str = "generated::run";

@@ -9,10 +9,10 @@ mod measure;
 mod product;
 mod statistics;
 
+use anyhow::Result;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use wasmtime::Result;
 
 /// Measures Spore and, in the same run, what it is built on.
 #[derive(Parser)]

@@ -5,8 +5,8 @@ mod fresh;
 mod unseen;
 mod warm;
 
+use anyhow::Result;
 use wasmtime::Engine;
-use wasmtime::Result;
 
 use crate::alone::{self, Alone};
 use crate::child;
@@ -60,7 +60,7 @@ pub(crate) fn all(filter: &str) -> Result<Report> {
             figures.extend(capture::measure(&bench).await?);
         }
         figures.retain(|figure| figure.name.contains(filter));
-        wasmtime::ensure!(!figures.is_empty(), "no figure has {filter:?} in its name");
+        anyhow::ensure!(!figures.is_empty(), "no figure has {filter:?} in its name");
         Ok(Report { figures })
     })
 }

@@ -1,5 +1,6 @@
 //! Spore itself: a host in a process of its own, and the program that calls it.
 
+use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,6 @@ use spore_client::{Bundle, Callable, Connect, Home, Host, Identity, NoCaptures, 
 use spore_host::server::{Serve, Server};
 use spore_transport::quic::Options;
 use tempfile::TempDir;
-use wasmtime::Result;
 
 use crate::child::{self, Child};
 
@@ -99,7 +99,7 @@ pub(crate) async fn rate(
                 host.call(&callable, (vec![0; length],)).await?;
                 count += 1;
             }
-            Ok::<_, wasmtime::Error>(count)
+            anyhow::Ok(count)
         })
     });
     let mut count = 0;

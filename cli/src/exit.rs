@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use spore_client::{ArgumentsError, BindError, CallError, ConnectError, Failure as GuestFailure};
 use spore_client::{FindError, HomeError, OpenError, RefusalCode, Refused};
 
@@ -42,7 +42,10 @@ pub(crate) enum Exit {
 
 /// A command's failure: what is said of it, and what to do next.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     exit: Exit,
     /// For scripts: the kind of failure in the JSON of `run --json`
     kind: &'static str,
@@ -65,14 +68,14 @@ impl Failure {
             Exit::Local => "local",
             Exit::Interrupted => "interrupted",
         };
-        Failure {
+        Failure(Box::new(Parts {
             exit,
             kind,
             message: message.to_string(),
             help: Vec::new(),
             backtrace: Vec::new(),
             details: Map::new(),
-        }
+        }))
     }
 
     pub(crate) fn usage(message: impl fmt::Display) -> Failure {
@@ -86,17 +89,17 @@ impl Failure {
 
     /// Adds what to do next.
     pub(crate) fn help(mut self, help: impl fmt::Display) -> Failure {
-        self.help.push(help.to_string());
+        self.0.help.push(help.to_string());
         self
     }
 
     fn kind(mut self, kind: &'static str) -> Failure {
-        self.kind = kind;
+        self.0.kind = kind;
         self
     }
 
     fn detail(mut self, name: &str, value: impl Into<Json>) -> Failure {
-        self.details.insert(name.to_owned(), value.into());
+        self.0.details.insert(name.to_owned(), value.into());
         self
     }
 
@@ -114,23 +117,23 @@ impl Failure {
     /// For scripts, as `run --json` prints it.
     pub(crate) fn json(&self) -> Json {
         let mut object = Map::new();
-        object.insert("kind".to_owned(), self.kind.into());
-        object.insert("message".to_owned(), self.message.as_str().into());
-        object.extend(self.details.clone());
+        object.insert("kind".to_owned(), self.0.kind.into());
+        object.insert("message".to_owned(), self.0.message.as_str().into());
+        object.extend(self.0.details.clone());
         Json::Object(object)
     }
 
     /// Says what went wrong on standard error, and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
-        let mut text = format!("error: {}\n", Lines(self.message.trim_end()));
-        for name in &self.backtrace {
+        let mut text = format!("error: {}\n", Lines(self.0.message.trim_end()));
+        for name in &self.0.backtrace {
             text.push_str(&format!("  at {}\n", output::plain(name)));
         }
-        for help in &self.help {
+        for help in &self.0.help {
             text.push_str(&format!("help: {}\n", output::plain(help)));
         }
         output::to_stderr(text.as_bytes());
-        ExitCode::from(self.exit as u8)
+        ExitCode::from(self.0.exit as u8)
     }
 }
 
@@ -245,13 +248,14 @@ fn guest_failure(failure: GuestFailure) -> Failure {
             code,
             message,
             backtrace,
-        } => Failure {
-            backtrace: backtrace.clone(),
-            ..of("trap")
+        } => {
+            let mut failure = of("trap")
                 .detail("trap", code.name())
                 .detail("text", message)
-                .detail("backtrace", backtrace)
-        },
+                .detail("backtrace", backtrace.clone());
+            failure.0.backtrace = backtrace;
+            failure
+        }
     }
 }
 
@@ -343,6 +347,7 @@ pub(crate) fn interrupted() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use spore_client::TrapCode;
 
     #[derive(Debug, thiserror::Error)]
@@ -361,7 +366,9 @@ mod tests {
     #[test]
     fn failures_of_calls_are_told_apart() {
         let exit = |error: CallError<Json>| {
-            call_failure(error, |json| Failure::guest_error("a::b", json)).exit
+            call_failure(error, |json| Failure::guest_error("a::b", json))
+                .0
+                .exit
         };
         assert_eq!(exit(CallError::Guest(json!("no"))), Exit::Guest);
         let trap = GuestFailure::trap(TrapCode::Unreachable, "", ["f".to_owned()]);

@@ -37,17 +37,45 @@ pub struct Dynamic {
 #[derive(Clone, Debug)]
 pub struct Parcel {
     pub(crate) id: BundleId,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) whole: Option<spore_bundle::Bundle>,
+    held: Held,
 }
 
+/// What this program has of a bundle.
+#[derive(Clone, Debug)]
+enum Held {
+    Whole(spore_bundle::Bundle),
+    Manifest(Arc<Manifest>),
+}
+
+impl Parcel {
+    /// A bundle that only the host has.
+    pub(crate) fn shipped(id: BundleId, manifest: Manifest) -> Parcel {
+        let held = Held::Manifest(Arc::new(manifest));
+        Parcel { id, held }
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        match &self.held {
+            Held::Whole(bundle) => bundle.manifest(),
+            Held::Manifest(manifest) => manifest,
+        }
+    }
+
+    /// The bundle, if it is here.
+    pub(crate) fn whole(&self) -> Option<&spore_bundle::Bundle> {
+        match &self.held {
+            Held::Whole(bundle) => Some(bundle),
+            Held::Manifest(_) => None,
+        }
+    }
+}
+
+/// Each call makes one, so that nothing is copied here.
 impl From<spore_bundle::Bundle> for Parcel {
     fn from(bundle: spore_bundle::Bundle) -> Parcel {
-        let manifest = Arc::new(bundle.manifest().clone());
         Parcel {
             id: bundle.id(),
-            manifest,
-            whole: Some(bundle),
+            held: Held::Whole(bundle),
         }
     }
 }
@@ -65,7 +93,7 @@ impl Shipped {
     ///
     /// When the bundle has no such callable, or more than one.
     pub fn callable(&self, name: &str) -> Result<Dynamic, FindError> {
-        let (index, _) = self.parcel.manifest.callable(name)?;
+        let (index, _) = self.parcel.manifest().callable(name)?;
         Ok(Dynamic {
             parcel: self.parcel.clone(),
             index,
@@ -74,7 +102,7 @@ impl Shipped {
 
     /// What the bundle says of itself.
     pub fn manifest(&self) -> &Manifest {
-        &self.parcel.manifest
+        self.parcel.manifest()
     }
 }
 
@@ -268,7 +296,7 @@ impl Dynamic {
     ///
     /// Names the capture that is missing, unknown, or of another type.
     pub fn capture(&self, captures: &Json) -> Result<Dynamic, BindError> {
-        let whole = self.parcel.whole.as_ref().ok_or(BindError::NotHere)?;
+        let whole = self.parcel.whole().ok_or(BindError::NotHere)?;
         let signature = self.signature();
         let bytes = json::captures_from_json_object(
             &signature.captures,
@@ -287,7 +315,7 @@ impl Dynamic {
     pub fn is_bound(&self) -> bool {
         let bound = self
             .parcel
-            .manifest
+            .manifest()
             .state
             .and_then(|state| state.kind.callable());
         self.signature().captures.is_empty() || bound == Some(self.index)
@@ -295,17 +323,17 @@ impl Dynamic {
 
     /// The bundle that travels when this is called, if it is here.
     pub fn bundle(&self) -> Option<Bundle> {
-        self.parcel.whole.clone().map(Bundle::from)
+        self.parcel.whole().cloned().map(Bundle::from)
     }
 
     /// The name in full.
     pub fn name(&self) -> &str {
-        &self.parcel.manifest.callables[self.index as usize].name
+        &self.parcel.manifest().callables[self.index as usize].name
     }
 
     /// What it captures, takes and returns.
     pub fn signature(&self) -> &Signature {
-        &self.parcel.manifest.callables[self.index as usize].signature
+        &self.parcel.manifest().callables[self.index as usize].signature
     }
 }
 
@@ -373,17 +401,16 @@ impl Callee for Dynamic {
     }
 
     fn decode(&self) -> Decode<Json, Json> {
-        let manifest = self.parcel.manifest.clone();
+        let (values, errors) = (self.parcel.clone(), self.parcel.clone());
         let index = self.index as usize;
-        let types = manifest.clone();
         Decode {
             value: Box::new(move |bytes| {
-                let signature = &manifest.callables[index].signature;
+                let signature = &values.manifest().callables[index].signature;
                 let (ty, table) = (&signature.returns, &signature.definitions);
                 Ok(json::to_json(ty, table, bytes, &Limits::default())?)
             }),
             error: Box::new(move |bytes| {
-                let signature = &types.callables[index].signature;
+                let signature = &errors.manifest().callables[index].signature;
                 let ty = signature.error.as_ref().ok_or(ResultError::NoError)?;
                 Ok(json::to_json(
                     ty,

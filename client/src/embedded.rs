@@ -47,7 +47,7 @@ impl Embedded {
     }
 
     pub(crate) async fn run(&self, parcel: &Parcel, request: Request, sink: &mut Sink) -> Finished {
-        let loaded = match (self.host.loaded(parcel.id), &parcel.whole) {
+        let loaded = match (self.host.loaded(parcel.id), parcel.whole()) {
             (Some(loaded), _) => Ok((loaded, std::time::Duration::ZERO)),
             (None, Some(bundle)) => self.host.load(bundle).await,
             (None, None) => Err(unknown(parcel.id)),

@@ -332,11 +332,7 @@ impl Remote {
         }
         let manifest = Manifest::decode(&bytes).map_err(|error| refuse(error.to_string()))?;
         Ok(Shipped {
-            parcel: Parcel {
-                id,
-                manifest: Arc::new(manifest),
-                whole: None,
-            },
+            parcel: Parcel::shipped(id, manifest),
         })
     }
 
@@ -540,7 +536,7 @@ impl Conversation {
         blobs: Vec<MissingBlob>,
         parcel: Option<&Parcel>,
     ) -> Result<(), Broken> {
-        let whole = parcel.and_then(|parcel| parcel.whole.as_ref());
+        let whole = parcel.and_then(Parcel::whole);
         for MissingBlob { id, kind } in blobs {
             match whole.and_then(|bundle| part(bundle, id, kind)) {
                 Some(bytes) => {
@@ -557,8 +553,10 @@ impl Conversation {
                 }
                 None => self.queue(&Message::Absent(Absent { id }), Bytes::new()),
             }
+            // The host waits for the first only so long, and packing the next may take its time.
+            self.flush().await?;
         }
-        self.flush().await
+        Ok(())
     }
 
     /// Compresses what shrinks. To a host on this machine nothing is compressed: that would cost

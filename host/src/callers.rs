@@ -11,7 +11,12 @@ use tokio::sync::Semaphore;
 
 use crate::grants::Allowed;
 use crate::limits::{Limits, millis};
+use crate::room::Budget;
 use crate::scheduler::{Turn, lock};
+
+/// Requests of one key that may hold a bundle on its way into memory at one time. Others of the
+/// key wait, and those for the same bundle then find it there.
+const LOADING_MAX: usize = 4;
 
 /// One who calls, with the limits and grants that hold for it.
 #[derive(Clone)]
@@ -30,6 +35,14 @@ pub(crate) struct KeyState {
     /// Instances that the key may have alive.
     pub(crate) instances: Semaphore,
     pub(crate) connections: AtomicU32,
+    /// Requests that are open.
+    pub(crate) requests: AtomicU32,
+    /// Requests that hold a bundle on its way into memory.
+    pub(crate) loading: Semaphore,
+    /// Memory for arguments.
+    pub(crate) arguments: Budget,
+    /// Memory for uploads: half of what all keys have, so that none keeps the others out.
+    pub(crate) uploads: Budget,
     listed: Mutex<HashMap<u64, (BlobId, String, Instant)>>,
     next: AtomicU64,
 }
@@ -64,6 +77,10 @@ impl Callers {
                 calls: AtomicU32::new(0),
                 instances: Semaphore::new(limits.instances_per_key as usize),
                 connections: AtomicU32::new(0),
+                requests: AtomicU32::new(0),
+                loading: Semaphore::new(LOADING_MAX),
+                arguments: Budget::new(limits.arguments_per_key),
+                uploads: Budget::new(limits.uploads / 2),
                 listed: Mutex::default(),
                 next: AtomicU64::new(0),
             });

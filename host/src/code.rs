@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use spore_abi::export;
 use spore_bundle::module::Item;
 use spore_bundle::{AbiError, Bundle, CodeId, Interface, ModuleError, ModuleLimits};
@@ -11,10 +12,11 @@ use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::Timeout;
 use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport, Store};
 
 use crate::guest::{self, Guest};
-use crate::limits::Limits;
+use crate::limits::{Limits, millis};
 use crate::scheduler::lock;
 use crate::weighted::Weighted;
 
@@ -60,6 +62,19 @@ type Compiled = Result<Arc<Code>, Refused>;
 
 /// Compiles code, each once while it is kept.
 pub(crate) struct Compiler {
+    shop: Arc<Shop>,
+    /// Compilations under way; whoever wants the same code waits for the same cell.
+    flights: Mutex<HashMap<CodeId, Arc<OnceCell<Compiled>>>>,
+    /// Compilations at one time: as many as workers, so that memory for them is bounded.
+    permits: Arc<Semaphore>,
+    permits_max: usize,
+    /// How long one may take, and how long one may wait to begin.
+    longest: Duration,
+    background: Handle,
+}
+
+/// What it takes to compile, also for a compilation that nobody waits for any more.
+struct Shop {
     engine: Engine,
     linker: Linker<Guest>,
     offered: HashSet<(String, String)>,
@@ -67,11 +82,6 @@ pub(crate) struct Compiler {
     /// Memory of one guest, in bytes.
     memory: u64,
     cache: Mutex<Weighted<CodeId, Arc<Code>>>,
-    /// Compilations under way; whoever wants the same code waits for the same cell.
-    flights: Mutex<HashMap<CodeId, Arc<OnceCell<Compiled>>>>,
-    /// Compilations at one time: as many as workers, so that memory for them is bounded.
-    permits: Semaphore,
-    background: Handle,
 }
 
 impl Compiler {
@@ -88,19 +98,24 @@ impl Compiler {
             .iter(&mut store)
             .map(|(module, name, _)| (module.to_owned(), name.to_owned()))
             .collect();
+        let permits_max = workers.max(1);
         Ok(Compiler {
-            engine: engine.clone(),
-            linker,
-            offered,
-            limits: ModuleLimits {
-                functions_max: limits.functions,
-                body_bytes_max: limits.function_body,
-                ..ModuleLimits::default()
-            },
-            memory: limits.memory,
-            cache: Mutex::new(Weighted::new(limits.code_cache)),
+            shop: Arc::new(Shop {
+                engine: engine.clone(),
+                linker,
+                offered,
+                limits: ModuleLimits {
+                    functions_max: limits.functions,
+                    body_bytes_max: limits.function_body,
+                    ..ModuleLimits::default()
+                },
+                memory: limits.memory,
+                cache: Mutex::new(Weighted::new(limits.code_cache)),
+            }),
             flights: Mutex::default(),
-            permits: Semaphore::new(workers.max(1)),
+            permits: Arc::new(Semaphore::new(permits_max)),
+            permits_max,
+            longest: limits.compilation,
             background,
         })
     }
@@ -111,27 +126,13 @@ impl Compiler {
     /// Cancel-safe: whoever waits for the same code goes on with it.
     pub(crate) async fn load(&self, bundle: Bundle) -> Result<(Loaded, Duration), Refused> {
         let id = bundle.code_id();
-        let kept = lock(&self.cache).get(&id);
+        let kept = lock(&self.shop.cache).get(&id);
         let (code, took) = match kept {
             Some(code) => (code, Duration::ZERO),
             None => self.compile(id, &bundle).await?,
         };
-        // The module may be known from another bundle whose manifest names other callables.
-        let module = code.pre.module();
-        let entry = |name: &str| {
-            let bind = module.get_export_index(&format!("{}{name}", export::BIND))?;
-            let start = module.get_export_index(&format!("{}{name}", export::START))?;
-            Some(Entry { bind, start })
-        };
-        let entries = bundle.manifest().callables.iter().map(|callable| {
-            entry(&callable.name).ok_or_else(|| {
-                Refused::new(
-                    RefusalCode::AbiViolated,
-                    format!("no exports for callable {}", callable.name),
-                )
-            })
-        });
-        let entries = entries.collect::<Result<_, _>>()?;
+        // The module may be known from another bundle, whose manifest names other callables.
+        let entries = entries(code.pre.module(), &bundle)?;
         Ok((
             Loaded {
                 bundle,
@@ -144,48 +145,88 @@ impl Compiler {
 
     async fn compile(&self, id: CodeId, bundle: &Bundle) -> Result<(Arc<Code>, Duration), Refused> {
         let began = Instant::now();
+        // Each bundle is checked by itself: one with a wrong manifest must not have the others of
+        // the same code refused, whose compilation they share.
+        let (shop, checked) = (self.shop.clone(), bundle.clone());
+        self.background
+            .spawn_blocking(move || shop.check(&checked))
+            .await
+            .map_err(|_| Refused::new(RefusalCode::Internal, "the check panicked"))??;
         let flight = lock(&self.flights).entry(id).or_default().clone();
         let compiled = flight
-            .get_or_init(|| async { self.compile_here(bundle).await })
+            .get_or_init(|| self.compile_here(id, bundle.code().clone()))
             .await
             .clone();
-        if let Ok(code) = &compiled {
-            let image = code.pre.module().image_range();
-            let weight = (image.end as usize - image.start as usize + bundle.code().len()) as u64;
-            lock(&self.cache).put(id, code.clone(), weight);
-        }
         // A refusal is not kept: limits may change, and hostile code must not fill memory.
         lock(&self.flights).remove(&id);
         Ok((compiled?, began.elapsed()))
     }
 
-    async fn compile_here(&self, bundle: &Bundle) -> Compiled {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+    async fn compile_here(&self, id: CodeId, code: Bytes) -> Compiled {
+        let Ok(permit) = self.within(self.permits.clone().acquire_owned()).await else {
+            let refused = Refused::new(RefusalCode::QueueFull, "compilations");
+            return Err(refused.past(self.permits_max as u64, None));
+        };
+        let permit = permit.expect("the semaphore is never closed");
+        if let Some(code) = lock(&self.shop.cache).get(&id) {
+            return Ok(code);
+        }
+        let shop = self.shop.clone();
+        let compiling = self.background.spawn_blocking(move || {
+            let compiled = shop.compile(id, &code);
+            // A compiler cannot be stopped. Until it ends it counts, waited for or not.
+            drop(permit);
+            compiled
+        });
+        match self.within(compiling).await {
+            Ok(compiled) => compiled
+                .map_err(|_| Refused::new(RefusalCode::Internal, "the compiler panicked"))?,
+            Err(_) => {
+                let refused = Refused::new(RefusalCode::CompilationTime, "milliseconds");
+                Err(refused.past(millis(self.longest), None))
+            }
+        }
+    }
+
+    fn within<F: Future>(&self, work: F) -> Timeout<F> {
+        // Whoever embeds a host may wait on a runtime without a clock.
+        let _clock = self.background.enter();
+        tokio::time::timeout(self.longest, work)
+    }
+
+    /// How much compiled code is kept: modules and bytes.
+    pub(crate) fn cached(&self) -> (u64, u64) {
+        let cache = lock(&self.shop.cache);
+        (cache.len() as u64, cache.weight())
+    }
+}
+
+impl Shop {
+    /// Refuses what need not be compiled to be refused. Blocks.
+    fn check(&self, bundle: &Bundle) -> Result<(), Refused> {
         let interface = Interface::read(bundle.code(), &self.limits).map_err(refuse_module)?;
         interface.check_abi(bundle.manifest()).map_err(refuse_abi)?;
         check_memory(&interface, self.memory)?;
         let missing = interface.imports_without(|module, name| {
             self.offered.contains(&(module.to_owned(), name.to_owned()))
         });
-        if let Some(import) = missing.first() {
-            return Err(Refused::new(
+        match missing.first() {
+            Some(import) => Err(Refused::new(
                 RefusalCode::ImportNotOffered,
                 import.to_string(),
-            ));
+            )),
+            None => Ok(()),
         }
-        let engine = self.engine.clone();
-        let code = bundle.code().clone();
-        let module = self
-            .background
-            .spawn_blocking(move || Module::new(&engine, &code))
-            .await
-            .map_err(|_| Refused::new(RefusalCode::Internal, "the compiler panicked"))?
-            .map_err(|error| invalid(&error))?;
-        self.link(&module).map(Arc::new)
+    }
+
+    /// Compiles code and keeps the result. Blocks.
+    fn compile(&self, id: CodeId, code: &[u8]) -> Compiled {
+        let module = Module::new(&self.engine, code).map_err(|error| invalid(&error))?;
+        let compiled = self.link(&module).map(Arc::new)?;
+        let image = module.image_range();
+        let weight = (image.end as usize - image.start as usize + code.len()) as u64;
+        lock(&self.cache).put(id, compiled.clone(), weight);
+        Ok(compiled)
     }
 
     fn link(&self, module: &Module) -> Result<Code, Refused> {
@@ -206,21 +247,43 @@ impl Compiler {
         };
         Ok(Code { pre, exports })
     }
+}
 
-    /// How much compiled code is kept: modules and bytes.
-    pub(crate) fn cached(&self) -> (u64, u64) {
-        let cache = lock(&self.cache);
-        (cache.len() as u64, cache.weight())
-    }
+/// The exports of each callable, which must be functions of the ABI's types.
+fn entries(module: &Module, bundle: &Bundle) -> Result<Vec<Entry>, Refused> {
+    let find = |prefix: &str, callable: &str, parameters: usize| {
+        let name = format!("{prefix}{callable}");
+        let fits = module.get_export(&name).is_some_and(|ty| {
+            ty.func().is_some_and(|ty| {
+                (ty.params().len(), ty.results().len()) == (parameters, 1)
+                    && ty.params().chain(ty.results()).all(|ty| ty.is_i32())
+            })
+        });
+        let index = module.get_export_index(&name).filter(|_| fits);
+        index.ok_or_else(|| Refused::new(RefusalCode::AbiViolated, format!("no function {name}")))
+    };
+    let callables = bundle.manifest().callables.iter();
+    callables
+        .map(|callable| {
+            Ok(Entry {
+                bind: find(export::BIND, &callable.name, 2)?,
+                start: find(export::START, &callable.name, 3)?,
+            })
+        })
+        .collect()
 }
 
 /// Refuses a module whose memory is too large from the start. The pool refuses it too, but as if
 /// the module were invalid.
 fn check_memory(interface: &Interface, limit: u64) -> Result<(), Refused> {
-    let Some(Item::Memory(memory)) = interface.export(export::MEMORY) else { return Ok(()) };
+    let Some(Item::Memory(memory)) = interface.export(export::MEMORY) else {
+        return Ok(());
+    };
     let bytes = memory.pages_min.saturating_mul(PAGE_BYTES);
     if bytes > limit {
-        return Err(Refused::new(RefusalCode::Memory, "memory of one guest, bytes").past(limit, bytes));
+        return Err(
+            Refused::new(RefusalCode::Memory, "memory of one guest, bytes").past(limit, bytes),
+        );
     }
     Ok(())
 }

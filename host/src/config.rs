@@ -239,6 +239,7 @@ limits_file! {
     result: Size,
     output: Size,
     arguments: Size,
+    arguments_per_key: Size,
     code: Size,
     state: Size,
     functions: u32,
@@ -256,7 +257,9 @@ limits_file! {
     uploads: Size,
     connections: u32,
     connections_per_key: u32,
+    requests_per_key: u32,
     upload_stall: Span,
+    compilation: Span,
     reader_stall: Span,
 }
 

@@ -15,6 +15,9 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 const RESERVATION_BYTES: u64 = 4 << 30;
 const GUARD_BYTES: u64 = 32 << 20;
 
+/// A page of Wasm memory, in bytes.
+const PAGE_BYTES: u64 = 64 << 10;
+
 /// Memory of an ended instance that stays mapped for the next one instead of going back to the
 /// system, in bytes. Zeroing this much costs less than unmapping it.
 const KEEP_RESIDENT_BYTES: usize = 128 << 10;
@@ -37,35 +40,71 @@ fn features() -> WasmFeatures {
         | WasmFeatures::CALL_INDIRECT_OVERLONG
 }
 
+/// The part of the address space that guests' memories may reserve: one in so many.
+///
+/// Leaves the rest to the program, and to emulators, which keep a record of each reserved page.
+const ADDRESS_SPACE_PART: u64 = 32;
+
+/// Bits of an address where the system does not tell: those of x86-64.
+const ADDRESS_BITS_DEFAULT: u32 = 47;
+
 /// How an engine came to be, for the log and for `status`.
 pub(crate) struct Built {
     pub(crate) engine: Engine,
-    /// Address space that each memory slot takes, in bytes.
+    /// Address space that each memory takes, in bytes.
     pub(crate) reservation: u64,
+    /// Instances that there is room for: the limit, or less where addresses are short.
+    pub(crate) instances: u32,
 }
 
 /// Builds the engine with as much address space as the machine gives.
 ///
 /// # Errors
 ///
-/// When even the smallest reservation fails.
+/// When wasmtime does not take the configuration, or finds no room.
 pub(crate) fn build(limits: &Limits) -> wasmtime::Result<Built> {
-    let small = (limits.memory.next_multiple_of(64 << 10)).max(64 << 10);
-    let mut last = None;
-    // Machines with 39 bits of addresses, and emulators, have no room for a full reservation a
-    // guest: those check addresses instead.
-    for (reservation, guard) in [(RESERVATION_BYTES, GUARD_BYTES), (small, 64 << 10)] {
-        match Engine::new(&config(limits, reservation.max(small), guard)) {
-            Ok(engine) => {
-                return Ok(Built {
-                    engine,
-                    reservation,
-                });
-            }
-            Err(error) => last = Some(error),
-        }
+    let (reservation, guard, instances) = plan(limits, address_bits());
+    let limits = Limits {
+        instances,
+        ..limits.clone()
+    };
+    let engine = Engine::new(&config(&limits, reservation, guard))?;
+    Ok(Built {
+        engine,
+        reservation,
+        instances,
+    })
+}
+
+/// What fits into addresses of so many bits: reservation and guard of each memory, and how many.
+///
+/// Machines with 39 bits of addresses, and emulators, have no room for a full reservation a guest:
+/// there a memory takes what it may grow to, its accesses are checked, and there are fewer.
+fn plan(limits: &Limits, bits: u32) -> (u64, u64, u32) {
+    let space = (1u64 << bits.min(63)) / ADDRESS_SPACE_PART;
+    let wanted = u64::from(limits.instances);
+    let full = (RESERVATION_BYTES + GUARD_BYTES).saturating_mul(wanted);
+    if limits.memory <= RESERVATION_BYTES && full <= space {
+        return (RESERVATION_BYTES, GUARD_BYTES, limits.instances);
     }
-    Err(last.expect("the loop ran"))
+    let reservation = limits.memory.next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
+    let room = space / (reservation + PAGE_BYTES);
+    let instances = u32::try_from(room.clamp(1, wanted)).unwrap_or(limits.instances);
+    (reservation, PAGE_BYTES, instances)
+}
+
+/// Bits of the highest address in use by this program. The stack lies near the end of its space.
+fn address_bits() -> u32 {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return ADDRESS_BITS_DEFAULT;
+    };
+    let highest = maps
+        .lines()
+        // On x86-64 a page of the kernel shows up at the very end.
+        .filter(|line| !line.contains("[vsyscall]"))
+        .filter_map(|line| u64::from_str_radix(line.split_once('-')?.0, 16).ok())
+        .max();
+    highest.map_or(ADDRESS_BITS_DEFAULT, |highest| u64::BITS - highest.leading_zeros())
 }
 
 fn config(limits: &Limits, reservation: u64, guard: u64) -> Config {
@@ -104,4 +143,25 @@ fn config(limits: &Limits, reservation: u64, guard: u64) -> Config {
         .parallel_compilation(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_space_gives_full_reservations_and_a_small_one_fewer_checked_ones() {
+        let limits = Limits::default();
+        let large = (RESERVATION_BYTES, GUARD_BYTES, limits.instances);
+        assert_eq!(plan(&limits, 47), large);
+        let (reservation, guard, instances) = plan(&limits, 39);
+        assert_eq!(reservation, limits.memory);
+        assert!((1..limits.instances).contains(&instances));
+        assert!((reservation + guard) * u64::from(instances) <= (1 << 39) / ADDRESS_SPACE_PART);
+    }
+
+    #[test]
+    fn this_machine_has_addresses() {
+        assert!((32..=57).contains(&address_bits()), "{}", address_bits());
+    }
 }

@@ -13,10 +13,17 @@ use bytes::{Bytes, BytesMut};
 use spore_transport::failure::Failure;
 use spore_transport::message::{OutputStream, Refused, Timing};
 
+use crate::host::Host;
 use crate::scheduler::lock;
 
 /// Largest piece of output in one event, in bytes.
 const OUTPUT_PIECE_BYTES_MAX: usize = spore_transport::message::OUTPUT_BYTES_MAX;
+
+/// Pieces of output that wait, beyond which the order between the two streams is given up.
+///
+/// A guest that writes single bytes to both in turn, for a reader who takes none, would have each
+/// byte wait in a piece of its own: a hundred times what the limit on output allows.
+const OUTPUT_PIECES_IN_ORDER: usize = 256;
 
 /// One thing a call tells its caller.
 #[derive(Clone, Debug)]
@@ -59,6 +66,8 @@ struct Queue {
     progress: Option<(u64, u64)>,
     finished: Option<Finished>,
     reader: Option<Waker>,
+    /// The reader has had word of progress just now and is not to be woken for more.
+    resting: bool,
     worker: Option<Waker>,
 }
 
@@ -80,13 +89,21 @@ impl Events {
         let mut queue = lock(&self.queue);
         let mut rest = bytes;
         while !rest.is_empty() {
-            let joins = queue.output.back().is_some_and(|(last, piece)| {
-                *last == stream && piece.len() < OUTPUT_PIECE_BYTES_MAX
+            let waiting = queue.output.len();
+            let near = if waiting < OUTPUT_PIECES_IN_ORDER {
+                1
+            } else {
+                2
+            };
+            let joins = (waiting.saturating_sub(near)..waiting).rev().find(|index| {
+                let (of, piece) = &queue.output[*index];
+                *of == stream && piece.len() < OUTPUT_PIECE_BYTES_MAX
             });
-            if !joins {
+            let index = joins.unwrap_or_else(|| {
                 queue.output.push_back((stream, BytesMut::new()));
-            }
-            let piece = &mut queue.output.back_mut().expect("pushed above").1;
+                waiting
+            });
+            let piece = &mut queue.output[index].1;
             let (now, later) = rest.split_at(rest.len().min(OUTPUT_PIECE_BYTES_MAX - piece.len()));
             piece.extend_from_slice(now);
             rest = later;
@@ -97,7 +114,9 @@ impl Events {
     pub(crate) fn progress(&self, done: u64, total: u64) {
         let mut queue = lock(&self.queue);
         queue.progress = Some((done, total));
-        wake(queue);
+        if !queue.resting {
+            wake(queue);
+        }
     }
 
     pub(crate) fn finish(&self, finished: Finished) {
@@ -134,13 +153,17 @@ impl Events {
         }
     }
 
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// The next event; of progress only the last before the end when the reader is `resting`.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, resting: bool) -> Poll<Event> {
         let mut queue = lock(&self.queue);
+        queue.resting = resting;
         if let Some((stream, bytes)) = queue.output.pop_front() {
             return Poll::Ready(Event::Output(stream, bytes.freeze()));
         }
-        if let Some((done, total)) = queue.progress.take() {
-            return Poll::Ready(Event::Progress(done, total));
+        if !resting || queue.finished.is_some() {
+            if let Some((done, total)) = queue.progress.take() {
+                return Poll::Ready(Event::Progress(done, total));
+            }
         }
         if let Some(finished) = queue.finished.clone() {
             return Poll::Ready(Event::Finished(finished));
@@ -162,6 +185,8 @@ fn wake(mut queue: std::sync::MutexGuard<'_, Queue>) {
 #[must_use = "dropping a call stops its guest"]
 pub struct Running {
     pub(crate) events: Arc<Events>,
+    /// A call that is waited for has workers that run it.
+    pub(crate) _host: Host,
 }
 
 impl Running {
@@ -169,7 +194,13 @@ impl Running {
     ///
     /// Cancel-safe: an event that was not returned is not lost.
     pub async fn next(&mut self) -> Event {
-        std::future::poll_fn(|cx| self.events.poll_next(cx)).await
+        std::future::poll_fn(|cx| self.events.poll_next(cx, false)).await
+    }
+
+    /// As [`next`](Self::next), without progress before the end: for a reader that has just passed
+    /// some on, so that a guest which reports in a loop does not keep it from everything else.
+    pub(crate) async fn next_but_progress(&mut self) -> Event {
+        std::future::poll_fn(|cx| self.events.poll_next(cx, true)).await
     }
 
     /// Asks the guest to stop. The call still ends with [`Event::Finished`].
@@ -189,7 +220,7 @@ mod tests {
     use super::*;
 
     fn next(events: &Events) -> Option<Event> {
-        match events.poll_next(&mut Context::from_waker(Waker::noop())) {
+        match events.poll_next(&mut Context::from_waker(Waker::noop()), false) {
             Poll::Ready(event) => Some(event),
             Poll::Pending => None,
         }
@@ -218,6 +249,43 @@ mod tests {
             lengths.push(bytes.len());
         }
         assert_eq!(lengths, [OUTPUT_PIECE_BYTES_MAX, 1]);
+    }
+
+    #[test]
+    fn single_bytes_to_both_streams_in_turn_wait_in_few_pieces() {
+        let events = Events::new();
+        let rounds = 100_000;
+        for _ in 0..rounds {
+            events.output(OutputStream::Stdout, b"o");
+            events.output(OutputStream::Stderr, b"e");
+        }
+        let (mut pieces, mut out, mut err) = (0, 0, 0);
+        while let Some(Event::Output(stream, bytes)) = next(&events) {
+            pieces += 1;
+            match stream {
+                OutputStream::Stdout => out += bytes.iter().filter(|byte| **byte == b'o').count(),
+                OutputStream::Stderr => err += bytes.iter().filter(|byte| **byte == b'e').count(),
+            }
+        }
+        assert_eq!((out, err), (rounds, rounds));
+        let full = 2 * rounds / OUTPUT_PIECE_BYTES_MAX;
+        assert!(pieces <= OUTPUT_PIECES_IN_ORDER + full + 2, "{pieces}");
+    }
+
+    #[test]
+    fn a_resting_reader_hears_of_progress_at_the_end() {
+        let events = Events::new();
+        let mut resting = Context::from_waker(Waker::noop());
+        events.progress(1, 2);
+        assert!(events.poll_next(&mut resting, true).is_pending());
+        events.finish(Finished {
+            outcome: Outcome::Value(Bytes::new()),
+            timing: Timing::default(),
+            output_cut: false,
+        });
+        let mut next = || events.poll_next(&mut resting, true);
+        assert!(matches!(next(), Poll::Ready(Event::Progress(1, 2))));
+        assert!(matches!(next(), Poll::Ready(Event::Finished(_))));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use spore_abi::{fault, import};
-use wasmtime::{Caller, Engine, Linker, ResourceLimiter};
+use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use crate::events::Events;
 use crate::limits::RunLimits;
+use crate::poll;
 use crate::wasi::{OutputBudget, World};
 
 /// Beside each instance.
@@ -175,14 +176,34 @@ impl Drop for MemoryBudget {
     }
 }
 
+/// WASI's `errno` for what is no socket: no guest has one.
+const NOT_A_SOCKET: i32 = 57;
+
 /// Everything that a module may import.
 ///
 /// # Errors
 ///
-/// Never in practice: each name is defined once.
+/// Never in practice: only what is to be replaced is defined twice.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, Guest::wasi)?;
+    linker.allow_shadowing(true);
+    poll::add_to_linker(&mut linker)?;
+    // wasmtime's log each call, and a guest makes a million in a second.
+    let module = "wasi_snapshot_preview1";
+    linker.func_wrap(module, "sock_accept", |_: i32, _: i32, _: i32| NOT_A_SOCKET)?;
+    linker.func_wrap(
+        module,
+        "sock_recv",
+        |_: i32, _: i32, _: i32, _: i32, _: i32, _: i32| NOT_A_SOCKET,
+    )?;
+    linker.func_wrap(
+        module,
+        "sock_send",
+        |_: i32, _: i32, _: i32, _: i32, _: i32| NOT_A_SOCKET,
+    )?;
+    linker.func_wrap(module, "sock_shutdown", |_: i32, _: i32| NOT_A_SOCKET)?;
+    linker.allow_shadowing(false);
     linker.func_wrap(
         spore_abi::IMPORT_MODULE,
         import::PROGRESS,
@@ -203,12 +224,7 @@ fn take_fault(
     file_len: u32,
     line: u32,
 ) -> wasmtime::Result<()> {
-    let memory = caller
-        .get_export(spore_abi::export::MEMORY)
-        .and_then(|export| export.into_memory());
-    let Some(memory) = memory else {
-        return Err(wasmtime::Error::msg("fault without a memory"));
-    };
+    let memory = memory_of(&mut caller)?;
     let bytes = memory.data(&caller);
     let text = |address, len, longest| {
         let bytes = slice(bytes, address, len)?;
@@ -226,6 +242,18 @@ fn take_fault(
         line,
     });
     Ok(())
+}
+
+/// The memory of the guest that calls.
+///
+/// # Errors
+///
+/// When it has none, which the ABI rules out.
+pub(crate) fn memory_of(caller: &mut Caller<'_, Guest>) -> wasmtime::Result<Memory> {
+    caller
+        .get_export(spore_abi::export::MEMORY)
+        .and_then(wasmtime::Extern::into_memory)
+        .ok_or_else(|| wasmtime::Error::msg("a call without a memory"))
 }
 
 /// A guest named bytes that its memory does not have.

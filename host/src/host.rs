@@ -16,6 +16,7 @@ use spore_transport::{BlobId, RefusalCode};
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store};
 
+use crate::bundles::Bundles;
 use crate::callers::{Caller, Callers, KeyState};
 use crate::code::{Compiler, Loaded};
 use crate::engine;
@@ -26,7 +27,6 @@ use crate::limits::{Limits, RunLimits, millis, nanos};
 use crate::run::{self, Run, refused};
 use crate::scheduler::{Active, Scheduler, lock};
 use crate::wasi::{Seed, World};
-use crate::weighted::Weighted;
 
 /// Time between ticks of the epoch clock while guests run: how long one may hold a worker while
 /// others wait.
@@ -70,7 +70,7 @@ pub struct Request {
     pub timing: Timing,
 }
 
-/// Runs bundles. Cheap to clone; the last clone to go stops the workers.
+/// Runs bundles. Cheap to clone; the last clone to go, and the last call, stops the workers.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,
@@ -85,7 +85,7 @@ struct Inner {
     grants: Grants,
     callers: Callers,
     memory: Arc<MemoryTotal>,
-    loaded: Mutex<Weighted<BundleId, Arc<Loaded>>>,
+    loaded: Mutex<Bundles>,
     instances: Arc<Semaphore>,
     counters: Arc<Counters>,
     workers: usize,
@@ -112,10 +112,14 @@ impl Host {
     /// # Errors
     ///
     /// When wasmtime or the system refuse.
-    pub fn start(setup: Setup) -> Result<Host, StartError> {
+    pub fn start(mut setup: Setup) -> Result<Host, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = setup.workers.unwrap_or(cores).max(1);
         let built = engine::build(&setup.limits).map_err(StartError::Engine)?;
+        if built.instances < setup.limits.instances {
+            tracing::warn!(instances = built.instances, "fewer instances: addresses are short here");
+            setup.limits.instances = built.instances;
+        }
         tracing::debug!(workers, reservation = built.reservation, "engine ready");
         let engine = built.engine;
         let background = Background::start(&engine).map_err(StartError::Thread)?;
@@ -130,7 +134,9 @@ impl Host {
             }
         })
         .map_err(StartError::Thread)?;
-        background.tick(scheduler.active());
+        background
+            .tick(scheduler.active())
+            .map_err(StartError::Thread)?;
         let memory = MemoryTotal::new(setup.limits.memory_total);
         let idle = Guest::new(
             &setup.limits.for_call(&CallLimits::default()),
@@ -155,7 +161,10 @@ impl Host {
                 compiler,
                 callers: Callers::default(),
                 memory,
-                loaded: Mutex::new(Weighted::new(setup.limits.blob_cache)),
+                loaded: Mutex::new(Bundles::new(
+                    setup.limits.blob_cache,
+                    setup.limits.blob_cache.saturating_add(setup.limits.uploads),
+                )),
                 instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
                 counters: Arc::default(),
                 workers,
@@ -215,10 +224,11 @@ impl Host {
             let refused = Refused::new(RefusalCode::StateTooLarge, "");
             return Err(refused.past(inner.limits.state, state));
         }
+        let weight = code + state + bundle.manifest_bytes().len() as u64;
+        lock(&inner.loaded).make_room(weight)?;
         let (loaded, took) = inner.compiler.load(bundle.clone()).await?;
         let loaded = Arc::new(loaded);
-        let weight = state + bundle.manifest_bytes().len() as u64;
-        lock(&inner.loaded).put(bundle.id(), loaded.clone(), weight);
+        lock(&inner.loaded).put(bundle.id(), &loaded, weight);
         Ok((loaded, took))
     }
 
@@ -233,7 +243,10 @@ impl Host {
                 output_cut: false,
             });
         }
-        Running { events }
+        Running {
+            events,
+            _host: self.clone(),
+        }
     }
 
     fn admit(
@@ -297,6 +310,10 @@ impl Host {
     /// Refuses new calls from now on. Those under way go on.
     pub fn refuse_new_calls(&self) {
         self.inner.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuses_new_calls(&self) -> bool {
+        self.inner.stopping.load(Ordering::Relaxed)
     }
 
     /// Calls that are queued or running.
@@ -450,7 +467,11 @@ impl Work {
         let _listed = key.list(BlobId(*loaded.bundle.id().as_bytes()), &callable.name);
 
         let began = Instant::now();
-        let captures = loaded.bundle.state().cloned().unwrap_or_default();
+        // The state is that of one callable; others take no captures.
+        let captures = match loaded.bundle.captures() {
+            Some((index, captures)) if index == request.callable => captures.clone(),
+            _ => Bytes::new(),
+        };
         let run = Run {
             code: &loaded.code,
             entry: &loaded.entries[request.callable as usize],
@@ -500,9 +521,14 @@ impl EndsSomehow {
 
 impl Drop for EndsSomehow {
     fn drop(&mut self) {
+        let code = if std::thread::panicking() {
+            RefusalCode::Internal
+        } else {
+            RefusalCode::ShuttingDown
+        };
         // Does nothing after `finish`: the first end stands.
         self.events.finish(Finished {
-            outcome: refused(RefusalCode::ShuttingDown, ""),
+            outcome: refused(code, ""),
             timing: Timing::default(),
             output_cut: false,
         });
@@ -607,7 +633,7 @@ impl Background {
     }
 
     /// Starts the epoch clock. It rests while no guest runs.
-    fn tick(&self, active: Arc<Active>) {
+    fn tick(&self, active: Arc<Active>) -> std::io::Result<()> {
         let (stop, engine) = (self.stop.clone(), self.engine.clone());
         let thread = std::thread::Builder::new()
             .name("spore-ticks".into())
@@ -619,13 +645,9 @@ impl Background {
                         engine.increment_epoch();
                     }
                 }
-            });
-        match thread {
-            Ok(thread) => lock(&self.threads).push(thread),
-            Err(error) => {
-                tracing::error!(%error, "no thread for the epoch clock: guests are not interrupted");
-            }
-        }
+            })?;
+        lock(&self.threads).push(thread);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! in turn between keys, and holds it to limits. It serves a program that embeds it directly, and
 //! others over QUIC through [`server`].
 
+mod bundles;
 mod callers;
 mod code;
 pub mod config;
@@ -13,6 +14,8 @@ mod grants;
 mod guest;
 mod host;
 mod limits;
+mod poll;
+mod room;
 mod run;
 mod scheduler;
 pub mod server;

@@ -24,6 +24,8 @@ pub struct Limits {
     pub output: u64,
     /// Encoded arguments of one call, in bytes. Default 64 MiB.
     pub arguments: u64,
+    /// Arguments of all calls that one key has open, in bytes; more wait. Default 512 MiB.
+    pub arguments_per_key: u64,
     /// Code of one bundle, in bytes. Default 64 MiB.
     pub code: u64,
     /// State of one bundle, uncompressed, in bytes. Default 256 MiB.
@@ -48,18 +50,23 @@ pub struct Limits {
     pub memory_total: u64,
     /// Compiled code kept in memory, in bytes. Default 512 MiB.
     pub code_cache: u64,
-    /// Blobs kept in memory, in bytes. Default 512 MiB.
+    /// Bundles kept in memory while nobody uses them, in bytes. Default 512 MiB.
     pub blob_cache: u64,
     /// Blobs stored on disk, in bytes. Default 8 GiB.
     pub store: u64,
-    /// Uploads held in memory at one time, of all keys, in bytes. Default 1 GiB.
+    /// Uploads held in memory at one time, of all keys, in bytes; one key gets a half at most.
+    /// Default 1 GiB.
     pub uploads: u64,
     /// Connections at one time. Default 1,024.
     pub connections: u32,
     /// Connections of one key at one time. Default 64.
     pub connections_per_key: u32,
+    /// Requests that one key may have open, queued and running calls among them. Default 2,048.
+    pub requests_per_key: u32,
     /// Time an upload may stand still. Default 10 s.
     pub upload_stall: Duration,
+    /// Time that compiling one module may take, and wait before it begins. Default 60 s.
+    pub compilation: Duration,
     /// Time that a reader may take no event of a call before the call is given up. Default 60 s.
     pub reader_stall: Duration,
 }
@@ -72,6 +79,7 @@ impl Default for Limits {
             result: 64 * MIB,
             output: MIB,
             arguments: 64 * MIB,
+            arguments_per_key: 512 * MIB,
             code: CODE_BYTES_MAX_DEFAULT,
             state: STATE_BYTES_MAX_DEFAULT,
             functions: 100_000,
@@ -89,7 +97,9 @@ impl Default for Limits {
             uploads: GIB,
             connections: 1024,
             connections_per_key: 64,
+            requests_per_key: 2048,
             upload_stall: Duration::from_secs(10),
+            compilation: Duration::from_secs(60),
             reader_stall: Duration::from_secs(60),
         }
     }
@@ -146,6 +156,7 @@ impl Limits {
             ("result_bytes", self.result),
             ("output_bytes", self.output),
             ("arguments_bytes", self.arguments),
+            ("arguments_per_key_bytes", self.arguments_per_key),
             ("code_bytes", self.code),
             ("state_bytes", self.state),
             ("functions", u64::from(self.functions)),
@@ -163,7 +174,9 @@ impl Limits {
             ("uploads_bytes", self.uploads),
             ("connections", u64::from(self.connections)),
             ("connections_per_key", u64::from(self.connections_per_key)),
+            ("requests_per_key", u64::from(self.requests_per_key)),
             ("upload_stall_ms", millis(self.upload_stall)),
+            ("compilation_ms", millis(self.compilation)),
             ("reader_stall_ms", millis(self.reader_stall)),
         ]
     }

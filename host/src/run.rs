@@ -1,9 +1,11 @@
 //! One run of a callable in a fresh instance, by the ABI of `docs/ABI.md`.
 
+use std::fmt::{self, Write};
+
 use bytes::Bytes;
 use spore_abi::{fault, poll};
 use spore_transport::RefusalCode;
-use spore_transport::failure::{Failure, TrapCode};
+use spore_transport::failure::{BACKTRACE_FRAMES_MAX, BACKTRACE_NAME_BYTES_MAX, Failure, TrapCode};
 use spore_transport::message::Refused;
 use wasmtime::{
     Instance, Memory, ModuleExport, Store, Trap, WasmBacktrace, WasmParams, WasmResults,
@@ -191,11 +193,32 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
-        None => format!("function {}", frame.func_index()),
+    let name = |frame: &wasmtime::FrameInfo| {
+        let mut name = Name(String::new());
+        // It fails once the name is long enough.
+        let _ = match frame.func_name() {
+            Some(found) => write!(name, "{:#}", rustc_demangle::demangle(found)),
+            None => write!(name, "function {}", frame.func_index()),
+        };
+        name.0
     };
-    backtrace.frames().iter().map(name).collect()
+    let frames = backtrace.frames().iter();
+    frames.take(BACKTRACE_FRAMES_MAX).map(name).collect()
+}
+
+/// A function's name, only as long as it may be: a mangled one may stand for a megabyte.
+struct Name(String);
+
+impl fmt::Write for Name {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = BACKTRACE_NAME_BYTES_MAX - self.0.len();
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 fn trap_code(trap: Trap) -> TrapCode {
@@ -210,5 +233,19 @@ fn trap_code(trap: Trap) -> TrapCode {
         Trap::BadConversionToInteger => TrapCode::BadConversion,
         Trap::StackOverflow => TrapCode::StackOverflow,
         _ => TrapCode::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_while_it_is_written() {
+        let mut name = Name(String::new());
+        write!(name, "a").expect("room");
+        let long = "é".repeat(BACKTRACE_NAME_BYTES_MAX);
+        write!(name, "{long}").expect_err("no room");
+        assert_eq!(name.0.len(), BACKTRACE_NAME_BYTES_MAX - 1);
     }
 }

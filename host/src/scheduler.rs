@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -141,16 +142,20 @@ impl Wake for Task {
 
     fn wake_by_ref(self: &Arc<Self>) {
         loop {
-            let (from, to) = match self.state.load(Ordering::Acquire) {
-                IDLE => (IDLE, QUEUED),
-                RUNNING => (RUNNING, WOKEN),
-                _ => return,
+            // One that is to be polled again anyway is swapped for itself: the poll then sees all
+            // that was written before this wake-up. A load alone would not order the two.
+            let from = self.state.load(Ordering::Acquire);
+            let to = match from {
+                IDLE => QUEUED,
+                RUNNING => WOKEN,
+                DONE => return,
+                again => again,
             };
             let swapped =
                 self.state
                     .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
             if swapped.is_ok() {
-                if to == QUEUED
+                if from == IDLE
                     && let Some(shared) = self.shared.upgrade()
                 {
                     shared.push(self.clone());
@@ -263,7 +268,8 @@ impl Shared {
         }
         drop(queue);
         if more && self.idle.load(Ordering::Relaxed) > 0 {
-            for other in &self.workers {
+            let others = (0..self.workers.len()).filter(|index| *index != home);
+            for other in others.map(|index| &self.workers[index]) {
                 if other.waiting.load(Ordering::Relaxed) {
                     let _queue = lock(&other.queue);
                     other.wake.notify_one();
@@ -313,16 +319,23 @@ impl Shared {
 
     fn poll(&self, index: usize, task: Arc<Task>) {
         task.home.store(index, Ordering::Relaxed);
-        task.state.store(RUNNING, Ordering::Release);
+        task.state.swap(RUNNING, Ordering::AcqRel);
         let waker = Waker::from(task.clone());
         let mut work = lock(&task.work);
         let Some(future) = work.as_mut() else { return };
         self.active.enter();
-        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        // What panics takes its own call with it and not the worker, which others need.
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
         self.active.leave();
-        if polled.is_ready() {
+        if !matches!(polled, Ok(Poll::Pending)) {
             task.state.store(DONE, Ordering::Release);
-            *work = None;
+            let ended = work.take();
+            drop(work);
+            if panic::catch_unwind(AssertUnwindSafe(|| drop(ended))).is_err() {
+                tracing::error!("a call panicked while it was taken apart");
+            }
             return;
         }
         drop(work);
@@ -330,7 +343,7 @@ impl Shared {
             .state
             .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
         if slept.is_err() {
-            task.state.store(QUEUED, Ordering::Release);
+            task.state.swap(QUEUED, Ordering::AcqRel);
             self.push(task);
         }
     }
@@ -346,7 +359,6 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::task::Poll;
 
     /// Yields once to the other tasks of the worker.
     async fn yield_now() {
@@ -400,6 +412,16 @@ mod tests {
         scheduler.spawn(2, async move { order.send("b").expect("receiver") });
         gate.send(()).expect("worker");
         assert_eq!(seen.iter().take(3).collect::<Vec<_>>(), ["a1", "b", "a2"]);
+    }
+
+    #[test]
+    fn what_panics_leaves_the_worker_to_others() {
+        let scheduler = Scheduler::start(1, || ()).expect("threads");
+        let (sender, seen) = mpsc::channel();
+        scheduler.spawn(1, async { panic!("of a test") });
+        scheduler.spawn(1, async move { sender.send(()).expect("receiver") });
+        seen.recv_timeout(Duration::from_secs(10))
+            .expect("the worker lives");
     }
 
     #[test]

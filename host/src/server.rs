@@ -4,6 +4,7 @@
 //! guests run on the host's workers; hashing, files and compilation beside them.
 
 mod blobs;
+mod collector;
 mod keys;
 mod stream;
 
@@ -72,6 +73,7 @@ pub struct Server {
     keys: Keys,
     blobs: Arc<Blobs>,
     connections: Arc<AtomicU32>,
+    requests: Arc<AtomicU32>,
 }
 
 impl Server {
@@ -92,6 +94,7 @@ impl Server {
             keys,
             blobs,
             connections: Arc::default(),
+            requests: Arc::default(),
         })
     }
 
@@ -122,7 +125,8 @@ impl Server {
         let left = self.host.calls_under_way();
         tracing::info!(calls = left, ?grace, "shutting down");
         let drained = async {
-            while self.host.calls_under_way() > 0 {
+            let open = || self.requests.load(Ordering::Relaxed);
+            while self.host.calls_under_way() > 0 || open() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
@@ -143,11 +147,14 @@ impl Server {
             return;
         };
         let (host, blobs, keys) = (self.host.clone(), self.blobs.clone(), self.keys.clone());
+        let requests = self.requests.clone();
         tokio::spawn(async move {
             let _place = place;
             let from = incoming.remote_address();
             match incoming.accept().await {
-                Ok(connection) => serve_connection(host, blobs, keys, connection).await,
+                Ok(connection) => {
+                    serve_connection(host, blobs, keys, requests, connection).await;
+                }
                 Err(error) => tracing::debug!(%from, error = chain(&error), "no handshake"),
             }
         });
@@ -187,7 +194,13 @@ impl Drop for KeyPlace {
 }
 
 /// Serves one connection while its key is authorised.
-async fn serve_connection(host: Host, blobs: Arc<Blobs>, mut keys: Keys, connection: Connection) {
+async fn serve_connection(
+    host: Host,
+    blobs: Arc<Blobs>,
+    mut keys: Keys,
+    requests: Arc<AtomicU32>,
+    connection: Connection,
+) {
     let key = connection.peer();
     let from = connection.remote_address();
     let peer = |keys: &mut Keys| {
@@ -199,6 +212,7 @@ async fn serve_connection(host: Host, blobs: Arc<Blobs>, mut keys: Keys, connect
                 blobs: blobs.clone(),
                 key,
                 caller,
+                requests: requests.clone(),
             })
         })
     };

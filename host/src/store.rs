@@ -15,13 +15,20 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use spore_transport::{BlobId, PublicKey};
 
 use crate::scheduler::lock;
+
+/// Most blobs of a store, however small. Each takes an inode, another for each owner, and a few
+/// hundred bytes of memory, none of which the bound on bytes counts.
+pub const BLOBS_MAX: usize = 1 << 16;
+
+/// Locks of blobs, by the first byte of their ids.
+const SHARDS: usize = 256;
 
 /// Bytes whose hash was checked: nothing else enters the store or is looked at.
 #[derive(Clone, Debug)]
@@ -56,10 +63,16 @@ impl Verified {
     }
 }
 
+/// Bytes that are hashed together. BLAKE3 hashes many chunks of 1 KiB side by side, more than
+/// arrive in one piece; these are still in the processor's cache when it comes to them.
+const HASH_BYTES: usize = 128 << 10;
+
 /// Bytes that arrive piece by piece and are hashed on the way.
 pub(crate) struct Collecting {
     bytes: Vec<u8>,
     hash: blake3::Hasher,
+    /// How many of the bytes are hashed.
+    hashed: usize,
     announced: u64,
 }
 
@@ -80,6 +93,7 @@ impl Collecting {
         Collecting {
             bytes: Vec::with_capacity(capacity),
             hash: blake3::Hasher::new(),
+            hashed: 0,
             announced,
         }
     }
@@ -90,17 +104,21 @@ impl Collecting {
         if bytes > self.announced {
             return Err(NotTheBlob::Length(bytes));
         }
-        self.hash.update(piece);
         self.bytes.extend_from_slice(piece);
+        if self.bytes.len() - self.hashed >= HASH_BYTES {
+            self.hash.update(&self.bytes[self.hashed..]);
+            self.hashed = self.bytes.len();
+        }
         Ok(())
     }
 
     /// The blob, when all of it came and its hash is `id`.
-    pub(crate) fn finish(self, id: BlobId) -> Result<Verified, NotTheBlob> {
+    pub(crate) fn finish(mut self, id: BlobId) -> Result<Verified, NotTheBlob> {
         let bytes = self.bytes.len() as u64;
         if bytes != self.announced {
             return Err(NotTheBlob::Length(bytes));
         }
+        self.hash.update(&self.bytes[self.hashed..]);
         let found = BlobId(*self.hash.finalize().as_bytes());
         if found == id {
             Ok(Verified {
@@ -173,7 +191,11 @@ struct Entry {
 pub struct Store {
     folder: PathBuf,
     limit: u64,
+    blobs_max: usize,
     index: Mutex<Index>,
+    /// Held while the files of a blob are written or removed, so that neither ends with an entry of
+    /// the index without its files. Taken before the index, and never two at a time.
+    shards: [Mutex<()>; SHARDS],
     /// Held while the store is open: two processes would not see what the other writes and evicts.
     _lock: File,
 }
@@ -182,6 +204,23 @@ pub struct Store {
 struct Index {
     entries: HashMap<BlobId, Entry>,
     bytes: u64,
+    /// What is being written, and is not among the entries yet.
+    reserved_bytes: u64,
+    reserved: usize,
+}
+
+/// Room for a blob that is being written.
+struct Reserved<'a> {
+    store: &'a Store,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut index = lock(&self.store.index);
+        index.reserved_bytes -= self.bytes;
+        index.reserved -= 1;
+    }
 }
 
 impl Store {
@@ -193,15 +232,24 @@ impl Store {
     pub fn open(folder: &Path, limit: u64) -> Result<Store, StoreError> {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let lock_path = folder.join("lock");
-        let lock_file = File::options().write(true).create(true).truncate(false).open(&lock_path);
+        let lock_file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path);
         let lock_file = lock_file.map_err(at(&lock_path))?;
         match lock_file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse { path: folder.to_owned() });
+                return Err(StoreError::InUse {
+                    path: folder.to_owned(),
+                });
             }
             Err(TryLockError::Error(source)) => {
-                return Err(StoreError::Io { path: lock_path, source });
+                return Err(StoreError::Io {
+                    path: lock_path,
+                    source,
+                });
             }
         }
         let tmp = folder.join("tmp");
@@ -212,12 +260,24 @@ impl Store {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(at(&path))?;
         }
+        sync(folder)?;
+        if let Some(parent) = folder.parent().filter(|parent| parent.is_dir()) {
+            sync(parent)?;
+        }
         let (index, stale) = Index::read(folder)?;
         for note in stale {
             remove_file(&note)?;
         }
         let index = Mutex::new(index);
-        Ok(Store { folder: folder.to_owned(), limit, index, _lock: lock_file })
+        let shards = [const { Mutex::new(()) }; SHARDS];
+        Ok(Store {
+            folder: folder.to_owned(),
+            limit,
+            blobs_max: BLOBS_MAX,
+            index,
+            shards,
+            _lock: lock_file,
+        })
     }
 
     /// Every blob of a store that a running host may have open, the longest unused first. Changes
@@ -254,8 +314,11 @@ impl Store {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Another process removed it.
-                self.forget(id);
+                // It was evicted meanwhile, or another process removed it.
+                let _shard = self.lock_shard(id);
+                if !path.exists() {
+                    self.forget(id);
+                }
                 return Ok(None);
             }
             Err(source) => return Err(StoreError::Io { path, source }),
@@ -287,14 +350,18 @@ impl Store {
             });
         }
         let path = self.blob_path(&blob.id);
-        let known = lock(&self.index).entries.contains_key(&blob.id);
-        if !known {
-            self.make_room(bytes)?;
+        let is_there = || lock(&self.index).entries.contains_key(&blob.id) && path.exists();
+        // Room is made before the blob is locked, since that removes others.
+        let mut reserved = match is_there() {
+            true => None,
+            false => Some(self.make_room(bytes)?),
+        };
+        let _shard = self.lock_shard(&blob.id);
+        if !is_there() {
+            // It may have been evicted in between.
+            reserved.get_or_insert_with(|| self.reserve(bytes));
             let shard = path.parent().expect("a blob lies in its shard");
-            if !shard.exists() {
-                fs::create_dir_all(shard).map_err(at(shard))?;
-                sync(shard.parent().expect("a shard lies in the folder of blobs"))?;
-            }
+            make_folder(shard)?;
             let tmp = self.folder.join("tmp");
             let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(at(&tmp))?;
             file.write_all(&blob.bytes).map_err(at(file.path()))?;
@@ -306,10 +373,7 @@ impl Store {
             sync(shard)?;
         }
         let owners = self.owner_folder(key);
-        if !owners.exists() {
-            fs::create_dir_all(&owners).map_err(at(&owners))?;
-            sync(&self.folder.join("owners"))?;
-        }
+        make_folder(&owners)?;
         let note = owners.join(blob.id.to_string());
         File::create(&note).map_err(at(&note))?;
         sync(&owners)?;
@@ -318,6 +382,7 @@ impl Store {
         let Index {
             entries,
             bytes: all,
+            ..
         } = &mut *index;
         let entry = entries.entry(blob.id).or_insert_with(|| {
             *all += bytes;
@@ -338,6 +403,7 @@ impl Store {
     ///
     /// When the disk fails.
     pub fn remove(&self, id: &BlobId) -> Result<bool, StoreError> {
+        let _shard = self.lock_shard(id);
         let Some(owners) = self.forget(id) else {
             return Ok(false);
         };
@@ -362,11 +428,7 @@ impl Store {
                 if index.bytes <= bytes {
                     break;
                 }
-                index
-                    .entries
-                    .iter()
-                    .min_by_key(|(id, entry)| (entry.used, **id))
-                    .map(|(id, _)| *id)
+                index.oldest()
             };
             let Some(id) = oldest else { break };
             self.remove(&id)?;
@@ -391,11 +453,41 @@ impl Store {
         self.limit
     }
 
-    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
-        for id in self.shrink_to(self.limit - bytes)? {
-            tracing::info!(blob = %id, "evicted");
+    /// Evicts until there is room for a blob of so many bytes, and reserves it.
+    fn make_room(&self, bytes: u64) -> Result<Reserved<'_>, StoreError> {
+        loop {
+            let oldest = {
+                let index = lock(&self.index);
+                let all = index.bytes.saturating_add(index.reserved_bytes);
+                let fits = all.saturating_add(bytes) <= self.limit
+                    && index.entries.len() + index.reserved < self.blobs_max;
+                match if fits { None } else { index.oldest() } {
+                    Some(id) => id,
+                    // What does not fit beside others that are being written passes the bound by
+                    // what those hold.
+                    None => {
+                        drop(index);
+                        return Ok(self.reserve(bytes));
+                    }
+                }
+            };
+            if self.remove(&oldest)? {
+                tracing::debug!(blob = %oldest, "evicted");
+            }
         }
-        Ok(())
+    }
+
+    /// Counts a blob that is about to be written.
+    fn reserve(&self, bytes: u64) -> Reserved<'_> {
+        let mut index = lock(&self.index);
+        index.reserved_bytes += bytes;
+        index.reserved += 1;
+        drop(index);
+        Reserved { store: self, bytes }
+    }
+
+    fn lock_shard(&self, id: &BlobId) -> MutexGuard<'_, ()> {
+        lock(&self.shards[usize::from(id.0[0]) % SHARDS])
     }
 
     fn forget(&self, id: &BlobId) -> Option<HashSet<PublicKey>> {
@@ -432,7 +524,11 @@ impl Index {
                 };
                 let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 index.bytes += data.len();
-                let entry = Entry { bytes: data.len(), used, owners: HashSet::new() };
+                let entry = Entry {
+                    bytes: data.len(),
+                    used,
+                    owners: HashSet::new(),
+                };
                 index.entries.insert(id, entry);
             }
         }
@@ -452,6 +548,11 @@ impl Index {
         Ok((index, stale))
     }
 
+    fn oldest(&self) -> Option<BlobId> {
+        let used = self.entries.iter().map(|(id, entry)| (entry.used, *id));
+        used.min().map(|(_, id)| id)
+    }
+
     /// Every blob, the longest unused first.
     fn listed(&self, folder: &Path) -> Vec<Listed> {
         let mut blobs: Vec<_> = self
@@ -461,7 +562,13 @@ impl Index {
                 let mut owners: Vec<_> = entry.owners.iter().copied().collect();
                 owners.sort();
                 let path = blob_path(folder, id);
-                Listed { id: *id, bytes: entry.bytes, used: entry.used, owners, path }
+                Listed {
+                    id: *id,
+                    bytes: entry.bytes,
+                    used: entry.used,
+                    owners,
+                    path,
+                }
             })
             .collect();
         blobs.sort_by_key(|blob| (blob.used, blob.id));
@@ -486,6 +593,16 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     entries
         .map(|entry| entry.map(|entry| entry.path()).map_err(at(folder)))
         .collect()
+}
+
+/// Makes a folder whose own parent is there, durably. The parent is synced also when the folder is
+/// there already: who made it may not have come so far.
+fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(at(folder))?,
+    }
+    sync(folder.parent().expect("it lies in the store"))
 }
 
 fn sync(folder: &Path) -> Result<(), StoreError> {
@@ -550,10 +667,20 @@ mod tests {
         let store = Store::open(folder.path(), 100).expect("opens");
         let half = folder.path().join("tmp/half");
         fs::write(&half, b"ca").expect("written");
-        assert!(matches!(Store::open(folder.path(), 100), Err(StoreError::InUse { .. })));
+        assert!(matches!(
+            Store::open(folder.path(), 100),
+            Err(StoreError::InUse { .. })
+        ));
         let (key, blob) = (key(), blob(b"captured"));
         store.write(&key, &blob).expect("fits");
-        assert_eq!(Store::look(folder.path()).expect("looks"), store.list());
+        // The file's own time is that of the write, a little before.
+        let seen = |list: Vec<Listed>| -> Vec<_> {
+            let seen = list.into_iter();
+            seen.map(|blob| (blob.id, blob.bytes, blob.owners, blob.path))
+                .collect()
+        };
+        let looked = Store::look(folder.path()).expect("looks");
+        assert_eq!(seen(looked), seen(store.list()));
         assert!(half.exists(), "looking clears nothing");
         drop(store);
         Store::open(folder.path(), 100).expect("opens again");
@@ -577,6 +704,52 @@ mod tests {
                 limit: 10
             })
         ));
+    }
+
+    #[test]
+    fn their_number_is_bounded_too() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(folder.path(), 100).expect("opens");
+        store.blobs_max = 2;
+        let (key, blobs) = (key(), [b"1", b"2", b"3"].map(|bytes| blob(bytes)));
+        for blob in &blobs {
+            store.write(&key, blob).expect("fits");
+        }
+        let there: Vec<_> = store.list().iter().map(|blob| blob.id).collect();
+        assert_eq!(there, [blobs[1].id(), blobs[2].id()]);
+        assert_eq!(lock(&store.index).reserved, 0);
+    }
+
+    #[test]
+    fn what_is_written_and_evicted_at_once_is_whole_or_absent() {
+        let folder = tempfile::tempdir().expect("folder");
+        // Room for two of three.
+        let store = Store::open(folder.path(), 8).expect("opens");
+        let (key, blobs) = (key(), [b"1111", b"2222", b"3333"].map(|bytes| blob(bytes)));
+        std::thread::scope(|scope| {
+            for first in 0..4 {
+                let (store, blobs) = (&store, &blobs);
+                scope.spawn(move || {
+                    for round in first..first + 50 {
+                        let blob = &blobs[round % 3];
+                        store.write(&key, blob).expect("fits");
+                        if round % 7 == 0 {
+                            store.remove(&blob.id()).expect("removed");
+                        }
+                    }
+                });
+            }
+        });
+        assert!(store.amount().1 <= 8 + 4 * 4, "{:?}", store.amount());
+        for Listed { id, path, .. } in store.list() {
+            assert!(path.exists(), "an entry without a file");
+            assert!(store.read(&key, &id).expect("whole").is_some());
+        }
+        let again = Store::open(folder.path(), 8);
+        assert!(again.is_err(), "it is open");
+        let (listed, found) = (store.list(), Store::look(folder.path()).expect("looks"));
+        let ids = |list: &[Listed]| list.iter().map(|blob| blob.id).collect::<HashSet<_>>();
+        assert_eq!(ids(&listed), ids(&found), "files without an entry");
     }
 
     #[test]

@@ -17,10 +17,10 @@ use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder, 
 use crate::events::Events;
 
 /// What the wall clock of a guest without that grant shows: 2000-01-01 00:00:00 UTC.
-const WALL_CLOCK: Duration = Duration::from_secs(946_684_800);
+pub(crate) const WALL_CLOCK: Duration = Duration::from_secs(946_684_800);
 /// What the monotonic clock of a guest without that grant shows, in nanoseconds: late enough that
 /// programs may subtract from it.
-const MONOTONIC_CLOCK_NS: u64 = 1_000_000_000_000;
+pub(crate) const MONOTONIC_CLOCK_NS: u64 = 1_000_000_000_000;
 
 /// Most output that a guest may hand over at once, in bytes. The size of WASI's own buffers.
 const WRITE_BYTES_MAX: usize = 64 << 10;

@@ -45,6 +45,11 @@ impl<K: Hash + Eq, V: Clone> Weighted<K, V> {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.weight = 0;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -13,9 +13,9 @@ pub mod local;
 pub mod module;
 pub mod outcome;
 pub mod peer;
-
+pub mod process;
 
 pub use door::Door;
 pub use guests::{hostile, plain};
 pub use local::Local;
-
+pub use process::Process;

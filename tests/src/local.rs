@@ -1,6 +1,7 @@
 //! A host that listens from a thread of the test.
 
 use std::ops::Deref;
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -67,6 +68,57 @@ impl Local {
             thread: Some(thread),
         }
     }
+}
+
+/// A host twice: within this process, and over QUIC. Started when first used.
+///
+/// What a test says of calls holds for both.
+pub struct Both<S = fn() -> Setup> {
+    setup: S,
+    started: OnceLock<(spore_client::Host, Local)>,
+}
+
+impl Both {
+    /// Hosts set up so, for all tests of a file.
+    pub const fn new(setup: fn() -> Setup) -> Both {
+        Both { setup, started: OnceLock::new() }
+    }
+
+    /// The embedded host, and a connection to the other.
+    ///
+    /// # Panics
+    ///
+    /// When one does not start.
+    pub async fn hosts(&self) -> [spore_client::Host; 2] {
+        hosts(&self.started, self.setup).await
+    }
+}
+
+impl Both<Setup> {
+    /// Hosts for one test, which looks at what happens on them.
+    pub fn of(setup: Setup) -> Both<Setup> {
+        Both { setup, started: OnceLock::new() }
+    }
+
+    /// The embedded host, and a connection to the other.
+    ///
+    /// # Panics
+    ///
+    /// When one does not start.
+    pub async fn hosts(&self) -> [spore_client::Host; 2] {
+        hosts(&self.started, || self.setup.clone()).await
+    }
+}
+
+async fn hosts(
+    started: &OnceLock<(spore_client::Host, Local)>,
+    setup: impl Fn() -> Setup,
+) -> [spore_client::Host; 2] {
+    let (embedded, local) = started.get_or_init(|| {
+        let embedded = spore_client::Host::embedded_with(setup()).expect("the engine starts");
+        (embedded, Local::start(setup(), &[""]))
+    });
+    [embedded.clone(), local.connect(0).await]
 }
 
 impl Deref for Local {

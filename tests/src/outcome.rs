@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use spore_client::{CallError, Failure, RefusalCode, Refused};
+use spore_client::{CallError, Failure, Host, RefusalCode, Refused};
 
 /// Longest that anything is waited for. Only a test that fails takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,4 +64,29 @@ pub async fn soon<F: Future>(what: &str, work: F) -> F::Output {
         Ok(done) => done,
         Err(_) => panic!("waited in vain for: {what}"),
     }
+}
+
+/// Waits until no call runs or waits.
+///
+/// # Panics
+///
+/// When one still does after [`PATIENCE`].
+pub async fn idle(host: &Host) {
+    until("no call runs", || async {
+        let status = host.status().await.expect("it serves");
+        status.running_count == 0 && status.queued == 0
+    })
+    .await;
+}
+
+/// Waits until so many calls of this user run.
+///
+/// # Panics
+///
+/// When they do not after [`PATIENCE`].
+pub async fn running(host: &Host, calls: usize) {
+    until("the calls run", || async {
+        host.status().await.expect("it serves").running.len() == calls
+    })
+    .await;
 }

@@ -78,5 +78,8 @@ fn risk_gives_the_figures_of_its_readme_wherever_it_runs() {
         }
     }
     // The program itself compares all bits and fails when they differ.
-    assert!(against_host.contains("the same bits in all three"), "{against_host}");
+    assert!(
+        against_host.contains("the same bits in all three"),
+        "{against_host}"
+    );
 }

@@ -1,28 +1,33 @@
 //! Guests that misbehave: each ends with its own refusal or failure, and the host serves on.
 
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use spore_client::{CallError, CallLimits, Failure, Host, OutputStream, RefusalCode, TrapCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of, wall};
+use spore_tests::local::Both;
 use spore_tests::outcome::{failed, refused, soon, until};
-use spore_tests::{Local, hostile};
+use spore_tests::hostile;
 
 const MIB: u64 = 1 << 20;
 
 fn setup() -> Setup {
-    let limits = Limits { memory: 16 * MIB, result: MIB, output: 64 << 10, ..Limits::default() };
-    Setup { limits, ..Setup::default() }
+    let limits = Limits {
+        memory: 16 * MIB,
+        result: MIB,
+        output: 64 << 10,
+        ..Limits::default()
+    };
+    Setup {
+        limits,
+        ..Setup::default()
+    }
 }
 
-static EMBEDDED: LazyLock<Host> =
-    LazyLock::new(|| Host::embedded_with(setup()).expect("the engine starts"));
-static LOCAL: LazyLock<Local> = LazyLock::new(|| Local::start(setup(), &[""]));
+static BOTH: Both = Both::new(setup);
 
-/// The same host twice: within this process, and over QUIC.
 async fn hosts() -> [Host; 2] {
-    [EMBEDDED.clone(), LOCAL.connect(0).await]
+    BOTH.hosts().await
 }
 
 #[tokio::test]
@@ -30,10 +35,17 @@ async fn an_infinite_loop_ends_at_its_wall_time() {
     let spin = of(hostile(), hostile::spin::HANDLE);
     for host in hosts().await {
         let began = Instant::now();
-        let result = soon("the loop", host.call(&spin, ()).limits(wall(100)).into_future()).await;
+        let result = soon(
+            "the loop",
+            host.call(&spin, ()).limits(wall(100)).into_future(),
+        )
+        .await;
         let refused = refused(result, RefusalCode::WallTime);
         assert_eq!(refused.limit, Some(100));
-        assert!(refused.actual.is_some_and(|actual| actual >= 100), "{refused}");
+        assert!(
+            refused.actual.is_some_and(|actual| actual >= 100),
+            "{refused}"
+        );
         assert!(began.elapsed() >= Duration::from_millis(100));
         assert_serves(&host).await;
     }
@@ -44,7 +56,10 @@ async fn a_sleeping_guest_ends_at_its_wall_time() {
     let sleep = of(hostile(), hostile::sleep::HANDLE);
     for host in hosts().await {
         let call = host.call(&sleep, (3_600_000,)).limits(wall(100));
-        let refused = refused(soon("the sleeper", call.into_future()).await, RefusalCode::WallTime);
+        let refused = refused(
+            soon("the sleeper", call.into_future()).await,
+            RefusalCode::WallTime,
+        );
         assert_eq!(refused.limit, Some(100));
         assert_serves(&host).await;
     }
@@ -56,7 +71,10 @@ async fn a_memory_bomb_meets_its_limit() {
     for host in hosts().await {
         let refused = refused(host.call(&hoard, ()).await, RefusalCode::Memory);
         assert_eq!(refused.limit, Some(16 * MIB));
-        assert!(refused.actual.is_some_and(|asked| asked > 16 * MIB), "{refused}");
+        assert!(
+            refused.actual.is_some_and(|asked| asked > 16 * MIB),
+            "{refused}"
+        );
         assert_serves(&host).await;
     }
 }
@@ -67,7 +85,10 @@ async fn memory_within_the_limit_is_given_and_one_page_more_is_not() {
     for host in hosts().await {
         let taken = host.call(&take, (8 * MIB as u32,)).await;
         assert_eq!(taken.expect("half of what it may have"), 8 * MIB);
-        let lower = CallLimits { memory_bytes: Some(8 * MIB), ..CallLimits::default() };
+        let lower = CallLimits {
+            memory_bytes: Some(8 * MIB),
+            ..CallLimits::default()
+        };
         let result = host.call(&take, (8 * MIB as u32,)).limits(lower).await;
         assert_eq!(refused(result, RefusalCode::Memory).limit, Some(8 * MIB));
         assert_serves(&host).await;
@@ -78,11 +99,17 @@ async fn memory_within_the_limit_is_given_and_one_page_more_is_not() {
 async fn unbounded_recursion_is_a_stack_overflow_with_names() {
     let recurse = of(hostile(), hostile::recurse::HANDLE);
     for host in hosts().await {
-        let Failure::Trap { code, backtrace, .. } = failed(host.call(&recurse, ()).await) else {
+        let Failure::Trap {
+            code, backtrace, ..
+        } = failed(host.call(&recurse, ()).await)
+        else {
             panic!("it does not panic")
         };
         assert_eq!(code, TrapCode::StackOverflow);
-        assert!(backtrace.iter().any(|name| name == "hostile::deeper"), "{backtrace:?}");
+        assert!(
+            backtrace.iter().any(|name| name == "hostile::deeper"),
+            "{backtrace:?}"
+        );
         assert_serves(&host).await;
     }
 }
@@ -94,7 +121,10 @@ async fn endless_output_is_cut_and_the_guest_goes_on_to_its_wall_time() {
         let (hear, heard) = std::sync::mpsc::channel();
         let call = host.call(&chatter, ()).limits(wall(200));
         let call = call.on_output(move |_, bytes| hear.send(bytes.len()).expect("the test hears"));
-        refused(soon("the chatter", call.into_future()).await, RefusalCode::WallTime);
+        refused(
+            soon("the chatter", call.into_future()).await,
+            RefusalCode::WallTime,
+        );
         assert_eq!(heard.iter().sum::<usize>(), 64 << 10);
         assert_serves(&host).await;
     }
@@ -107,14 +137,19 @@ async fn output_past_its_limit_is_cut_and_said_to_be_and_the_result_arrives() {
         for (printed, cut) in [(64u32 << 10, false), ((64 << 10) + 2, true)] {
             let (hear, heard) = std::sync::mpsc::channel();
             let call = host.call(&print, (printed,));
-            let call =
-                call.on_output(move |stream, bytes| hear.send((stream, bytes.len())).expect("heard"));
+            let call = call
+                .on_output(move |stream, bytes| hear.send((stream, bytes.len())).expect("heard"));
             let completed = call.completed().await;
             assert_eq!(completed.result.expect("output is no error"), printed);
             assert_eq!(completed.output_cut, cut);
             let heard: Vec<_> = heard.iter().collect();
-            assert_eq!(heard.iter().map(|(_, bytes)| bytes).sum::<usize>(), 64 << 10);
-            let errors = heard.iter().filter(|(stream, _)| *stream == OutputStream::Stderr);
+            assert_eq!(
+                heard.iter().map(|(_, bytes)| bytes).sum::<usize>(),
+                64 << 10
+            );
+            let errors = heard
+                .iter()
+                .filter(|(stream, _)| *stream == OutputStream::Stderr);
             assert!(errors.map(|(_, bytes)| bytes).sum::<usize>() >= 31 << 10);
         }
         assert_serves(&host).await;
@@ -125,15 +160,27 @@ async fn output_past_its_limit_is_cut_and_said_to_be_and_the_result_arrives() {
 async fn a_panic_arrives_with_message_file_and_line() {
     let panic_with = of(hostile(), hostile::panic_with::HANDLE);
     let source = include_str!("../guests/hostile/src/lib.rs");
-    let line = source.lines().position(|line| line.contains("panic!(")).expect("there is one") + 1;
+    let line = source
+        .lines()
+        .position(|line| line.contains("panic!("))
+        .expect("there is one")
+        + 1;
     for host in hosts().await {
         let failure = failed(host.call(&panic_with, ("oh dear".to_owned(),)).await);
-        let Failure::Panic { message, file, line: found } = failure else {
+        let Failure::Panic {
+            message,
+            file,
+            line: found,
+        } = failure
+        else {
             panic!("it does not trap")
         };
         assert_eq!(message, "oh dear");
         assert!(file.ends_with("guests/hostile/src/lib.rs"), "{file}");
-        assert!(!file.starts_with('/'), "a path of the machine that built it: {file}");
+        assert!(
+            !file.starts_with('/'),
+            "a path of the machine that built it: {file}"
+        );
         assert_eq!(found as usize, line);
         assert_serves(&host).await;
     }
@@ -144,7 +191,9 @@ async fn a_long_panic_is_cut_and_not_refused() {
     let panic_with = of(hostile(), hostile::panic_with::HANDLE);
     for host in hosts().await {
         let failure = failed(host.call(&panic_with, ("é".repeat(100_000),)).await);
-        let Failure::Panic { message, .. } = failure else { panic!("it does not trap") };
+        let Failure::Panic { message, .. } = failure else {
+            panic!("it does not trap")
+        };
         assert_eq!(message.len(), spore_abi::fault::MESSAGE_BYTES_MAX);
         assert_serves(&host).await;
     }
@@ -155,8 +204,13 @@ async fn reading_past_the_end_is_a_panic_of_the_guest() {
     let index = of(hostile(), hostile::index::HANDLE);
     for host in hosts().await {
         let failure = failed(host.call(&index, (vec![1, 2, 3], 3)).await);
-        let Failure::Panic { message, .. } = failure else { panic!("it does not trap") };
-        assert_eq!(message, "index out of bounds: the len is 3 but the index is 3");
+        let Failure::Panic { message, .. } = failure else {
+            panic!("it does not trap")
+        };
+        assert_eq!(
+            message,
+            "index out of bounds: the len is 3 but the index is 3"
+        );
         assert_serves(&host).await;
     }
 }
@@ -165,12 +219,18 @@ async fn reading_past_the_end_is_a_panic_of_the_guest() {
 async fn a_trap_arrives_with_the_names_of_the_functions_it_went_through() {
     let trap = of(hostile(), hostile::trap::HANDLE);
     for host in hosts().await {
-        let Failure::Trap { code, backtrace, .. } = failed(host.call(&trap, ()).await) else {
+        let Failure::Trap {
+            code, backtrace, ..
+        } = failed(host.call(&trap, ()).await)
+        else {
             panic!("it does not panic")
         };
         assert_eq!(code, TrapCode::Unreachable);
         let at = |name: &str| backtrace.iter().position(|frame| frame == name);
-        let (inner, outer) = (at("hostile::inner_of_the_trap"), at("hostile::outer_of_the_trap"));
+        let (inner, outer) = (
+            at("hostile::inner_of_the_trap"),
+            at("hostile::outer_of_the_trap"),
+        );
         assert!(inner.is_some() && inner < outer, "{backtrace:?}");
         assert_serves(&host).await;
     }
@@ -196,7 +256,10 @@ async fn a_result_past_its_limit_is_refused_and_one_at_it_is_not() {
     for host in hosts().await {
         let bytes = host.call(&return_bytes, (fits,)).await.expect("it fits");
         assert_eq!(bytes.len(), fits as usize);
-        let refused = refused(host.call(&return_bytes, (fits + 1,)).await, RefusalCode::ResultTooLarge);
+        let refused = refused(
+            host.call(&return_bytes, (fits + 1,)).await,
+            RefusalCode::ResultTooLarge,
+        );
         assert_eq!((refused.limit, refused.actual), (Some(MIB), Some(MIB + 1)));
         assert_serves(&host).await;
     }
@@ -219,7 +282,10 @@ async fn a_flood_of_progress_arrives_thinned_and_the_last_one_stands() {
 
 #[tokio::test]
 async fn memory_of_all_guests_together_is_bounded() {
-    let limits = Limits { memory_total: 12 * MIB, ..setup().limits };
+    let limits = Limits {
+        memory_total: 12 * MIB,
+        ..setup().limits
+    };
     let host = Host::embedded_with(Setup { limits, ..setup() }).expect("the engine starts");
     let take = of(hostile(), hostile::take::HANDLE);
     let result = host.call(&take, (13 * MIB as u32,)).await;
@@ -230,7 +296,10 @@ async fn memory_of_all_guests_together_is_bounded() {
         // A caller has its result a moment before the instance is taken apart.
         let idle = || async { host.status().await.expect("embedded").running_count == 0 };
         until("the instance is gone", idle).await;
-        assert_eq!(host.call(&take, (8 * MIB as u32,)).await.expect("it fits"), 8 * MIB);
+        assert_eq!(
+            host.call(&take, (8 * MIB as u32,)).await.expect("it fits"),
+            8 * MIB
+        );
     }
     assert_serves(&host).await;
 }

@@ -1,13 +1,12 @@
 //! Modules that no compiler makes: each is refused by name, and the host serves on.
 
-use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use spore_client::{Bundle, CallError, CallLimits, Failure, Host, RefusalCode, TrapCode};
 use spore_host::{Limits, Setup};
-use spore_tests::Local;
 use spore_tests::guests::{assert_serves, wall};
 use spore_tests::module::{Raw, bundle_of, bundle_with, record};
+use spore_tests::local::Both;
 use spore_tests::outcome::{failed, refused, soon};
 
 const MIB: u64 = 1 << 20;
@@ -21,22 +20,28 @@ fn setup() -> Setup {
         code: MIB,
         ..Limits::default()
     };
-    Setup { limits, ..Setup::default() }
+    Setup {
+        limits,
+        ..Setup::default()
+    }
 }
 
-static EMBEDDED: LazyLock<Host> =
-    LazyLock::new(|| Host::embedded_with(setup()).expect("the engine starts"));
-static LOCAL: LazyLock<Local> = LazyLock::new(|| Local::start(setup(), &[""]));
+static BOTH: Both = Both::new(setup);
 
-/// The same host twice: within this process, and over QUIC.
 async fn hosts() -> [Host; 2] {
-    [EMBEDDED.clone(), LOCAL.connect(0).await]
+    BOTH.hosts().await
 }
 
 async fn run(host: &Host, bundle: &Bundle) -> Result<Value, CallError<Value>> {
     let run = bundle.callable("run").expect("the manifest has it");
     // A byte of input, so that the guest is asked for a buffer.
-    soon("the raw guest", host.call(&run, json!(["AA=="])).limits(wall(200)).into_future()).await
+    soon(
+        "the raw guest",
+        host.call(&run, json!(["AA=="]))
+            .limits(wall(200))
+            .into_future(),
+    )
+    .await
 }
 
 /// Each of these bundles is refused with its code, by words that contain the text; then the host
@@ -46,7 +51,11 @@ async fn each_is_refused(bundles: impl IntoIterator<Item = (Bundle, RefusalCode,
     for (bundle, code, text) in bundles {
         for host in &hosts {
             let refused = refused(run(host, &bundle).await, code);
-            assert!(refused.message.contains(text), "{text:?} is not in {:?}", refused.message);
+            assert!(
+                refused.message.contains(text),
+                "{text:?} is not in {:?}",
+                refused.message
+            );
             assert_serves(host).await;
         }
     }
@@ -69,14 +78,26 @@ async fn what_is_not_valid_wasm_is_refused() {
     // A type section that claims a million types and has none.
     let lying = [preamble.as_slice(), &[1, 4, 0xc0, 0x84, 0x3d, 0x60]].concat();
     // Adds two numbers of different types.
-    let untyped = Raw { poll: "(i32.add (i32.const 1) (i64.const 1))".into(), ..Raw::default() };
-    let no_such_local = Raw { poll: "(local.get 7)".into(), ..Raw::default() };
-    let two_starts = Raw { more: "(start 1)".into(), ..Raw::default() };
+    let untyped = Raw {
+        poll: "(i32.add (i32.const 1) (i64.const 1))".into(),
+        ..Raw::default()
+    };
+    let no_such_local = Raw {
+        poll: "(local.get 7)".into(),
+        ..Raw::default()
+    };
+    let two_starts = Raw {
+        more: "(start 1)".into(),
+        ..Raw::default()
+    };
     let threads = Raw {
         more: "(func (drop (i32.atomic.load (i32.const 0))))".into(),
         ..Raw::default()
     };
-    let exceptions = Raw { more: "(tag)".into(), ..Raw::default() };
+    let exceptions = Raw {
+        more: "(tag)".into(),
+        ..Raw::default()
+    };
     each_is_refused([
         (bundle_of(lying), InvalidModule, ""),
         (untyped.bundle(), InvalidModule, "type mismatch"),
@@ -90,17 +111,35 @@ async fn what_is_not_valid_wasm_is_refused() {
 
 #[tokio::test]
 async fn imports_that_no_host_offers_are_refused_by_name() {
-    let import = |text: &str| Raw { imports: text.into(), ..Raw::default() }.bundle();
+    let import = |text: &str| {
+        Raw {
+            imports: text.into(),
+            ..Raw::default()
+        }
+        .bundle()
+    };
     let code = RefusalCode::ImportNotOffered;
     each_is_refused([
-        (import(r#"(import "env" "system" (func (param i32)))"#), code, "env.system"),
-        (import(r#"(import "spore1" "read_key" (func))"#), code, "spore1.read_key"),
+        (
+            import(r#"(import "env" "system" (func (param i32)))"#),
+            code,
+            "env.system",
+        ),
+        (
+            import(r#"(import "spore1" "read_key" (func))"#),
+            code,
+            "spore1.read_key",
+        ),
         (
             import(r#"(import "wasi_snapshot_preview1" "sock_connect" (func))"#),
             code,
             "wasi_snapshot_preview1.sock_connect",
         ),
-        (import(r#"(import "env" "table" (table 1 funcref))"#), code, "env.table"),
+        (
+            import(r#"(import "env" "table" (table 1 funcref))"#),
+            code,
+            "env.table",
+        ),
     ])
     .await;
 }
@@ -108,7 +147,11 @@ async fn imports_that_no_host_offers_are_refused_by_name() {
 #[tokio::test]
 async fn an_offered_import_of_another_type_is_refused() {
     let imports = r#"(import "spore1" "progress" (func (param f32)))"#.to_owned();
-    let bundle = Raw { imports, ..Raw::default() }.bundle();
+    let bundle = Raw {
+        imports,
+        ..Raw::default()
+    }
+    .bundle();
     each_is_refused([(bundle, RefusalCode::InvalidModule, "spore1::progress")]).await;
 }
 
@@ -119,22 +162,40 @@ async fn modules_without_the_abi_are_refused_with_what_they_lack() {
         let text = Raw::default().text().replace(name, "elsewhere");
         bundle_of(wat::parse_str(text).expect("the text is a module"))
     };
-    let nameless_memory = Raw { memory: "(memory 1)".into(), ..Raw::default() }.bundle();
-    let retyped = Raw::default()
-        .text()
-        .replace(r#""spore1:free") (param i32 i32 i32)"#, r#""spore1:free") (param i32)"#);
+    let nameless_memory = Raw {
+        memory: "(memory 1)".into(),
+        ..Raw::default()
+    }
+    .bundle();
+    let retyped = Raw::default().text().replace(
+        r#""spore1:free") (param i32 i32 i32)"#,
+        r#""spore1:free") (param i32)"#,
+    );
     let retyped = bundle_of(wat::parse_str(retyped).expect("the text is a module"));
-    let memory64 = Raw { memory: r#"(memory (export "memory") i64 1)"#.into(), ..Raw::default() };
+    let memory64 = Raw {
+        memory: r#"(memory (export "memory") i64 1)"#.into(),
+        ..Raw::default()
+    };
     let other_name = bundle_with(Raw::default().code(), |manifest| {
         manifest.callables[0].name = "raw::walk".to_owned();
     });
-    let code64 = memory64.text().replace("(i32.store (i32.const", "(i32.store (i64.const");
+    let code64 = memory64
+        .text()
+        .replace("(i32.store (i32.const", "(i32.store (i64.const");
     let memory64 = bundle_of(wat::parse_str(code64).expect("the text is a module"));
     each_is_refused([
         (without("spore1:alloc"), code, "spore1:alloc"),
         (without("spore1:poll"), code, "spore1:poll"),
-        (without("spore1:bind/raw::run"), code, "spore1:bind/raw::run"),
-        (without("spore1:start/raw::run"), code, "spore1:start/raw::run"),
+        (
+            without("spore1:bind/raw::run"),
+            code,
+            "spore1:bind/raw::run",
+        ),
+        (
+            without("spore1:start/raw::run"),
+            code,
+            "spore1:start/raw::run",
+        ),
         (nameless_memory, code, "memory"),
         (retyped, code, "spore1:free"),
         (memory64, code, "64-bit memory"),
@@ -152,8 +213,20 @@ async fn modules_without_the_abi_are_refused_with_what_they_lack() {
 #[tokio::test]
 async fn pointers_and_lengths_that_lie_are_refused() {
     let code = RefusalCode::AbiViolated;
-    let poll = |poll: &str| Raw { poll: poll.into(), ..Raw::default() }.bundle();
-    let alloc = |alloc: &str| Raw { alloc: alloc.into(), ..Raw::default() }.bundle();
+    let poll = |poll: &str| {
+        Raw {
+            poll: poll.into(),
+            ..Raw::default()
+        }
+        .bundle()
+    };
+    let alloc = |alloc: &str| {
+        Raw {
+            alloc: alloc.into(),
+            ..Raw::default()
+        }
+        .bundle()
+    };
     let outside = "outside of its memory";
     each_is_refused([
         // The poll record: past the end, across the end, at the last address.
@@ -178,11 +251,19 @@ async fn pointers_and_lengths_that_lie_are_refused() {
 #[tokio::test]
 async fn an_empty_result_may_point_to_the_end_of_memory_and_not_past_it() {
     for host in hosts().await {
-        let at_end = Raw { poll: record(0, 65_536, 0), ..Raw::default() }.bundle();
+        let at_end = Raw {
+            poll: record(0, 65_536, 0),
+            ..Raw::default()
+        }
+        .bundle();
         // No bytes are no value of the type, so it is the client that refuses them.
         let result = run(&host, &at_end).await;
         assert!(matches!(result, Err(CallError::Result(_))), "{result:?}");
-        let past_it = Raw { poll: record(0, 65_537, 0), ..Raw::default() }.bundle();
+        let past_it = Raw {
+            poll: record(0, 65_537, 0),
+            ..Raw::default()
+        }
+        .bundle();
         refused(run(&host, &past_it).await, RefusalCode::AbiViolated);
     }
 }
@@ -190,7 +271,13 @@ async fn an_empty_result_may_point_to_the_end_of_memory_and_not_past_it() {
 #[tokio::test]
 async fn polls_of_another_kind_are_refused() {
     let code = RefusalCode::AbiViolated;
-    let kind = |kind| Raw { poll: record(kind, 64, 1), ..Raw::default() }.bundle();
+    let kind = |kind| {
+        Raw {
+            poll: record(kind, 64, 1),
+            ..Raw::default()
+        }
+        .bundle()
+    };
     each_is_refused([
         (kind(2), code, "kind 2"),
         (kind(3), code, "kind 3"),
@@ -203,9 +290,12 @@ async fn polls_of_another_kind_are_refused() {
 
 /// A guest that says why it is about to trap, with these arguments.
 fn fault(arguments: [i32; 6], then: &str) -> Bundle {
-    let arguments = arguments.map(|argument| format!("(i32.const {argument})")).join(" ");
+    let arguments = arguments
+        .map(|argument| format!("(i32.const {argument})"))
+        .join(" ");
     Raw {
-        imports: r#"(import "spore1" "fault" (func $fault (param i32 i32 i32 i32 i32 i32)))"#.into(),
+        imports: r#"(import "spore1" "fault" (func $fault (param i32 i32 i32 i32 i32 i32)))"#
+            .into(),
         poll: format!("(call $fault {arguments}) {then}"),
         ..Raw::default()
     }
@@ -222,8 +312,16 @@ async fn faults_that_lie_are_refused() {
         (fault([1, 0, -1, 0, 0, 0], "unreachable"), code, outside),
         (fault([1, 0, 0, 65_530, 7, 0], "unreachable"), code, outside),
         (fault([9, 0, 0, 0, 0, 0], "unreachable"), code, "kind 9"),
-        (fault([2, 0, 0, 0, 0, 0], "unreachable"), RefusalCode::WrongCaptures, ""),
-        (fault([3, 0, 0, 0, 0, 0], "unreachable"), RefusalCode::WrongArguments, ""),
+        (
+            fault([2, 0, 0, 0, 0, 0], "unreachable"),
+            RefusalCode::WrongCaptures,
+            "",
+        ),
+        (
+            fault([3, 0, 0, 0, 0, 0], "unreachable"),
+            RefusalCode::WrongArguments,
+            "",
+        ),
     ])
     .await;
 }
@@ -232,7 +330,8 @@ async fn faults_that_lie_are_refused() {
 async fn a_fault_with_bytes_that_are_no_text_is_a_panic_with_replacements() {
     let raw = fault([1, 1024, 3, 1024, 1, 7], "unreachable");
     let loud = Raw {
-        imports: r#"(import "spore1" "fault" (func $fault (param i32 i32 i32 i32 i32 i32)))"#.into(),
+        imports: r#"(import "spore1" "fault" (func $fault (param i32 i32 i32 i32 i32 i32)))"#
+            .into(),
         more: r#"(data (i32.const 1024) "\ff\fe!")"#.into(),
         alloc: "(i32.const 2048)".into(),
         poll: "(call $fault (i32.const 1) (i32.const 1024) (i32.const 3) (i32.const 1024)
@@ -241,7 +340,10 @@ async fn a_fault_with_bytes_that_are_no_text_is_a_panic_with_replacements() {
         ..Raw::default()
     };
     for host in hosts().await {
-        assert!(matches!(failed(run(&host, &raw).await), Failure::Panic { line: 7, .. }));
+        assert!(matches!(
+            failed(run(&host, &raw).await),
+            Failure::Panic { line: 7, .. }
+        ));
         let failure = failed(run(&host, &loud.bundle()).await);
         let expected = Failure::panic("\u{fffd}\u{fffd}!", "\u{fffd}", 7);
         assert_eq!(failure, expected);
@@ -251,7 +353,13 @@ async fn a_fault_with_bytes_that_are_no_text_is_a_panic_with_replacements() {
 
 #[tokio::test]
 async fn memory_declared_beyond_the_limit_is_refused_with_the_limit() {
-    let memory = |text: &str| Raw { memory: text.into(), ..Raw::default() }.bundle();
+    let memory = |text: &str| {
+        Raw {
+            memory: text.into(),
+            ..Raw::default()
+        }
+        .bundle()
+    };
     for host in hosts().await {
         for text in [
             r#"(memory (export "memory") 257)"#,
@@ -259,14 +367,20 @@ async fn memory_declared_beyond_the_limit_is_refused_with_the_limit() {
         ] {
             let refused = refused(run(&host, &memory(text)).await, RefusalCode::Memory);
             assert_eq!(refused.limit, Some(16 * MIB));
-            assert!(refused.actual.is_some_and(|asked| asked > 16 * MIB), "{refused}");
+            assert!(
+                refused.actual.is_some_and(|asked| asked > 16 * MIB),
+                "{refused}"
+            );
         }
         // As much as there may be, and the right to ask for more, is no offence.
         let fits = memory(r#"(memory (export "memory") 256 65536)"#);
         assert_eq!(run(&host, &fits).await.expect("it fits"), json!(""));
         // A caller who allows less refuses it too, when the instance is made.
         let run = fits.callable("run").expect("the manifest has it");
-        let less = CallLimits { memory_bytes: Some(MIB), ..CallLimits::default() };
+        let less = CallLimits {
+            memory_bytes: Some(MIB),
+            ..CallLimits::default()
+        };
         let result = host.call(&run, json!([""])).limits(less).await;
         assert_eq!(refused(result, RefusalCode::Memory).limit, Some(MIB));
         assert_serves(&host).await;
@@ -275,8 +389,14 @@ async fn memory_declared_beyond_the_limit_is_refused_with_the_limit() {
 
 #[tokio::test]
 async fn tables_beyond_the_limit_are_refused() {
-    let declared = Raw { more: "(table 1001 funcref)".into(), ..Raw::default() };
-    let huge = Raw { more: "(table 10000000 funcref)".into(), ..Raw::default() };
+    let declared = Raw {
+        more: "(table 1001 funcref)".into(),
+        ..Raw::default()
+    };
+    let huge = Raw {
+        more: "(table 10000000 funcref)".into(),
+        ..Raw::default()
+    };
     each_is_refused([
         (declared.bundle(), RefusalCode::InvalidModule, "table"),
         (huge.bundle(), RefusalCode::InvalidModule, "table"),
@@ -300,12 +420,26 @@ async fn tables_beyond_the_limit_are_refused() {
 #[tokio::test]
 async fn what_runs_before_the_callable_is_held_to_the_same_limits() {
     let forever = "(func $f (loop (br 0)))";
-    let start_loops = Raw { more: format!("{forever} (start $f)"), ..Raw::default() };
-    let initialize_loops =
-        Raw { more: forever.replace("$f", r#"(export "_initialize")"#), ..Raw::default() };
-    let alloc_loops = Raw { alloc: "(loop (br 0)) unreachable".into(), ..Raw::default() };
-    let bind_loops = Raw { bind: "(loop (br 0)) unreachable".into(), ..Raw::default() };
-    let argument_loops = Raw { start: "(loop (br 0)) unreachable".into(), ..Raw::default() };
+    let start_loops = Raw {
+        more: format!("{forever} (start $f)"),
+        ..Raw::default()
+    };
+    let initialize_loops = Raw {
+        more: forever.replace("$f", r#"(export "_initialize")"#),
+        ..Raw::default()
+    };
+    let alloc_loops = Raw {
+        alloc: "(loop (br 0)) unreachable".into(),
+        ..Raw::default()
+    };
+    let bind_loops = Raw {
+        bind: "(loop (br 0)) unreachable".into(),
+        ..Raw::default()
+    };
+    let argument_loops = Raw {
+        start: "(loop (br 0)) unreachable".into(),
+        ..Raw::default()
+    };
     let wall = RefusalCode::WallTime;
     each_is_refused([
         (start_loops.bundle(), wall, ""),
@@ -316,14 +450,25 @@ async fn what_runs_before_the_callable_is_held_to_the_same_limits() {
     ])
     .await;
 
-    let start_traps = Raw { more: "(func $f unreachable) (start $f)".into(), ..Raw::default() };
-    let initialize_traps =
-        Raw { more: r#"(func (export "_initialize") unreachable)"#.into(), ..Raw::default() };
+    let start_traps = Raw {
+        more: "(func $f unreachable) (start $f)".into(),
+        ..Raw::default()
+    };
+    let initialize_traps = Raw {
+        more: r#"(func (export "_initialize") unreachable)"#.into(),
+        ..Raw::default()
+    };
     for host in hosts().await {
         for raw in [&start_traps, &initialize_traps] {
             let failure = failed(run(&host, &raw.bundle()).await);
             assert!(
-                matches!(failure, Failure::Trap { code: TrapCode::Unreachable, .. }),
+                matches!(
+                    failure,
+                    Failure::Trap {
+                        code: TrapCode::Unreachable,
+                        ..
+                    }
+                ),
                 "{failure:?}"
             );
             assert_serves(&host).await;
@@ -344,12 +489,27 @@ async fn memory_that_a_start_function_takes_counts() {
 async fn every_kind_of_trap_has_its_code() {
     let traps = [
         ("(i32.load (i32.const 65536))", TrapCode::MemoryOutOfBounds),
-        ("(i32.div_u (i32.const 1) (i32.const 0))", TrapCode::DivisionByZero),
-        ("(i32.div_s (i32.const 0x80000000) (i32.const -1))", TrapCode::IntegerOverflow),
+        (
+            "(i32.div_u (i32.const 1) (i32.const 0))",
+            TrapCode::DivisionByZero,
+        ),
+        (
+            "(i32.div_s (i32.const 0x80000000) (i32.const -1))",
+            TrapCode::IntegerOverflow,
+        ),
         ("(i32.trunc_f64_s (f64.const nan))", TrapCode::BadConversion),
-        ("(call_indirect (result i32) (i32.const 0))", TrapCode::IndirectCallToNull),
-        ("(call_indirect (result i32) (i32.const 9))", TrapCode::TableOutOfBounds),
-        ("(call_indirect (result i32) (i32.const 1))", TrapCode::BadSignature),
+        (
+            "(call_indirect (result i32) (i32.const 0))",
+            TrapCode::IndirectCallToNull,
+        ),
+        (
+            "(call_indirect (result i32) (i32.const 9))",
+            TrapCode::TableOutOfBounds,
+        ),
+        (
+            "(call_indirect (result i32) (i32.const 1))",
+            TrapCode::BadSignature,
+        ),
         ("unreachable", TrapCode::Unreachable),
     ];
     for host in hosts().await {
@@ -360,7 +520,10 @@ async fn every_kind_of_trap_has_its_code() {
                 ..Raw::default()
             };
             let failure = failed(run(&host, &raw.bundle()).await);
-            assert!(matches!(failure, Failure::Trap { code, .. } if code == expected), "{failure:?}");
+            assert!(
+                matches!(failure, Failure::Trap { code, .. } if code == expected),
+                "{failure:?}"
+            );
         }
         assert_serves(&host).await;
     }
@@ -369,22 +532,47 @@ async fn every_kind_of_trap_has_its_code() {
 #[tokio::test]
 async fn too_many_functions_and_too_large_ones_are_refused_with_the_numbers() {
     let own = 6;
-    let many = |count: usize| Raw { more: "(func)".repeat(count - own), ..Raw::default() };
-    let large = |nops: usize| Raw { more: format!("(func {})", "nop ".repeat(nops)), ..Raw::default() };
+    let many = |count: usize| Raw {
+        more: "(func)".repeat(count - own),
+        ..Raw::default()
+    };
+    let large = |nops: usize| Raw {
+        more: format!("(func {})", "nop ".repeat(nops)),
+        ..Raw::default()
+    };
     // A body is its code with a count of locals and an end.
     let fits = (64 << 10) - 2;
     for host in hosts().await {
-        assert_eq!(run(&host, &many(2_000).bundle()).await.expect("as many as may be"), json!(""));
+        assert_eq!(
+            run(&host, &many(2_000).bundle())
+                .await
+                .expect("as many as may be"),
+            json!("")
+        );
         let result = run(&host, &many(2_001).bundle()).await;
         let too_many = refused(result, RefusalCode::TooManyFunctions);
-        assert_eq!((too_many.limit, too_many.actual), (Some(2_000), Some(2_001)));
+        assert_eq!(
+            (too_many.limit, too_many.actual),
+            (Some(2_000), Some(2_001))
+        );
 
-        assert_eq!(run(&host, &large(fits).bundle()).await.expect("as large as may be"), json!(""));
+        assert_eq!(
+            run(&host, &large(fits).bundle())
+                .await
+                .expect("as large as may be"),
+            json!("")
+        );
         let result = run(&host, &large(fits + 1).bundle()).await;
         let too_large = refused(result, RefusalCode::FunctionTooLarge);
-        assert_eq!((too_large.limit, too_large.actual), (Some(64 << 10), Some((64 << 10) + 1)));
+        assert_eq!(
+            (too_large.limit, too_large.actual),
+            (Some(64 << 10), Some((64 << 10) + 1))
+        );
 
-        let long = Raw { more: format!(r#"(@custom "long" "{}")"#, "x".repeat(1 << 20)), ..Raw::default() };
+        let long = Raw {
+            more: format!(r#"(@custom "long" "{}")"#, "x".repeat(1 << 20)),
+            ..Raw::default()
+        };
         let refused = refused(run(&host, &long.bundle()).await, RefusalCode::CodeTooLarge);
         assert_eq!(refused.limit, Some(MIB));
         assert_serves(&host).await;
@@ -396,5 +584,8 @@ async fn a_bundle_of_a_kind_that_is_not_run_yet_is_refused_before_it_is_sent() {
     // The format has room for code that is a component; no client makes a bundle of one.
     let component = b"\0asm\x0d\0\x01\0".to_vec();
     let parts = spore_bundle::Bundle::pack(component, "raw", "0.1.0", Vec::new());
-    assert!(matches!(parts, Err(spore_bundle::PackError::Module(_))), "{parts:?}");
+    assert!(
+        matches!(parts, Err(spore_bundle::PackError::Module(_))),
+        "{parts:?}"
+    );
 }

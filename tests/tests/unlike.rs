@@ -26,15 +26,31 @@ async fn hosts() -> (Host, Host, Option<Local>) {
 }
 
 /// Calls on both hosts and compares what comes back.
-async fn same<C>(hosts: &(Host, Host, Option<Local>), callable: &C, arguments: C::Arguments) -> C::Output
+async fn same<C>(
+    hosts: &(Host, Host, Option<Local>),
+    callable: &C,
+    arguments: C::Arguments,
+) -> C::Output
 where
     C: Callee,
     C::Arguments: Clone,
     C::Output: PartialEq + std::fmt::Debug,
 {
     let limits = CallLimits::default();
-    let one = hosts.0.call(callable, arguments.clone()).limits(limits).seed(7).completed().await;
-    let other = hosts.1.call(callable, arguments).limits(limits).seed(7).completed().await;
+    let one = hosts
+        .0
+        .call(callable, arguments.clone())
+        .limits(limits)
+        .seed(7)
+        .completed()
+        .await;
+    let other = hosts
+        .1
+        .call(callable, arguments)
+        .limits(limits)
+        .seed(7)
+        .completed()
+        .await;
     let one = one.result.expect("the embedded host runs it");
     assert_eq!(one, other.result.expect("the other host runs it"));
     one

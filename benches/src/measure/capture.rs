@@ -1,9 +1,9 @@
 //! Calls of a callable that has captured much.
 
+use anyhow::{Result, ensure};
 use std::time::Instant;
 
 use bytes::Bytes;
-use wasmtime::{Result, ensure};
 
 use super::Bench;
 use crate::alone::Alone;

@@ -1,10 +1,9 @@
 //! The host's own time of a call in a fresh instance.
 
+use anyhow::{Context, Result};
 use std::time::Instant;
 
 use spore_client::{Host, Timing};
-use wasmtime::Result;
-use wasmtime::error::Context;
 
 use super::{Bench, FLIGHT, SMALL_BYTES};
 use crate::figure::{Figure, Unit};
@@ -79,7 +78,7 @@ async fn timings(
                 completed.result?;
                 timings.push(completed.timing.context("a call that ran has a timing")?);
             }
-            Ok::<_, wasmtime::Error>(timings)
+            anyhow::Ok(timings)
         })
     });
     let mut timings = Vec::new();

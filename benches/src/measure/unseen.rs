@@ -1,15 +1,14 @@
 //! The first call of code that the host has never seen.
 
+use anyhow::Result;
 use std::time::Instant;
 
-use serde_json::json;
-use wasmtime::Module;
-use wasmtime::Result;
-
 use super::Bench;
+use crate::alone;
 use crate::figure::{Figure, Unit};
 use crate::generated;
 use crate::statistics::millis;
+use serde_json::json;
 
 /// Sizes of code in bytes, and how often each is measured: the large one takes its time.
 const SIZES: [(usize, usize); 2] = [(25_000, 9), (1_000_000, 3)];
@@ -29,9 +28,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 2]> {
             let transfer = millis(bench.echo.transfer(code.clone()).await?);
 
             let began = Instant::now();
-            let module = Module::new(&bench.engine, &code)?;
+            alone::compile(&bench.engine, &code)?;
             let compile = millis(began.elapsed());
-            drop(module);
 
             let callable = bundle.callable(generated::CALLABLE)?;
             let began = Instant::now();

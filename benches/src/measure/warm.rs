@@ -1,10 +1,10 @@
 //! Warm calls with 64 bytes there and back.
 
+use anyhow::Result;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use spore_client::Host;
-use wasmtime::Result;
 
 use super::{Bench, FLIGHT, SMALL_BYTES};
 use crate::figure::{Figure, Unit, cores};
@@ -40,13 +40,13 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 6]> {
     let embedded = Host::embedded()?;
     let call = |host: &Host| {
         let call = host.call(&callable, (vec![0; SMALL_BYTES],));
-        async { Ok::<_, wasmtime::Error>(drop(call.await?)) }
+        async { anyhow::Ok(drop(call.await?)) }
     };
     // The argument as it is encoded: its length and its bytes.
     let argument = spore_value::codec::encode(&vec![0u8; SMALL_BYTES])?;
     let alone = || async {
         bench.alone.run(&[], &argument)?;
-        Ok::<_, wasmtime::Error>(())
+        anyhow::Ok(())
     };
     // Both hosts compile; quinn finds the path's size.
     for _ in 0..CALLS {
@@ -56,6 +56,19 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 6]> {
         alone().await?;
     }
 
+    if let Ok(what) = std::env::var("ONLY") {
+        for _ in 0..12 {
+            let r = match what.as_str() {
+                "remote" => rate(remote, &callable).await?,
+                "embedded" => rate(&embedded, &callable).await?,
+                "quinn" => bench.echo.rate(SMALL_BYTES, FLIGHT, TIME).await?,
+                "w1" => bench.alone.rate(&argument, 1, TIME)?,
+                _ => bench.alone.rate(&argument, 2, TIME)?,
+            };
+            eprint!("{r:.0} ");
+        }
+        eprintln!();
+    }
     for _ in 0..ROUNDS {
         let quinn = one_at_a_time(|| bench.echo.echo(SMALL_BYTES)).await?;
         let product = one_at_a_time(|| call(remote)).await?;

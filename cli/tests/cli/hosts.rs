@@ -328,6 +328,40 @@ fn a_cancelled_call_is_stopped_at_the_host() {
     });
 }
 
+/// A host keeps the place of a connection that ends without a word until its time-out.
+#[test]
+fn every_command_takes_its_leave() {
+    let user = User::new();
+    let host = user.host();
+    let hello = text(&guests().hello);
+    let captures = r#"{"greeting": "Hello"}"#;
+    for _ in 0..5 {
+        user.spore([
+            "run",
+            hello,
+            r#"["x"]"#,
+            "--captures",
+            captures,
+            "--on",
+            &host.address,
+            "--trust",
+            &host.key,
+        ])
+        .ok();
+    }
+    user.spore(["status", &host.address]).ok();
+    let taken = || {
+        let log = fs::read_to_string(user.path("host.log")).expect("it is there");
+        log.matches("nothing left to do").count()
+    };
+    let began = Instant::now();
+    until("all connections are closed", || taken() == 6);
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "a time-out ended them"
+    );
+}
+
 #[test]
 fn a_host_serves_without_standard_output() {
     let user = User::new();

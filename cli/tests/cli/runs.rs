@@ -157,7 +157,7 @@ fn output_is_passed_on_as_it_is_and_cut_at_its_limit() {
 
     let ended = trouble(
         &user,
-        ["says", r#"["0123456789", ""]"#, "--output", "4", "--json"],
+        ["says", r#"["0123456789\n", ""]"#, "--output", "4", "--json"],
     );
     assert_eq!(ended.stderr, "0123");
     assert_eq!(ended.json()["output_cut"], true);

@@ -5,33 +5,36 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use spore_transport::message::{Blob, Encoding, Refused};
+use spore_transport::message::{Blob, Refused};
 use spore_transport::{BlobId, PublicKey, RefusalCode};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::watch;
 
+use super::collector::Collector;
 use crate::code::chain;
+use crate::room::{Budget, Room};
 use crate::scheduler::lock;
-use crate::store::{Collecting, NotTheBlob, Store, StoreError, Verified};
+use crate::store::{Store, StoreError, Verified};
 
-/// Unit of the budget of uploads, in bytes: a semaphore counts 32 bits.
-const BUDGET_UNIT: u64 = 1024;
+/// Bytes of an upload that are passed on together to be hashed. A piece is one datagram's worth at
+/// most, and waking the other thread for each cost more than the hash.
+const BATCH_BYTES: usize = 256 << 10;
 
-/// Pieces of an upload that wait to be hashed. Each is at most one datagram's worth, so this
-/// bounds what a fast peer makes wait.
-const PIECES_WAITING: usize = 64;
+/// Pieces that are passed on together: a peer may send single bytes.
+const BATCH_PIECES: usize = 4096;
 
-/// Largest window of a zstd frame that is accepted, as a power of two: 32 MiB. A frame may demand
-/// its window as memory before it yields a byte.
-const ZSTD_WINDOW_LOG_MAX: u32 = 25;
+/// Time that an upload waits for room before it is refused.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
 
 /// The store, and what is on its way there.
 pub(crate) struct Blobs {
     pub(crate) store: Arc<Store>,
     pending: Mutex<HashMap<BlobId, Pending>>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
+    budget_bytes: u64,
     flights: Mutex<HashMap<(PublicKey, BlobId), watch::Receiver<()>>>,
     background: Handle,
 }
@@ -44,11 +47,11 @@ struct Pending {
 
 impl Blobs {
     pub(crate) fn new(store: Arc<Store>, uploads_bytes: u64, background: Handle) -> Arc<Blobs> {
-        let units = usize::try_from(uploads_bytes / BUDGET_UNIT).unwrap_or(usize::MAX);
         Arc::new(Blobs {
             store,
             pending: Mutex::default(),
-            budget: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            budget: Budget::new(uploads_bytes),
+            budget_bytes: uploads_bytes,
             flights: Mutex::default(),
             background,
         })
@@ -84,7 +87,7 @@ impl Blobs {
         self: &Arc<Self>,
         key: PublicKey,
         blob: Verified,
-        room: Option<OwnedSemaphorePermit>,
+        room: Option<[Room; 2]>,
     ) -> tokio::task::JoinHandle<Result<(), StoreError>> {
         let id = blob.id();
         *lock(&self.pending)
@@ -145,18 +148,23 @@ impl Blobs {
         claims
     }
 
-    /// Begins to receive a blob: waits for room in the budget of uploads.
-    pub(crate) async fn receive(&self, blob: Blob) -> Result<Reception, Refused> {
-        let units = u32::try_from(blob.raw_bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
-        let room = self.budget.clone().acquire_many_owned(units).await;
-        let room = room.expect("the semaphore is never closed");
-        let (pieces, arriving) = mpsc::channel(PIECES_WAITING);
-        let collected = self
-            .background
-            .spawn_blocking(move || collect(blob, arriving));
+    /// Begins to receive a blob: waits for room in the budget of the key, and in that of all.
+    pub(crate) async fn receive(&self, of_key: &Budget, blob: Blob) -> Result<Reception, Refused> {
+        let room = async {
+            [
+                of_key.take(blob.raw_bytes).await,
+                self.budget.take(blob.raw_bytes).await,
+            ]
+        };
+        let Ok(room) = tokio::time::timeout(ROOM_WAIT, room).await else {
+            let refused = Refused::new(RefusalCode::QueueFull, "bytes of uploads under way");
+            return Err(refused.past(self.budget_bytes, None));
+        };
         Ok(Reception {
-            pieces: Some(pieces),
-            collected,
+            stage: Stage::Here(Box::new(Collector::new(blob)?)),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            background: self.background.clone(),
             room,
         })
     }
@@ -189,109 +197,64 @@ impl Drop for Claim {
     }
 }
 
-/// A blob that arrives. Its bytes are decompressed and hashed beside the I/O thread.
+/// A blob that arrives. Its bytes are decompressed and hashed beside the I/O thread, batch by
+/// batch: a thread that waited for the next piece would be lost to others while a peer is slow.
 pub(crate) struct Reception {
-    pieces: Option<mpsc::Sender<Bytes>>,
-    collected: tokio::task::JoinHandle<Result<Verified, Refused>>,
-    room: OwnedSemaphorePermit,
+    stage: Stage,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
+    background: Handle,
+    room: [Room; 2],
+}
+
+/// Where the part is that has arrived.
+enum Stage {
+    Here(Box<Collector>),
+    /// With the thread that takes a batch.
+    There(tokio::task::JoinHandle<Result<Box<Collector>, Refused>>),
+    Refused,
+}
+
+impl Stage {
+    async fn settle(&mut self) -> Result<Box<Collector>, Refused> {
+        match std::mem::replace(self, Stage::Refused) {
+            Stage::Here(collector) => Ok(collector),
+            Stage::There(taking) => taking.await.unwrap_or_else(|_| Err(failed())),
+            Stage::Refused => Err(failed()),
+        }
+    }
+}
+
+fn failed() -> Refused {
+    Refused::new(RefusalCode::Internal, "an upload failed")
 }
 
 impl Reception {
     /// Takes a piece; waits when the hash is behind.
-    pub(crate) async fn push(&mut self, piece: Bytes) {
-        if let Some(pieces) = &self.pieces {
-            // A collector that refused has gone; `finish` says why.
-            let _ = pieces.send(piece).await;
+    pub(crate) async fn push(&mut self, piece: Bytes) -> Result<(), Refused> {
+        self.batch_bytes += piece.len();
+        self.batch.push(piece);
+        if self.batch_bytes < BATCH_BYTES && self.batch.len() < BATCH_PIECES {
+            return Ok(());
         }
+        let mut collector = self.stage.settle().await?;
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        self.stage = Stage::There(self.background.spawn_blocking(move || {
+            collector.push(batch)?;
+            Ok(collector)
+        }));
+        Ok(())
     }
 
-    /// Ends the blob and gives it with its room in the budget.
-    pub(crate) async fn finish(mut self) -> Result<(Verified, OwnedSemaphorePermit), Refused> {
-        self.pieces = None;
-        let collected = self.collected.await;
-        let blob =
-            collected.map_err(|_| Refused::new(RefusalCode::Internal, "an upload failed"))??;
-        Ok((blob, self.room))
-    }
-}
-
-/// Takes the pieces of a blob until the last. Blocks.
-fn collect(blob: Blob, mut pieces: mpsc::Receiver<Bytes>) -> Result<Verified, Refused> {
-    let refuse = |what: NotTheBlob| match what {
-        NotTheBlob::Length(actual) => Refused::new(RefusalCode::BlobEncoding, blob.id.to_string())
-            .past(blob.raw_bytes, actual),
-        NotTheBlob::Id(found) => Refused::new(
-            RefusalCode::BlobMismatch,
-            format!("{} came as {found}", blob.id),
-        ),
-    };
-    let mut collecting = Collecting::new(blob.raw_bytes);
-    match blob.encoding {
-        Encoding::Raw => {
-            while let Some(piece) = pieces.blocking_recv() {
-                collecting.push(&piece).map_err(refuse)?;
-            }
-        }
-        Encoding::Zstd => {
-            let broken = |error: std::io::Error| {
-                Refused::new(RefusalCode::BlobEncoding, format!("{}: {error}", blob.id))
-            };
-            let source = Pieces {
-                pieces,
-                piece: Bytes::new(),
-            };
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(source).map_err(broken)?;
-            decoder
-                .window_log_max(ZSTD_WINDOW_LOG_MAX)
-                .map_err(broken)?;
-            let mut decoder = decoder.single_frame();
-            let mut buffer = vec![0; 64 << 10];
-            loop {
-                match std::io::Read::read(&mut decoder, &mut buffer).map_err(broken)? {
-                    0 => break,
-                    read => collecting.push(&buffer[..read]).map_err(refuse)?,
-                }
-            }
-            let mut rest = decoder.finish();
-            if std::io::BufRead::fill_buf(&mut rest).is_ok_and(|rest| !rest.is_empty()) {
-                return Err(Refused::new(
-                    RefusalCode::BlobEncoding,
-                    format!("{}: bytes after the end", blob.id),
-                ));
-            }
-        }
-    }
-    collecting.finish(blob.id).map_err(refuse)
-}
-
-/// Arriving pieces as a reader.
-struct Pieces {
-    pieces: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl std::io::BufRead for Pieces {
-    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => break,
-            }
-        }
-        Ok(&self.piece)
-    }
-
-    fn consume(&mut self, amount: usize) {
-        bytes::Buf::advance(&mut self.piece, amount);
-    }
-}
-
-impl std::io::Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let piece = std::io::BufRead::fill_buf(self)?;
-        let amount = piece.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&piece[..amount]);
-        std::io::BufRead::consume(self, amount);
-        Ok(amount)
+    /// Ends the blob and gives it with its room in the budgets.
+    pub(crate) async fn finish(mut self) -> Result<(Verified, [Room; 2]), Refused> {
+        let mut collector = self.stage.settle().await?;
+        let batch = self.batch;
+        let checked = self.background.spawn_blocking(move || {
+            collector.push(batch)?;
+            collector.finish()
+        });
+        Ok((checked.await.unwrap_or_else(|_| Err(failed()))?, self.room))
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use spore_bundle::limits::MANIFEST_BYTES_MAX;
 use spore_bundle::{Bundle, BundleId, Limits as BundleLimits, Manifest, PartsError};
 use spore_transport::exchange::{HostEvent, HostExchange, HostLimits, ProtocolError};
 use spore_transport::message::{
@@ -24,12 +26,49 @@ use crate::host::{Host, Request};
 use crate::limits::{millis, nanos};
 use crate::store::{StoreError, Verified};
 
+/// Slowest that a peer may send what it has announced, in bytes a second, the time of a stall aside.
+/// One that sends a byte now and then would hold its memory for days.
+const UPLOAD_RATE_MIN: u64 = 16 << 10;
+
+const NEVER_CLOSED: &str = "the semaphore is never closed";
+
+/// Time between two words of progress. A guest may have a million a second.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Payload that is written at one time, so that a reader who takes it slowly is told from one who
+/// takes nothing.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Time that the last outcomes of a host which shuts down get to arrive.
+const ARRIVAL_TIME: Duration = Duration::from_secs(1);
+
 /// What the streams of one connection share.
 pub(super) struct Peer {
     pub(super) host: Host,
     pub(super) blobs: Arc<Blobs>,
     pub(super) key: PublicKey,
     pub(super) caller: Caller,
+    /// Requests of all keys that are open.
+    pub(super) requests: Arc<AtomicU32>,
+}
+
+/// An open request, counted while this lives.
+struct Open<'a>(&'a Peer);
+
+impl Open<'_> {
+    fn count(peer: &Peer) -> (Open<'_>, bool) {
+        let limit = peer.caller.limits.requests_per_key;
+        let before = peer.caller.state.requests.fetch_add(1, Ordering::Relaxed);
+        peer.requests.fetch_add(1, Ordering::Relaxed);
+        (Open(peer), before < limit)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.caller.state.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a stream ends without its outcome having been sent by the request itself.
@@ -66,6 +105,7 @@ impl From<StreamError> for End {
 pub(super) async fn serve(peer: Arc<Peer>, stream: Stream) {
     let limits = peer.host.limits();
     let (sender, receiver) = stream.split();
+    let (_open, has_place) = Open::count(&peer);
     let mut serving = Serving {
         exchange: HostExchange::new(HostLimits {
             args_bytes: limits.arguments,
@@ -73,18 +113,31 @@ pub(super) async fn serve(peer: Arc<Peer>, stream: Stream) {
             state_bytes: limits.state,
             ..HostLimits::default()
         }),
-        peer,
+        peer: peer.clone(),
         sender,
         receiver,
         arrived: Arrived::default(),
+        due: None,
     };
-    match serving.request().await {
+    let served = if has_place {
+        serving.request().await
+    } else {
+        let limit = u64::from(peer.caller.limits.requests_per_key);
+        Err(Refused::new(RefusalCode::TooManyRequests, "")
+            .past(limit, None)
+            .into())
+    };
+    match served {
         Ok(()) => {}
         Err(End::Refused(refused)) => serving.refuse(refused).await,
         Err(End::Gone(error)) => {
             tracing::debug!(error = chain(&error), "a stream ended early");
             serving.sender.reset(StreamCode::OutOfOrder);
         }
+    }
+    if peer.host.refuses_new_calls() {
+        // The connection closes once no request is open, and takes with it what has not arrived.
+        let _ = tokio::time::timeout(ARRIVAL_TIME, serving.sender.stopped()).await;
     }
 }
 
@@ -94,6 +147,8 @@ struct Serving {
     sender: Sender,
     receiver: Receiver,
     arrived: Arrived,
+    /// When what the peer has announced must all have come.
+    due: Option<Instant>,
 }
 
 /// What a request has brought along.
@@ -118,12 +173,31 @@ impl Serving {
 
     /// What arrives next, unless the peer stands still for too long.
     async fn event(&mut self) -> Result<HostEvent, End> {
+        // A peer that sends faster than this reads would otherwise hold the thread.
+        tokio::task::consume_budget().await;
         let stall = self.peer.host.limits().upload_stall;
-        let Ok(received) = tokio::time::timeout(stall, self.receiver.recv()).await else {
+        let left = |due: Instant| due.saturating_duration_since(Instant::now());
+        let wait = self.due.map_or(stall, |due| stall.min(left(due)));
+        let Ok(received) = tokio::time::timeout(wait, self.receiver.recv()).await else {
             let refused = Refused::new(RefusalCode::UploadStalled, "milliseconds");
             return Err(refused.past(millis(stall), None).into());
         };
         Ok(self.exchange.receive(received?)?)
+    }
+
+    /// Gives the peer time for so many bytes, from now on.
+    fn expect_bytes(&mut self, bytes: u64) {
+        let stall = self.peer.host.limits().upload_stall;
+        self.due = Some(Instant::now() + stall + Duration::from_secs(bytes / UPLOAD_RATE_MIN));
+    }
+
+    /// Does what takes time beside the thread of I/O.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, End> {
+        let done = self.peer.host.background().spawn_blocking(work).await;
+        done.map_err(|_| Refused::new(RefusalCode::Internal, "it panicked").into())
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
@@ -165,6 +239,8 @@ impl Serving {
 
     async fn call(&mut self, call: Call) -> Result<(), End> {
         let began = Instant::now();
+        let key = self.peer.caller.state.clone();
+        let _room = key.arguments.take(call.args_bytes).await;
         let arguments = self.arguments(call.args_bytes).await?;
         self.arrived.transfer = began.elapsed();
         let (loaded, compile) = self.loaded(call.bundle).await?;
@@ -182,11 +258,24 @@ impl Serving {
         self.arrived = Arrived::default();
         let mut running = self.peer.host.call(&self.peer.caller, loaded, request);
         let mut open = true;
+        let mut pause = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut resting = false;
         loop {
+            tokio::task::consume_budget().await;
+            let next = async {
+                match resting {
+                    true => running.next_but_progress().await,
+                    false => running.next().await,
+                }
+            };
             // Only the guest's own time bounds this wait; `running` stops it when this is dropped.
             let event = tokio::select! {
                 biased;
-                event = running.next() => event,
+                event = next => event,
+                () = &mut pause, if resting => {
+                    resting = false;
+                    continue;
+                }
                 received = self.receiver.recv(), if open => {
                     match self.exchange.receive(received?)? {
                         HostEvent::Cancel => running.cancel(),
@@ -212,6 +301,10 @@ impl Serving {
                         total,
                     }));
                     self.flush().await?;
+                    pause
+                        .as_mut()
+                        .reset(tokio::time::Instant::now() + PROGRESS_INTERVAL);
+                    resting = true;
                 }
                 Event::Finished(finished) => return self.outcome(finished).await,
             }
@@ -249,12 +342,19 @@ impl Serving {
             Outcome::Refused(refused) => return Err(refused.into()),
         };
         self.queue(&message);
-        if !payload.is_empty() {
-            self.exchange
-                .send_payload(payload.len() as u64)
-                .expect("announced");
-            self.sender.queue_payload(payload);
+        self.payload(payload).await
+    }
+
+    /// Sends the payload of the outcome, if it has one, and ends the stream.
+    async fn payload(&mut self, mut payload: Bytes) -> Result<(), End> {
+        self.exchange
+            .send_payload(payload.len() as u64)
+            .expect("announced");
+        while payload.len() > WRITE_BYTES {
+            self.sender.queue_payload(payload.split_to(WRITE_BYTES));
+            self.flush().await?;
         }
+        self.sender.queue_payload(payload);
         self.flush().await?;
         self.sender.finish().await?;
         Ok(())
@@ -265,13 +365,21 @@ impl Serving {
         if bytes == 0 {
             return Ok(Bytes::new());
         }
+        self.expect_bytes(bytes);
         let mut whole = BytesMut::new();
         loop {
             match self.event().await? {
-                HostEvent::Arguments { bytes, last: true } if whole.is_empty() => return Ok(bytes),
-                HostEvent::Arguments { bytes, last } => {
-                    whole.extend_from_slice(&bytes);
+                HostEvent::Arguments { bytes, last: true } if whole.is_empty() => {
+                    self.due = None;
+                    return Ok(bytes);
+                }
+                HostEvent::Arguments { bytes: piece, last } => {
+                    if whole.is_empty() {
+                        whole.reserve(usize::try_from(bytes).unwrap_or(0));
+                    }
+                    whole.extend_from_slice(&piece);
                     if last {
+                        self.due = None;
                         return Ok(whole.freeze());
                     }
                 }
@@ -282,13 +390,26 @@ impl Serving {
     }
 
     async fn ship(&mut self, bundle: BlobId) -> Result<(), End> {
+        let key = self.peer.caller.state.clone();
+        let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
         let manifest = self.manifest(bundle).await?;
         let parts = parts(&manifest);
         self.obtain(&parts).await?;
         // Compiling now tells a bad module from a good one, and the first call finds it done.
         let assembled = self.assemble(bundle, &parts).await?;
         self.peer.host.load(&assembled).await?;
-        for write in std::mem::take(&mut self.arrived.writes) {
+        let mut writes = std::mem::take(&mut self.arrived.writes);
+        for (id, _) in [(bundle, BlobKind::Manifest)].iter().chain(&parts) {
+            let stored = self.peer.blobs.store.may_use(&self.peer.key, id);
+            if !stored && !self.arrived.blobs.contains_key(id) {
+                // It came with another request and is on its way to the disk. That write may fail,
+                // and what is promised here rests on this one.
+                let gone = || Refused::new(RefusalCode::StoreFull, "a blob was evicted meanwhile");
+                let blob = self.read(*id).await?.ok_or_else(gone)?;
+                writes.push(self.peer.blobs.put(self.peer.key, blob, None));
+            }
+        }
+        for write in writes {
             match write.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(store_refusal(&error).into()),
@@ -301,20 +422,18 @@ impl Serving {
     }
 
     async fn describe(&mut self, bundle: BlobId) -> Result<(), End> {
-        let Some(manifest) = self.read(bundle).await? else {
+        let key = self.peer.caller.state.clone();
+        let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
+        // The key may have a blob of the name that is no manifest.
+        let is_manifest = |blob: &Verified| blob.bytes().len() as u64 <= MANIFEST_BYTES_MAX;
+        let Some(manifest) = self.read(bundle).await?.filter(is_manifest) else {
             return Err(Refused::new(RefusalCode::UnknownBundle, bundle.to_string()).into());
         };
         let bytes = manifest.bytes().clone();
         self.queue(&Message::Description(Description {
             manifest_bytes: bytes.len() as u64,
         }));
-        self.exchange
-            .send_payload(bytes.len() as u64)
-            .expect("announced");
-        self.sender.queue_payload(bytes);
-        self.flush().await?;
-        self.sender.finish().await?;
-        Ok(())
+        self.payload(bytes).await
     }
 
     async fn status(&mut self) -> Result<(), End> {
@@ -328,15 +447,16 @@ impl Serving {
 
     /// The bundle, compiled: kept from another call, from the store, or from the client.
     async fn loaded(&mut self, id: BlobId) -> Result<(Arc<Loaded>, Duration), End> {
-        if let Some(loaded) = self.peer.host.loaded(BundleId::from(id.0)) {
-            let bundle = loaded.bundle();
-            let parts = parts(bundle.manifest());
-            let has = |id: &BlobId| self.peer.blobs.has(&self.peer.key, id);
-            if has(&id) && parts.iter().all(|(part, _)| has(part)) {
-                return Ok((loaded, Duration::ZERO));
-            }
+        if let Some(loaded) = self.kept(id) {
+            return Ok((loaded, Duration::ZERO));
         }
         let began = Instant::now();
+        let key = self.peer.caller.state.clone();
+        let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
+        if let Some(loaded) = self.kept(id) {
+            self.arrived.transfer += began.elapsed();
+            return Ok((loaded, Duration::ZERO));
+        }
         let manifest = self.manifest(id).await?;
         let parts = parts(&manifest);
         self.obtain(&parts).await?;
@@ -345,13 +465,23 @@ impl Serving {
         Ok(self.peer.host.load(&bundle).await?)
     }
 
+    /// The bundle as it is in memory, if the key may use all of it.
+    fn kept(&self, id: BlobId) -> Option<Arc<Loaded>> {
+        let loaded = self.peer.host.loaded(BundleId::from(id.0))?;
+        let has = |id: &BlobId| self.peer.blobs.has(&self.peer.key, id);
+        let parts = parts(loaded.bundle().manifest());
+        (has(&id) && parts.iter().all(|(part, _)| has(part))).then_some(loaded)
+    }
+
     /// The manifest, checked against what this host accepts.
     async fn manifest(&mut self, id: BlobId) -> Result<Manifest, End> {
         self.obtain(&[(id, BlobKind::Manifest)]).await?;
         let Some(blob) = self.read(id).await? else {
             return Err(Refused::new(RefusalCode::UnknownBundle, id.to_string()).into());
         };
-        let manifest = Manifest::decode(blob.bytes())
+        let manifest = self
+            .beside(move || Manifest::decode(blob.bytes()))
+            .await?
             .map_err(|error| refuse_parts(&PartsError::Manifest(error)))?;
         let limits = self.peer.host.limits();
         let limits = BundleLimits {
@@ -369,20 +499,13 @@ impl Serving {
             return Ok(Some(blob.clone()));
         }
         let (blobs, key) = (self.peer.blobs.clone(), self.peer.key);
-        let read = self
-            .peer
-            .host
-            .background()
-            .spawn_blocking(move || blobs.read(&key, &id))
-            .await;
-        match read {
-            Ok(Ok(blob)) => Ok(blob),
-            Ok(Err(error)) => {
+        match self.beside(move || blobs.read(&key, &id)).await? {
+            Ok(blob) => Ok(blob),
+            Err(error) => {
                 tracing::error!(error = chain(&error), "a blob was not read");
-                // It is asked for again.
+                // One that was damaged is gone, and asked for by the next request.
                 Ok(None)
             }
-            Err(_) => Err(Refused::new(RefusalCode::Internal, "a read failed").into()),
         }
     }
 
@@ -401,12 +524,15 @@ impl Serving {
         }
         let code = code.ok_or_else(gone)?;
         // Each part is `Verified` against the id that this very manifest names.
-        Bundle::dangerous_from_checked_parts(
-            manifest.bytes().clone(),
-            code.bytes().clone(),
-            state.map(|state| state.bytes().clone()),
-        )
-        .map_err(|error| refuse_parts(&error).into())
+        let checked = move || {
+            Bundle::dangerous_from_checked_parts(
+                manifest.bytes().clone(),
+                code.bytes().clone(),
+                state.map(|state| state.bytes().clone()),
+            )
+        };
+        let assembled = self.beside(checked).await?;
+        assembled.map_err(|error| refuse_parts(&error).into())
     }
 
     /// Sees to it that the key has these blobs here, from the client if need be. Two requests of
@@ -454,7 +580,9 @@ impl Serving {
         while self.exchange.blobs_open() > 0 || arriving.is_some() {
             match self.event().await? {
                 HostEvent::Blob { blob, .. } => {
-                    let reception = self.peer.blobs.receive(blob).await?;
+                    let key = &self.peer.caller.state;
+                    let reception = self.peer.blobs.receive(&key.uploads, blob).await?;
+                    self.expect_bytes(blob.wire_bytes);
                     match blob.wire_bytes {
                         0 => self.arrive(reception).await?,
                         _ => arriving = Some(reception),
@@ -462,7 +590,7 @@ impl Serving {
                 }
                 HostEvent::BlobBytes { bytes, last, .. } => {
                     let reception = arriving.as_mut().expect("announced before its bytes");
-                    reception.push(bytes).await;
+                    reception.push(bytes).await?;
                     if last {
                         let reception = arriving.take().expect("it has just taken a piece");
                         self.arrive(reception).await?;
@@ -483,6 +611,7 @@ impl Serving {
     }
 
     async fn arrive(&mut self, reception: Reception) -> Result<(), End> {
+        self.due = None;
         let (blob, room) = reception.finish().await?;
         let write = self.peer.blobs.put(self.peer.key, blob.clone(), Some(room));
         self.arrived.writes.push(write);

@@ -1,0 +1,523 @@
+//! Clients that lie: each gets the refusal that names what it did, and the host serves on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use spore_client::{Bundle, CallLimits, RefusalCode};
+use spore_host::{Limits, Setup};
+use spore_tests::guests::assert_serves;
+use spore_tests::module::{Raw, bundle_with};
+use spore_tests::peer::{Peer, call, id_of, ship};
+use spore_tests::{Local, plain as plain_bundle};
+use spore_transport::message::{
+    Absent, Blob, BlobKind, Call, Cancel, Describe, Encoding, Message, Missing, MissingBlob,
+    Received, Stored,
+};
+use spore_transport::{BlobId, Connection, StreamError};
+
+const MIB: u64 = 1 << 20;
+
+/// How long an upload may stand still on the hosts of these tests.
+const STALL: Duration = Duration::from_millis(300);
+
+fn setup() -> Setup {
+    let limits = Limits {
+        arguments: 1_000,
+        code: MIB,
+        state: 2 * MIB,
+        upload_stall: STALL,
+        ..Limits::default()
+    };
+    Setup { limits, ..Setup::default() }
+}
+
+/// A host of the test's own, and a connection to it.
+async fn start() -> (Local, Connection) {
+    let local = Local::start(setup(), &["", ""]);
+    let connection = local.connection(0).await;
+    (local, connection)
+}
+
+/// The host serves both keys, on this connection and on others.
+async fn serves(local: &Local, connection: &Connection) {
+    let mut peer = Peer::open(connection).await;
+    peer.say(&Message::Status).await;
+    assert!(matches!(peer.message().await, Message::StatusReport(_)));
+    for client in 0..2 {
+        assert_serves(&local.connect(client).await).await;
+    }
+    assert_eq!(local.host.calls_under_way(), 0);
+}
+
+/// A bundle with captures, so that it has all three parts.
+fn bundle() -> Bundle {
+    let (index, _) = plain_bundle().inner().callable("weigh").expect("it is there");
+    let captures = spore_value::codec::encode(&vec![7u8; 5_000]).expect("shallow");
+    plain_bundle().inner().with_captures(index, captures).expect("bytes").into()
+}
+
+fn id(bundle: &Bundle) -> BlobId {
+    BlobId(*bundle.id().as_bytes())
+}
+
+/// The bytes of the part of this kind.
+fn part(bundle: &Bundle, kind: BlobKind) -> Bytes {
+    let bundle = bundle.inner();
+    match kind {
+        BlobKind::Manifest => bundle.manifest_bytes().clone(),
+        BlobKind::Code => bundle.code().clone(),
+        BlobKind::State => bundle.state().expect("it has captures").clone(),
+    }
+}
+
+/// Ships a bundle up to the moment when the part of this kind is asked for.
+async fn until_asked(connection: &Connection, bundle: &Bundle, wanted: BlobKind) -> Peer {
+    let mut peer = Peer::open(connection).await;
+    peer.say(&ship(id(bundle))).await;
+    loop {
+        let asked = peer.missing().await;
+        if asked.iter().any(|blob| blob.kind == wanted) {
+            return peer;
+        }
+        for MissingBlob { kind, .. } in asked {
+            peer.honest_blob(&part(bundle, kind)).await;
+        }
+    }
+}
+
+const KINDS: [BlobKind; 3] = [BlobKind::Manifest, BlobKind::Code, BlobKind::State];
+
+#[tokio::test]
+async fn a_blob_whose_bytes_do_not_match_its_id() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    for kind in KINDS {
+        let right = part(&bundle, kind);
+        let mut wrong = right.to_vec();
+        *wrong.last_mut().expect("it is not empty") ^= 1;
+        for (encoding, wire) in [
+            (Encoding::Raw, wrong.clone()),
+            (Encoding::Zstd, zstd::bulk::compress(&wrong, 3).expect("compressed")),
+        ] {
+            let mut peer = until_asked(&connection, &bundle, kind).await;
+            peer.blob(id_of(&right), encoding, wrong.len() as u64, &wire).await;
+            let refused = peer.refusal(RefusalCode::BlobMismatch).await;
+            assert!(refused.message.contains(&id_of(&wrong).to_string()), "{refused}");
+        }
+    }
+    // Nothing of it was kept: the same bundle works once it comes as it is.
+    let host = local.connect(0).await;
+    assert_eq!(host.ship(&bundle).await.expect("as it is"), bundle.id());
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_zstd_bomb_on_the_way() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let code = part(&bundle, BlobKind::Code);
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 19).expect("compressed");
+    assert!(bomb.len() < code.len(), "it is announced as less than it is");
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+    peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &bomb).await;
+    let refused = peer.refusal(RefusalCode::BlobEncoding).await;
+    assert_eq!(refused.limit, Some(code.len() as u64));
+    // It was not decompressed to its end.
+    assert!(refused.actual.is_some_and(|actual| actual < MIB), "{refused}");
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_zstd_frame_that_wants_a_large_window() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let code = part(&bundle, BlobKind::Code);
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("zstd");
+    encoder.window_log(27).expect("zstd has such windows");
+    std::io::Write::write_all(&mut encoder, &code).expect("compressed");
+    let frame = encoder.finish().expect("compressed");
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+    peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &frame).await;
+    peer.refusal(RefusalCode::BlobEncoding).await;
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn compressed_bytes_that_are_no_single_whole_frame() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let code = part(&bundle, BlobKind::Code);
+    let frame = zstd::bulk::compress(&code, 3).expect("compressed");
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4], &frame[..]].concat();
+    let halves = |at| zstd::bulk::compress(at, 3).expect("compressed");
+    let two = [halves(&code[..9_000]), halves(&code[9_000..])].concat();
+    for (what, wire) in [
+        ("no zstd", vec![0xab; 1_000]),
+        ("cut off", frame[..frame.len() - 1].to_vec()),
+        ("empty", halves(&[])),
+        ("something after it", [&frame[..], &[0]].concat()),
+        ("two frames", two),
+        ("a skippable frame after it", [&frame[..], &skippable[..12]].concat()),
+        ("too little", halves(&code[1..])),
+    ] {
+        let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+        peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &wire).await;
+        let refused = peer.refusal(RefusalCode::BlobEncoding).await;
+        assert!(refused.message.contains(&id_of(&code).to_string()), "{what}: {refused}");
+    }
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn lengths_that_contradict_each_other() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let blob = |encoding, raw_bytes, wire_bytes| {
+        let id = id(&bundle);
+        Message::Blob(Blob { id, encoding, raw_bytes, wire_bytes })
+    };
+    for message in [
+        blob(Encoding::Raw, 100, 99),
+        blob(Encoding::Raw, 100, 101),
+        blob(Encoding::Zstd, 100, 101),
+        blob(Encoding::Raw, 0, u64::MAX),
+    ] {
+        let mut peer = until_asked(&connection, &bundle, BlobKind::Manifest).await;
+        peer.say(&message).await;
+        peer.refusal(RefusalCode::BlobEncoding).await;
+    }
+    // More bytes than were announced.
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Manifest).await;
+    peer.say(&blob(Encoding::Raw, 10, 10)).await;
+    peer.pour(vec![0; 11]).await;
+    peer.refusal(RefusalCode::OutOfOrder).await;
+    // A length that is right for other bytes, less than the manifest says.
+    let code = part(&bundle, BlobKind::Code);
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+    peer.blob(id_of(&code), Encoding::Raw, 100, &code[..100]).await;
+    peer.refusal(RefusalCode::BlobMismatch).await;
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn announcements_beyond_a_limit_are_refused_before_the_bytes() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    for (kind, code, limit) in [
+        (BlobKind::Manifest, RefusalCode::ManifestTooLarge, MIB),
+        (BlobKind::Code, RefusalCode::CodeTooLarge, MIB),
+        (BlobKind::State, RefusalCode::StateTooLarge, 2 * MIB),
+    ] {
+        for bytes in [limit + 1, u64::MAX] {
+            let mut peer = until_asked(&connection, &bundle, kind).await;
+            let blob = Blob {
+                id: id_of(&part(&bundle, kind)),
+                encoding: Encoding::Raw,
+                raw_bytes: bytes,
+                wire_bytes: bytes,
+            };
+            peer.say(&Message::Blob(blob)).await;
+            let refused = peer.refusal(code).await;
+            assert_eq!((refused.limit, refused.actual), (Some(limit), Some(bytes)));
+        }
+    }
+    for bytes in [1_001, u64::MAX] {
+        let mut peer = Peer::open(&connection).await;
+        peer.say(&call(id(&bundle), bytes)).await;
+        let refused = peer.refusal(RefusalCode::ArgumentsTooLarge).await;
+        assert_eq!((refused.limit, refused.actual), (Some(1_000), Some(bytes)));
+    }
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_names_more_than_may_be() {
+    let (local, connection) = start().await;
+    let large = Raw { more: format!(r#"(@custom "x" "{}")"#, "x".repeat(1 << 20)), ..Raw::default() };
+    let bundle = large.bundle();
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&ship(id(&bundle))).await;
+    assert_eq!(peer.missing().await[0].kind, BlobKind::Manifest);
+    peer.honest_blob(bundle.inner().manifest_bytes()).await;
+    let refused = peer.refusal(RefusalCode::CodeTooLarge).await;
+    assert_eq!((refused.limit, refused.actual), (Some(MIB), Some(bundle.inner().code().len() as u64)));
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_none_or_of_another_version() {
+    let (local, connection) = start().await;
+    let manifest = bundle().inner().manifest_bytes().to_vec();
+    let mut later = manifest.clone();
+    later[0] = 9;
+    for (bytes, code) in [
+        (vec![], RefusalCode::InvalidManifest),
+        (vec![0xff; 100], RefusalCode::UnsupportedVersion),
+        (later, RefusalCode::UnsupportedVersion),
+        (manifest[..manifest.len() - 1].to_vec(), RefusalCode::InvalidManifest),
+        ([&manifest[..], &[0]].concat(), RefusalCode::InvalidManifest),
+    ] {
+        let mut peer = Peer::open(&connection).await;
+        peer.say(&ship(id_of(&bytes))).await;
+        peer.missing().await;
+        peer.honest_blob(&bytes).await;
+        peer.refusal(code).await;
+    }
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_says_other_lengths_than_its_parts_have() {
+    let (local, connection) = start().await;
+    // The code's own length and id are right in this one, until they are changed below.
+    let honest = bundle_with(Raw::default().code(), |_| {});
+    let mut manifest = honest.inner().manifest().clone();
+    manifest.code.bytes += 1;
+    let manifest = manifest.encode().expect("it is sound by itself");
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&ship(id_of(&manifest))).await;
+    peer.missing().await;
+    peer.honest_blob(&manifest).await;
+    peer.missing().await;
+    peer.honest_blob(honest.inner().code()).await;
+    let refused = peer.refusal(RefusalCode::InvalidModule).await;
+    assert!(refused.message.contains("the manifest announces"), "{refused}");
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn messages_out_of_order() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let id = id(&bundle);
+    let blob = |id| {
+        Message::Blob(Blob { id, encoding: Encoding::Raw, raw_bytes: 1, wire_bytes: 1 })
+    };
+    let openings = [
+        ("a blob", vec![blob(id)]),
+        ("an absence", vec![Message::Absent(Absent { id })]),
+        ("a cancel", vec![Message::Cancel(Cancel { index: 0 })]),
+        ("a host's message", vec![Message::Stored(Stored { bundle: id })]),
+        ("two requests", vec![call(id, 0), call(id, 0)]),
+        ("a request within arguments", vec![call(id, 5), Message::Status]),
+        ("a blob that was not asked for", vec![call(id, 0), blob(BlobId([1; 32]))]),
+        ("an absence that was not asked for", vec![
+            call(id, 0),
+            Message::Absent(Absent { id: BlobId([1; 32]) }),
+        ]),
+        ("a call that there is not", vec![call(id, 0), Message::Cancel(Cancel { index: 1 })]),
+        ("a cancel of what is no call", vec![ship(id), Message::Cancel(Cancel { index: 0 })]),
+        ("a blob within a blob", vec![call(id, 0), blob(id), blob(id)]),
+        ("a question of the host's", vec![call(id, 0), Message::Missing(Missing {
+            blobs: vec![MissingBlob { id, kind: BlobKind::State }],
+        })]),
+    ];
+    for (what, messages) in openings {
+        let mut peer = Peer::open(&connection).await;
+        for message in &messages {
+            peer.say(message).await;
+        }
+        let refused = peer.refusal(RefusalCode::OutOfOrder).await;
+        assert!(!refused.message.is_empty(), "{what}");
+    }
+    // Payload that nothing announced.
+    let mut peer = Peer::open(&connection).await;
+    peer.pour(vec![1, 2, 3]).await;
+    peer.refusal(RefusalCode::OutOfOrder).await;
+    // A half that is finished before the outcome.
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&call(id, 0)).await;
+    peer.sender.finish().await.expect("the host has not stopped it");
+    peer.refusal(RefusalCode::OutOfOrder).await;
+    // An answer that was given already.
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+    peer.honest_blob(&part(&bundle, BlobKind::Manifest)).await;
+    peer.refusal(RefusalCode::OutOfOrder).await;
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_frames_or_no_messages() {
+    let (local, connection) = start().await;
+    let identity = spore_tests::door::copy(&local.clients[0]);
+    let connector = spore_transport::Connector::new(&identity, &Default::default()).expect("a port");
+    let (endpoint, config) = connector.into_quinn();
+    let raw = endpoint.connect_with(config, local.address, "spore").expect("an address");
+    let raw = raw.await.expect("the host listens");
+    let call_of = |body: &[u8]| {
+        [&[0x01], &(body.len() as u32).to_le_bytes()[..], body].concat()
+    };
+    for (what, bytes, number) in [
+        ("an unknown tag", vec![0x7f, 0, 0, 0, 0], RefusalCode::Unsupported),
+        ("a reserved tag", vec![0x10, 0, 0, 0, 0], RefusalCode::Unsupported),
+        ("a frame that is too long", vec![0x03, 1, 0, 0, 0, 0], RefusalCode::Malformed),
+        ("a huge frame", vec![0x01, 0xff, 0xff, 0xff, 0xff], RefusalCode::Malformed),
+        ("empty payload", vec![0x05, 0, 0, 0, 0], RefusalCode::Malformed),
+        ("half an id", call_of(&[7; 16]), RefusalCode::Malformed),
+        ("an option that is neither", call_of(&[9; 60]), RefusalCode::Malformed),
+        ("something after the fields", call_of(&[0; 60]), RefusalCode::Malformed),
+        ("a stream cut within a frame", vec![0x01, 60, 0, 0, 0, 1], RefusalCode::Malformed),
+        ("a stream without anything", vec![], RefusalCode::OutOfOrder),
+    ] {
+        let (mut send, mut receive) = raw.open_bi().await.expect("a stream");
+        send.write_all(&bytes).await.expect("written");
+        send.finish().expect("it is open");
+        let answer = receive.read_to_end(4096).await.unwrap_or_else(|error| {
+            panic!("{what}: {error}");
+        });
+        // Tag and length of the refusal, index 0, and the number of its code: one byte.
+        assert_eq!(answer[0], 0x46, "{what}");
+        assert_eq!(answer[5..7], [0, number.number() as u8], "{what}: {answer:?}");
+    }
+    // A tag that may be skipped is, even one with a long body.
+    let (mut send, mut receive) = raw.open_bi().await.expect("a stream");
+    let skipped = [&[0x80, 100, 0, 0, 0][..], &[7; 100], &[0x03, 0, 0, 0, 0]].concat();
+    send.write_all(&skipped).await.expect("written");
+    let mut tag = [0];
+    receive.read_exact(&mut tag).await.expect("an answer");
+    assert_eq!(tag, [0x49], "a status report");
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn an_id_that_another_key_uploaded_is_no_right_to_it() {
+    let (local, first) = start().await;
+    let bundle = bundle();
+    local.connect(0).await.ship(&bundle).await.expect("shipped");
+    let second = local.connection(1).await;
+    let id = id(&bundle);
+
+    // Neither to its description,
+    let mut peer = Peer::open(&second).await;
+    peer.say(&Message::Describe(Describe { bundle: id })).await;
+    peer.refusal(RefusalCode::UnknownBundle).await;
+    // nor to a call of it: the host asks for what it has.
+    let mut peer = Peer::open(&second).await;
+    peer.say(&call(id, 0)).await;
+    assert_eq!(peer.missing().await, [MissingBlob { id, kind: BlobKind::Manifest }]);
+    peer.say(&Message::Absent(Absent { id })).await;
+    peer.refusal(RefusalCode::UnknownBundle).await;
+    // Who knows the manifest too has still to bring code and state.
+    let mut peer = Peer::open(&second).await;
+    peer.say(&call(id, 0)).await;
+    peer.missing().await;
+    peer.honest_blob(&part(&bundle, BlobKind::Manifest)).await;
+    let asked = peer.missing().await;
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    peer.say(&Message::Absent(Absent { id: asked[0].id })).await;
+    peer.refusal(RefusalCode::BlobAbsent).await;
+    // A manifest of its own that names the other's state is as little use.
+    let host = local.connect(1).await;
+    let refused = spore_tests::outcome::refused(
+        host.shipped(bundle.id()).await.map(|_| ()),
+        RefusalCode::BlobAbsent,
+    );
+    assert!(!refused.message.is_empty());
+    // With all of it the second key may, and the first still may.
+    host.ship(&bundle).await.expect("it has all of it");
+    assert!(host.shipped(bundle.id()).await.is_ok());
+    serves(&local, &first).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let stalled = |refused: spore_client::Refused| {
+        assert_eq!(refused.limit, Some(STALL.as_millis() as u64));
+    };
+    // At its announcement, in the middle, and before an answer at all.
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+    let code = part(&bundle, BlobKind::Code);
+    let (raw_bytes, id) = (code.len() as u64, id_of(&code));
+    let blob = Blob { id, encoding: Encoding::Raw, raw_bytes, wire_bytes: raw_bytes };
+    peer.say(&Message::Blob(blob)).await;
+    stalled(peer.refusal(RefusalCode::UploadStalled).await);
+
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+    peer.say(&Message::Blob(blob)).await;
+    peer.pour(code.slice(..100)).await;
+    stalled(peer.refusal(RefusalCode::UploadStalled).await);
+
+    let mut peer = until_asked(&connection, &bundle, BlobKind::Manifest).await;
+    stalled(peer.refusal(RefusalCode::UploadStalled).await);
+
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&call(self::id(&bundle), 100)).await;
+    peer.pour(vec![0; 99]).await;
+    stalled(peer.refusal(RefusalCode::UploadStalled).await);
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_cancel_before_the_guest_runs() {
+    let (local, connection) = start().await;
+    let bundle = bundle();
+    let cancel = Message::Cancel(Cancel { index: 0 });
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&call(id(&bundle), 100)).await;
+    peer.pour(vec![0; 10]).await;
+    peer.say(&cancel).await;
+    peer.refusal(RefusalCode::Cancelled).await;
+
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&call(id(&bundle), 0)).await;
+    peer.missing().await;
+    peer.say(&cancel).await;
+    peer.refusal(RefusalCode::Cancelled).await;
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn an_index_that_no_callable_has() {
+    let (local, connection) = start().await;
+    let host = local.connect(0).await;
+    let bundle = bundle();
+    host.ship(&bundle).await.expect("shipped");
+    for callable in [plain_bundle().inner().manifest().callables.len() as u32, u32::MAX] {
+        let mut peer = Peer::open(&connection).await;
+        let limits = CallLimits::default();
+        let call = Call { bundle: id(&bundle), callable, limits, seed: 0, args_bytes: 0 };
+        peer.say(&Message::Call(call)).await;
+        let refused = peer.refusal(RefusalCode::UnknownCallable).await;
+        assert!(refused.message.contains(&callable.to_string()), "{refused}");
+    }
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_values_of_their_types() {
+    let (local, connection) = start().await;
+    let host = local.connect(0).await;
+    host.ship(plain_bundle()).await.expect("shipped");
+    let (callable, _) = plain_bundle().inner().callable("double").expect("it is there");
+    for arguments in [vec![0xfd], vec![1, 1], vec![0xff; 17]] {
+        let mut peer = Peer::open(&connection).await;
+        let call = Call {
+            bundle: id(plain_bundle()),
+            callable,
+            limits: CallLimits::default(),
+            seed: 0,
+            args_bytes: arguments.len() as u64,
+        };
+        peer.say(&Message::Call(call)).await;
+        peer.pour(arguments).await;
+        peer.refusal(RefusalCode::WrongArguments).await;
+    }
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn what_comes_after_the_outcome_means_nothing() {
+    let (local, connection) = start().await;
+    let mut peer = Peer::open(&connection).await;
+    peer.say(&Message::Status).await;
+    assert!(matches!(peer.message().await, Message::StatusReport(_)));
+    peer.say(&Message::Status).await;
+    peer.pour(vec![0; 100_000]).await;
+    match peer.hear().await {
+        Ok(Received::End) | Err(StreamError::Reset(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    serves(&local, &connection).await;
+}
