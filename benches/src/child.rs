@@ -1,11 +1,11 @@
 //! Processes of this same program at the other end of a connection.
 
-use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child as Process, ChildStdin, Command, Stdio};
 
+use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

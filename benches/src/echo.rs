@@ -1,8 +1,8 @@
 //! quinn alone: the product's endpoints, with its settings and keys, and no protocol on them.
 
-use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use spore_transport::quic::Options;

@@ -9,9 +9,9 @@ mod measure;
 mod product;
 mod statistics;
 
-use anyhow::Result;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Measures Spore and, in the same run, what it is built on.

@@ -1,9 +1,9 @@
 //! Spore itself: a host in a process of its own, and the program that calls it.
 
-use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use bytes::Bytes;
 use spore_client::{Bundle, Callable, Connect, Home, Host, Identity, NoCaptures, embedded_bundle};
 use spore_host::server::{Serve, Server};

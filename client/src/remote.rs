@@ -160,10 +160,14 @@ impl Remote {
 
     /// Closes the connection, and gives the runtime time to send word of it.
     pub(crate) async fn close(&self) {
-        let Some(connection) = self.current().take() else { return };
+        let Some(connection) = self.current().take() else {
+            return;
+        };
         // quinn sends no close while the congestion window is full and anything is left to send
         // (its issue 2785), and the end of the last stream still is: it needs a round trip.
-        let round_trip = connection.round_trip().clamp(SETTLE_TIME_MIN, SETTLE_TIME_MAX);
+        let round_trip = connection
+            .round_trip()
+            .clamp(SETTLE_TIME_MIN, SETTLE_TIME_MAX);
         tokio::time::sleep(round_trip).await;
         connection.close(CloseCode::Finished, "");
         drop(connection);
@@ -364,9 +368,7 @@ fn refusal_of(broken: &Broken) -> Option<Refused> {
         return None;
     };
     match code {
-        CloseCode::NotAuthorised => {
-            Some(Refused::new(RefusalCode::NotAuthorised, reason))
-        }
+        CloseCode::NotAuthorised => Some(Refused::new(RefusalCode::NotAuthorised, reason)),
         CloseCode::Revoked => Some(Refused::new(
             RefusalCode::NotAuthorised,
             format!("{code}: {reason}"),

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -129,6 +130,9 @@ impl Task {
         };
         if let Some(run) = self.run.take() {
             self.outcome = run();
+            // The standard library holds back what follows the last newline, and flushes it only
+            // when a program exits. That nobody hears it is no error.
+            let _ = std::io::stdout().flush();
         }
         RECORD.kind.store(self.outcome.kind, Relaxed);
         RECORD

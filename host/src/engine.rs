@@ -104,7 +104,9 @@ fn address_bits() -> u32 {
         .filter(|line| !line.contains("[vsyscall]"))
         .filter_map(|line| u64::from_str_radix(line.split_once('-')?.0, 16).ok())
         .max();
-    highest.map_or(ADDRESS_BITS_DEFAULT, |highest| u64::BITS - highest.leading_zeros())
+    highest.map_or(ADDRESS_BITS_DEFAULT, |highest| {
+        u64::BITS - highest.leading_zeros()
+    })
 }
 
 fn config(limits: &Limits, reservation: u64, guard: u64) -> Config {

@@ -160,10 +160,10 @@ impl Events {
         if let Some((stream, bytes)) = queue.output.pop_front() {
             return Poll::Ready(Event::Output(stream, bytes.freeze()));
         }
-        if !resting || queue.finished.is_some() {
-            if let Some((done, total)) = queue.progress.take() {
-                return Poll::Ready(Event::Progress(done, total));
-            }
+        if (!resting || queue.finished.is_some())
+            && let Some((done, total)) = queue.progress.take()
+        {
+            return Poll::Ready(Event::Progress(done, total));
         }
         if let Some(finished) = queue.finished.clone() {
             return Poll::Ready(Event::Finished(finished));

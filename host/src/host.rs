@@ -117,7 +117,10 @@ impl Host {
         let workers = setup.workers.unwrap_or(cores).max(1);
         let built = engine::build(&setup.limits).map_err(StartError::Engine)?;
         if built.instances < setup.limits.instances {
-            tracing::warn!(instances = built.instances, "fewer instances: addresses are short here");
+            tracing::warn!(
+                instances = built.instances,
+                "fewer instances: addresses are short here"
+            );
             setup.limits.instances = built.instances;
         }
         tracing::debug!(workers, reservation = built.reservation, "engine ready");

@@ -6,13 +6,14 @@
 mod blobs;
 mod collector;
 mod keys;
+mod relay;
 mod stream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use spore_transport::quic::Options;
 use spore_transport::{BindError, CloseCode, Connection, Identity, Incoming, Listener};
@@ -20,9 +21,11 @@ use spore_transport::{BindError, CloseCode, Connection, Identity, Incoming, List
 use crate::callers::KeyState;
 use crate::code::chain;
 use crate::host::Host;
+use crate::scheduler::lock;
 use crate::store::{Store, StoreError};
 use blobs::Blobs;
 use keys::Keys;
+use relay::Relay;
 use stream::Peer;
 
 pub use keys::{KeysError, LOOK_INTERVAL};
@@ -74,6 +77,7 @@ pub struct Server {
     blobs: Arc<Blobs>,
     connections: Arc<AtomicU32>,
     requests: Arc<AtomicU32>,
+    strangers: Arc<Seldom>,
 }
 
 impl Server {
@@ -95,6 +99,7 @@ impl Server {
             blobs,
             connections: Arc::default(),
             requests: Arc::default(),
+            strangers: Arc::default(),
         })
     }
 
@@ -142,22 +147,42 @@ impl Server {
     fn accept(&self, incoming: Incoming) {
         let limit = self.host.limits().connections;
         let Some(place) = Place::take(&self.connections, limit) else {
-            tracing::warn!(limit, from = %incoming.remote_address(), "too many connections");
+            if let Some(unsaid) = self.strangers.say() {
+                let from = incoming.remote_address();
+                tracing::warn!(limit, %from, unsaid, "too many connections");
+            }
             incoming.refuse();
             return;
         };
         let (host, blobs, keys) = (self.host.clone(), self.blobs.clone(), self.keys.clone());
-        let requests = self.requests.clone();
+        let (requests, strangers) = (self.requests.clone(), self.strangers.clone());
         tokio::spawn(async move {
             let _place = place;
             let from = incoming.remote_address();
             match incoming.accept().await {
                 Ok(connection) => {
-                    serve_connection(host, blobs, keys, requests, connection).await;
+                    serve_connection(host, blobs, keys, requests, &strangers, connection).await;
                 }
                 Err(error) => tracing::debug!(%from, error = chain(&error), "no handshake"),
             }
         });
+    }
+}
+
+/// Says at most once a second what strangers can make happen as often as they like.
+#[derive(Default)]
+struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// Whether it is to be said now, and how often it was not since the last time.
+    fn say(&self) -> Option<u64> {
+        let (last, unsaid) = &mut *lock(&self.0);
+        if last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            *unsaid += 1;
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(std::mem::take(unsaid))
     }
 }
 
@@ -199,10 +224,12 @@ async fn serve_connection(
     blobs: Arc<Blobs>,
     mut keys: Keys,
     requests: Arc<AtomicU32>,
+    strangers: &Seldom,
     connection: Connection,
 ) {
     let key = connection.peer();
     let from = connection.remote_address();
+    let relay = Relay::start();
     let peer = |keys: &mut Keys| {
         let keys = keys.borrow_and_update().clone();
         keys.lookup(&key).map(|options| {
@@ -212,12 +239,15 @@ async fn serve_connection(
                 blobs: blobs.clone(),
                 key,
                 caller,
+                relay: relay.clone(),
                 requests: requests.clone(),
             })
         })
     };
     let Some(mut current) = peer(&mut keys) else {
-        tracing::warn!(%key, %from, "not authorised");
+        if let Some(unsaid) = strangers.say() {
+            tracing::warn!(%key, %from, unsaid, "not authorised");
+        }
         connection.close(CloseCode::NotAuthorised, &format!("key {key}"));
         // The close must reach the peer before the connection is dropped.
         let _ = tokio::time::timeout(CLOSE_TIME, connection.closed()).await;

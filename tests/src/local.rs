@@ -81,7 +81,10 @@ pub struct Both<S = fn() -> Setup> {
 impl Both {
     /// Hosts set up so, for all tests of a file.
     pub const fn new(setup: fn() -> Setup) -> Both {
-        Both { setup, started: OnceLock::new() }
+        Both {
+            setup,
+            started: OnceLock::new(),
+        }
     }
 
     /// The embedded host, and a connection to the other.
@@ -97,7 +100,10 @@ impl Both {
 impl Both<Setup> {
     /// Hosts for one test, which looks at what happens on them.
     pub fn of(setup: Setup) -> Both<Setup> {
-        Both { setup, started: OnceLock::new() }
+        Both {
+            setup,
+            started: OnceLock::new(),
+        }
     }
 
     /// The embedded host, and a connection to the other.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use spore_client::{Identity, PublicKey};
+
 use crate::door::Door;
 use crate::outcome::PATIENCE;
 
@@ -81,6 +83,22 @@ impl Process {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("it is a child of this process");
         child.wait().expect("it was killed");
+    }
+
+    /// Kills the process and starts it again as another host at the same address. Gives the key
+    /// that it had.
+    ///
+    /// # Panics
+    ///
+    /// As [`kill`](Self::kill) and [`restart`](Self::restart).
+    pub fn change_key(&mut self) -> PublicKey {
+        self.kill();
+        let path = self.door.home().host_identity_path();
+        let identity = Identity::generate();
+        spore_client::write_private(&path, &identity.to_pem()).expect("the folder is writable");
+        let before = std::mem::replace(&mut self.door.key, identity.public());
+        self.restart();
+        before
     }
 
     /// Asks the process to end as service managers do, and gives what it ended with.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use spore_client::{CallError, CallLimits, Failure, Host, OutputStream, RefusalCode, TrapCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of, wall};
+use spore_tests::hostile;
 use spore_tests::local::Both;
 use spore_tests::outcome::{failed, refused, soon, until};
-use spore_tests::hostile;
 
 const MIB: u64 = 1 << 20;
 

@@ -1,12 +1,11 @@
 //! Modules that no compiler makes: each is refused by name, and the host serves on.
 
-
 use serde_json::{Value, json};
 use spore_client::{Bundle, CallError, CallLimits, Failure, Host, RefusalCode, TrapCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, wall};
-use spore_tests::module::{Raw, bundle_of, bundle_with, record};
 use spore_tests::local::Both;
+use spore_tests::module::{Raw, bundle_of, bundle_with, record};
 use spore_tests::outcome::{failed, refused, soon};
 
 const MIB: u64 = 1 << 20;
@@ -265,6 +264,26 @@ async fn an_empty_result_may_point_to_the_end_of_memory_and_not_past_it() {
         }
         .bundle();
         refused(run(&host, &past_it).await, RefusalCode::AbiViolated);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_claims_more_than_it_has_is_refused_by_the_client() {
+    let claims = Raw {
+        more: r#"(data (i32.const 64) "\fd\ff\ff\ff\ff\ff\ff\ff\ff" "\fc\ff\ff\ff\7f")"#.into(),
+        ..Raw::default()
+    };
+    for host in hosts().await {
+        for (ptr, len) in [(64, 9), (73, 5), (64, 1)] {
+            let bundle = Raw {
+                poll: record(0, ptr, len),
+                ..claims.clone()
+            }
+            .bundle();
+            let result = run(&host, &bundle).await;
+            assert!(matches!(result, Err(CallError::Result(_))), "{result:?}");
+            assert_serves(&host).await;
+        }
     }
 }
 

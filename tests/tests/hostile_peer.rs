@@ -7,6 +7,7 @@ use spore_client::{Bundle, CallLimits, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::assert_serves;
 use spore_tests::module::{Raw, bundle_with};
+use spore_tests::outcome::refused;
 use spore_tests::peer::{Peer, call, id_of, ship};
 use spore_tests::{Local, plain as plain_bundle};
 use spore_transport::message::{
@@ -28,7 +29,10 @@ fn setup() -> Setup {
         upload_stall: STALL,
         ..Limits::default()
     };
-    Setup { limits, ..Setup::default() }
+    Setup {
+        limits,
+        ..Setup::default()
+    }
 }
 
 /// A host of the test's own, and a connection to it.
@@ -46,14 +50,20 @@ async fn serves(local: &Local, connection: &Connection) {
     for client in 0..2 {
         assert_serves(&local.connect(client).await).await;
     }
-    assert_eq!(local.host.calls_under_way(), 0);
 }
 
 /// A bundle with captures, so that it has all three parts.
 fn bundle() -> Bundle {
-    let (index, _) = plain_bundle().inner().callable("weigh").expect("it is there");
+    let (index, _) = plain_bundle()
+        .inner()
+        .callable("weigh")
+        .expect("it is there");
     let captures = spore_value::codec::encode(&vec![7u8; 5_000]).expect("shallow");
-    plain_bundle().inner().with_captures(index, captures).expect("bytes").into()
+    plain_bundle()
+        .inner()
+        .with_captures(index, captures)
+        .expect("bytes")
+        .into()
 }
 
 fn id(bundle: &Bundle) -> BlobId {
@@ -97,12 +107,19 @@ async fn a_blob_whose_bytes_do_not_match_its_id() {
         *wrong.last_mut().expect("it is not empty") ^= 1;
         for (encoding, wire) in [
             (Encoding::Raw, wrong.clone()),
-            (Encoding::Zstd, zstd::bulk::compress(&wrong, 3).expect("compressed")),
+            (
+                Encoding::Zstd,
+                zstd::bulk::compress(&wrong, 3).expect("compressed"),
+            ),
         ] {
             let mut peer = until_asked(&connection, &bundle, kind).await;
-            peer.blob(id_of(&right), encoding, wrong.len() as u64, &wire).await;
+            peer.blob(id_of(&right), encoding, wrong.len() as u64, &wire)
+                .await;
             let refused = peer.refusal(RefusalCode::BlobMismatch).await;
-            assert!(refused.message.contains(&id_of(&wrong).to_string()), "{refused}");
+            assert!(
+                refused.message.contains(&id_of(&wrong).to_string()),
+                "{refused}"
+            );
         }
     }
     // Nothing of it was kept: the same bundle works once it comes as it is.
@@ -117,13 +134,20 @@ async fn a_zstd_bomb_on_the_way() {
     let bundle = bundle();
     let code = part(&bundle, BlobKind::Code);
     let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 19).expect("compressed");
-    assert!(bomb.len() < code.len(), "it is announced as less than it is");
+    assert!(
+        bomb.len() < code.len(),
+        "it is announced as less than it is"
+    );
     let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
-    peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &bomb).await;
+    peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &bomb)
+        .await;
     let refused = peer.refusal(RefusalCode::BlobEncoding).await;
     assert_eq!(refused.limit, Some(code.len() as u64));
     // It was not decompressed to its end.
-    assert!(refused.actual.is_some_and(|actual| actual < MIB), "{refused}");
+    assert!(
+        refused.actual.is_some_and(|actual| actual < MIB),
+        "{refused}"
+    );
     serves(&local, &connection).await;
 }
 
@@ -137,7 +161,8 @@ async fn a_zstd_frame_that_wants_a_large_window() {
     std::io::Write::write_all(&mut encoder, &code).expect("compressed");
     let frame = encoder.finish().expect("compressed");
     let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
-    peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &frame).await;
+    peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &frame)
+        .await;
     peer.refusal(RefusalCode::BlobEncoding).await;
     serves(&local, &connection).await;
 }
@@ -148,7 +173,11 @@ async fn compressed_bytes_that_are_no_single_whole_frame() {
     let bundle = bundle();
     let code = part(&bundle, BlobKind::Code);
     let frame = zstd::bulk::compress(&code, 3).expect("compressed");
-    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4], &frame[..]].concat();
+    let skippable = [
+        &[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4],
+        &frame[..],
+    ]
+    .concat();
     let halves = |at| zstd::bulk::compress(at, 3).expect("compressed");
     let two = [halves(&code[..9_000]), halves(&code[9_000..])].concat();
     for (what, wire) in [
@@ -157,13 +186,20 @@ async fn compressed_bytes_that_are_no_single_whole_frame() {
         ("empty", halves(&[])),
         ("something after it", [&frame[..], &[0]].concat()),
         ("two frames", two),
-        ("a skippable frame after it", [&frame[..], &skippable[..12]].concat()),
+        (
+            "a skippable frame after it",
+            [&frame[..], &skippable[..12]].concat(),
+        ),
         ("too little", halves(&code[1..])),
     ] {
         let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
-        peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &wire).await;
+        peer.blob(id_of(&code), Encoding::Zstd, code.len() as u64, &wire)
+            .await;
         let refused = peer.refusal(RefusalCode::BlobEncoding).await;
-        assert!(refused.message.contains(&id_of(&code).to_string()), "{what}: {refused}");
+        assert!(
+            refused.message.contains(&id_of(&code).to_string()),
+            "{what}: {refused}"
+        );
     }
     serves(&local, &connection).await;
 }
@@ -174,7 +210,12 @@ async fn lengths_that_contradict_each_other() {
     let bundle = bundle();
     let blob = |encoding, raw_bytes, wire_bytes| {
         let id = id(&bundle);
-        Message::Blob(Blob { id, encoding, raw_bytes, wire_bytes })
+        Message::Blob(Blob {
+            id,
+            encoding,
+            raw_bytes,
+            wire_bytes,
+        })
     };
     for message in [
         blob(Encoding::Raw, 100, 99),
@@ -194,7 +235,8 @@ async fn lengths_that_contradict_each_other() {
     // A length that is right for other bytes, less than the manifest says.
     let code = part(&bundle, BlobKind::Code);
     let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
-    peer.blob(id_of(&code), Encoding::Raw, 100, &code[..100]).await;
+    peer.blob(id_of(&code), Encoding::Raw, 100, &code[..100])
+        .await;
     peer.refusal(RefusalCode::BlobMismatch).await;
     serves(&local, &connection).await;
 }
@@ -233,14 +275,20 @@ async fn announcements_beyond_a_limit_are_refused_before_the_bytes() {
 #[tokio::test]
 async fn a_manifest_that_names_more_than_may_be() {
     let (local, connection) = start().await;
-    let large = Raw { more: format!(r#"(@custom "x" "{}")"#, "x".repeat(1 << 20)), ..Raw::default() };
+    let large = Raw {
+        more: format!(r#"(@custom "x" "{}")"#, "x".repeat(1 << 20)),
+        ..Raw::default()
+    };
     let bundle = large.bundle();
     let mut peer = Peer::open(&connection).await;
     peer.say(&ship(id(&bundle))).await;
     assert_eq!(peer.missing().await[0].kind, BlobKind::Manifest);
     peer.honest_blob(bundle.inner().manifest_bytes()).await;
     let refused = peer.refusal(RefusalCode::CodeTooLarge).await;
-    assert_eq!((refused.limit, refused.actual), (Some(MIB), Some(bundle.inner().code().len() as u64)));
+    assert_eq!(
+        (refused.limit, refused.actual),
+        (Some(MIB), Some(bundle.inner().code().len() as u64))
+    );
     serves(&local, &connection).await;
 }
 
@@ -254,7 +302,10 @@ async fn a_manifest_that_is_none_or_of_another_version() {
         (vec![], RefusalCode::InvalidManifest),
         (vec![0xff; 100], RefusalCode::UnsupportedVersion),
         (later, RefusalCode::UnsupportedVersion),
-        (manifest[..manifest.len() - 1].to_vec(), RefusalCode::InvalidManifest),
+        (
+            manifest[..manifest.len() - 1].to_vec(),
+            RefusalCode::InvalidManifest,
+        ),
         ([&manifest[..], &[0]].concat(), RefusalCode::InvalidManifest),
     ] {
         let mut peer = Peer::open(&connection).await;
@@ -281,7 +332,10 @@ async fn a_manifest_that_says_other_lengths_than_its_parts_have() {
     peer.missing().await;
     peer.honest_blob(honest.inner().code()).await;
     let refused = peer.refusal(RefusalCode::InvalidModule).await;
-    assert!(refused.message.contains("the manifest announces"), "{refused}");
+    assert!(
+        refused.message.contains("the manifest announces"),
+        "{refused}"
+    );
     serves(&local, &connection).await;
 }
 
@@ -291,26 +345,63 @@ async fn messages_out_of_order() {
     let bundle = bundle();
     let id = id(&bundle);
     let blob = |id| {
-        Message::Blob(Blob { id, encoding: Encoding::Raw, raw_bytes: 1, wire_bytes: 1 })
+        Message::Blob(Blob {
+            id,
+            encoding: Encoding::Raw,
+            raw_bytes: 1,
+            wire_bytes: 1,
+        })
     };
     let openings = [
         ("a blob", vec![blob(id)]),
         ("an absence", vec![Message::Absent(Absent { id })]),
         ("a cancel", vec![Message::Cancel(Cancel { index: 0 })]),
-        ("a host's message", vec![Message::Stored(Stored { bundle: id })]),
+        (
+            "a host's message",
+            vec![Message::Stored(Stored { bundle: id })],
+        ),
         ("two requests", vec![call(id, 0), call(id, 0)]),
-        ("a request within arguments", vec![call(id, 5), Message::Status]),
-        ("a blob that was not asked for", vec![call(id, 0), blob(BlobId([1; 32]))]),
-        ("an absence that was not asked for", vec![
-            call(id, 0),
-            Message::Absent(Absent { id: BlobId([1; 32]) }),
-        ]),
-        ("a call that there is not", vec![call(id, 0), Message::Cancel(Cancel { index: 1 })]),
-        ("a cancel of what is no call", vec![ship(id), Message::Cancel(Cancel { index: 0 })]),
-        ("a blob within a blob", vec![call(id, 0), blob(id), blob(id)]),
-        ("a question of the host's", vec![call(id, 0), Message::Missing(Missing {
-            blobs: vec![MissingBlob { id, kind: BlobKind::State }],
-        })]),
+        (
+            "a request within arguments",
+            vec![call(id, 5), Message::Status],
+        ),
+        (
+            "a blob that was not asked for",
+            vec![call(id, 0), blob(BlobId([1; 32]))],
+        ),
+        (
+            "an absence that was not asked for",
+            vec![
+                call(id, 0),
+                Message::Absent(Absent {
+                    id: BlobId([1; 32]),
+                }),
+            ],
+        ),
+        (
+            "a call that there is not",
+            vec![call(id, 0), Message::Cancel(Cancel { index: 1 })],
+        ),
+        (
+            "a cancel of what is no call",
+            vec![ship(id), Message::Cancel(Cancel { index: 0 })],
+        ),
+        (
+            "a blob within a blob",
+            vec![call(id, 0), blob(id), blob(id)],
+        ),
+        (
+            "a question of the host's",
+            vec![
+                call(id, 0),
+                Message::Missing(Missing {
+                    blobs: vec![MissingBlob {
+                        id,
+                        kind: BlobKind::State,
+                    }],
+                }),
+            ],
+        ),
     ];
     for (what, messages) in openings {
         let mut peer = Peer::open(&connection).await;
@@ -327,7 +418,10 @@ async fn messages_out_of_order() {
     // A half that is finished before the outcome.
     let mut peer = Peer::open(&connection).await;
     peer.say(&call(id, 0)).await;
-    peer.sender.finish().await.expect("the host has not stopped it");
+    peer.sender
+        .finish()
+        .await
+        .expect("the host has not stopped it");
     peer.refusal(RefusalCode::OutOfOrder).await;
     // An answer that was given already.
     let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
@@ -340,23 +434,56 @@ async fn messages_out_of_order() {
 async fn bytes_that_are_no_frames_or_no_messages() {
     let (local, connection) = start().await;
     let identity = spore_tests::door::copy(&local.clients[0]);
-    let connector = spore_transport::Connector::new(&identity, &Default::default()).expect("a port");
+    let connector =
+        spore_transport::Connector::new(&identity, &Default::default()).expect("a port");
     let (endpoint, config) = connector.into_quinn();
-    let raw = endpoint.connect_with(config, local.address, "spore").expect("an address");
+    let raw = endpoint
+        .connect_with(config, local.address, "spore")
+        .expect("an address");
     let raw = raw.await.expect("the host listens");
-    let call_of = |body: &[u8]| {
-        [&[0x01], &(body.len() as u32).to_le_bytes()[..], body].concat()
-    };
+    let call_of = |body: &[u8]| [&[0x01], &(body.len() as u32).to_le_bytes()[..], body].concat();
     for (what, bytes, number) in [
-        ("an unknown tag", vec![0x7f, 0, 0, 0, 0], RefusalCode::Unsupported),
-        ("a reserved tag", vec![0x10, 0, 0, 0, 0], RefusalCode::Unsupported),
-        ("a frame that is too long", vec![0x03, 1, 0, 0, 0, 0], RefusalCode::Malformed),
-        ("a huge frame", vec![0x01, 0xff, 0xff, 0xff, 0xff], RefusalCode::Malformed),
-        ("empty payload", vec![0x05, 0, 0, 0, 0], RefusalCode::Malformed),
+        (
+            "an unknown tag",
+            vec![0x7f, 0, 0, 0, 0],
+            RefusalCode::Unsupported,
+        ),
+        (
+            "a reserved tag",
+            vec![0x10, 0, 0, 0, 0],
+            RefusalCode::Unsupported,
+        ),
+        (
+            "a frame that is too long",
+            vec![0x03, 1, 0, 0, 0, 0],
+            RefusalCode::Malformed,
+        ),
+        (
+            "a huge frame",
+            vec![0x01, 0xff, 0xff, 0xff, 0xff],
+            RefusalCode::Malformed,
+        ),
+        (
+            "empty payload",
+            vec![0x05, 0, 0, 0, 0],
+            RefusalCode::Malformed,
+        ),
         ("half an id", call_of(&[7; 16]), RefusalCode::Malformed),
-        ("an option that is neither", call_of(&[9; 60]), RefusalCode::Malformed),
-        ("something after the fields", call_of(&[0; 60]), RefusalCode::Malformed),
-        ("a stream cut within a frame", vec![0x01, 60, 0, 0, 0, 1], RefusalCode::Malformed),
+        (
+            "an option that is neither",
+            call_of(&[9; 60]),
+            RefusalCode::Malformed,
+        ),
+        (
+            "something after the fields",
+            call_of(&[0; 60]),
+            RefusalCode::Malformed,
+        ),
+        (
+            "a stream cut within a frame",
+            vec![0x01, 60, 0, 0, 0, 1],
+            RefusalCode::Malformed,
+        ),
         ("a stream without anything", vec![], RefusalCode::OutOfOrder),
     ] {
         let (mut send, mut receive) = raw.open_bi().await.expect("a stream");
@@ -367,7 +494,11 @@ async fn bytes_that_are_no_frames_or_no_messages() {
         });
         // Tag and length of the refusal, index 0, and the number of its code: one byte.
         assert_eq!(answer[0], 0x46, "{what}");
-        assert_eq!(answer[5..7], [0, number.number() as u8], "{what}: {answer:?}");
+        assert_eq!(
+            answer[5..7],
+            [0, number.number() as u8],
+            "{what}: {answer:?}"
+        );
     }
     // A tag that may be skipped is, even one with a long body.
     let (mut send, mut receive) = raw.open_bi().await.expect("a stream");
@@ -394,7 +525,13 @@ async fn an_id_that_another_key_uploaded_is_no_right_to_it() {
     // nor to a call of it: the host asks for what it has.
     let mut peer = Peer::open(&second).await;
     peer.say(&call(id, 0)).await;
-    assert_eq!(peer.missing().await, [MissingBlob { id, kind: BlobKind::Manifest }]);
+    assert_eq!(
+        peer.missing().await,
+        [MissingBlob {
+            id,
+            kind: BlobKind::Manifest
+        }]
+    );
     peer.say(&Message::Absent(Absent { id })).await;
     peer.refusal(RefusalCode::UnknownBundle).await;
     // Who knows the manifest too has still to bring code and state.
@@ -406,13 +543,17 @@ async fn an_id_that_another_key_uploaded_is_no_right_to_it() {
     assert_eq!(asked.len(), 2, "{asked:?}");
     peer.say(&Message::Absent(Absent { id: asked[0].id })).await;
     peer.refusal(RefusalCode::BlobAbsent).await;
-    // A manifest of its own that names the other's state is as little use.
+    // The manifest is its own now, and of no use without them.
     let host = local.connect(1).await;
-    let refused = spore_tests::outcome::refused(
-        host.shipped(bundle.id()).await.map(|_| ()),
+    let shipped = host
+        .shipped(bundle.id())
+        .await
+        .expect("it has uploaded the manifest");
+    let weigh = shipped.callable("weigh").expect("it is there");
+    refused(
+        host.call(&weigh, serde_json::json!([])).await,
         RefusalCode::BlobAbsent,
     );
-    assert!(!refused.message.is_empty());
     // With all of it the second key may, and the first still may.
     host.ship(&bundle).await.expect("it has all of it");
     assert!(host.shipped(bundle.id()).await.is_ok());
@@ -426,21 +567,26 @@ async fn an_upload_that_stands_still() {
     let stalled = |refused: spore_client::Refused| {
         assert_eq!(refused.limit, Some(STALL.as_millis() as u64));
     };
-    // At its announcement, in the middle, and before an answer at all.
-    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
-    let code = part(&bundle, BlobKind::Code);
-    let (raw_bytes, id) = (code.len() as u64, id_of(&code));
-    let blob = Blob { id, encoding: Encoding::Raw, raw_bytes, wire_bytes: raw_bytes };
-    peer.say(&Message::Blob(blob)).await;
-    stalled(peer.refusal(RefusalCode::UploadStalled).await);
-
-    let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
-    peer.say(&Message::Blob(blob)).await;
-    peer.pour(code.slice(..100)).await;
-    stalled(peer.refusal(RefusalCode::UploadStalled).await);
-
+    // Before an answer at all, after its announcement, and in the middle.
     let mut peer = until_asked(&connection, &bundle, BlobKind::Manifest).await;
     stalled(peer.refusal(RefusalCode::UploadStalled).await);
+
+    let code = part(&bundle, BlobKind::Code);
+    let (raw_bytes, id) = (code.len() as u64, id_of(&code));
+    let blob = Blob {
+        id,
+        encoding: Encoding::Raw,
+        raw_bytes,
+        wire_bytes: raw_bytes,
+    };
+    for sent in [0, 100] {
+        let mut peer = until_asked(&connection, &bundle, BlobKind::Code).await;
+        peer.say(&Message::Blob(blob)).await;
+        if sent > 0 {
+            peer.pour(code.slice(..sent)).await;
+        }
+        stalled(peer.refusal(RefusalCode::UploadStalled).await);
+    }
 
     let mut peer = Peer::open(&connection).await;
     peer.say(&call(self::id(&bundle), 100)).await;
@@ -474,10 +620,19 @@ async fn an_index_that_no_callable_has() {
     let host = local.connect(0).await;
     let bundle = bundle();
     host.ship(&bundle).await.expect("shipped");
-    for callable in [plain_bundle().inner().manifest().callables.len() as u32, u32::MAX] {
+    for callable in [
+        plain_bundle().inner().manifest().callables.len() as u32,
+        u32::MAX,
+    ] {
         let mut peer = Peer::open(&connection).await;
         let limits = CallLimits::default();
-        let call = Call { bundle: id(&bundle), callable, limits, seed: 0, args_bytes: 0 };
+        let call = Call {
+            bundle: id(&bundle),
+            callable,
+            limits,
+            seed: 0,
+            args_bytes: 0,
+        };
         peer.say(&Message::Call(call)).await;
         let refused = peer.refusal(RefusalCode::UnknownCallable).await;
         assert!(refused.message.contains(&callable.to_string()), "{refused}");
@@ -486,12 +641,30 @@ async fn an_index_that_no_callable_has() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_values_of_their_types() {
-    let (local, connection) = start().await;
-    let host = local.connect(0).await;
-    host.ship(plain_bundle()).await.expect("shipped");
-    let (callable, _) = plain_bundle().inner().callable("double").expect("it is there");
-    for arguments in [vec![0xfd], vec![1, 1], vec![0xff; 17]] {
+async fn arguments_that_are_no_values_of_their_types_or_claim_more_than_they_may() {
+    let local = Local::start(Setup::default(), &["", ""]);
+    let connection = local.connection(0).await;
+    local
+        .connect(0)
+        .await
+        .ship(plain_bundle())
+        .await
+        .expect("shipped");
+    // A tree of left branches: each level is a byte, and the rest would follow after the last.
+    let deep = |levels| [vec![1; levels], vec![0], [0, 0].repeat(levels)].concat();
+    let claim = |length: u64| [&[0xfd][..], &length.to_le_bytes()].concat();
+    for (name, arguments, named) in [
+        ("double", vec![0xfd], "missing"),
+        ("double", vec![1, 1], "left"),
+        ("double", vec![0xff; 17], ""),
+        ("depth", vec![7], ""),
+        ("depth", deep(128), "128"),
+        ("depth", deep(1 << 20), "128"),
+        ("count", claim(1 << 33), "elements"),
+        ("count", claim(u64::MAX), ""),
+        ("weigh", claim(1 << 40), ""),
+    ] {
+        let (callable, _) = plain_bundle().inner().callable(name).expect("it is there");
         let mut peer = Peer::open(&connection).await;
         let call = Call {
             bundle: id(plain_bundle()),
@@ -502,8 +675,37 @@ async fn arguments_that_are_no_values_of_their_types() {
         };
         peer.say(&Message::Call(call)).await;
         peer.pour(arguments).await;
-        peer.refusal(RefusalCode::WrongArguments).await;
+        if name == "weigh" {
+            peer.refusal(RefusalCode::WrongCaptures).await;
+            continue;
+        }
+        let refused = peer.refusal(RefusalCode::WrongArguments).await;
+        assert!(
+            refused.message.contains(named),
+            "{name}: {named:?} is not in {refused}"
+        );
     }
+    // As deep as may be is no offence: the arguments and the last leaf are a level each.
+    let (callable, _) = plain_bundle()
+        .inner()
+        .callable("depth")
+        .expect("it is there");
+    let mut peer = Peer::open(&connection).await;
+    let arguments = deep(126);
+    let args_bytes = arguments.len() as u64;
+    let limits = CallLimits::default();
+    let call = Call {
+        bundle: id(plain_bundle()),
+        callable,
+        limits,
+        seed: 0,
+        args_bytes,
+    };
+    peer.say(&Message::Call(call)).await;
+    peer.pour(arguments).await;
+    let done = peer.message().await;
+    assert!(matches!(done, Message::Done(_)), "{done:?}");
+    assert!(matches!(peer.hear().await, Ok(Received::Data(depth)) if depth[..] == [126]));
     serves(&local, &connection).await;
 }
 

@@ -8,9 +8,7 @@ use spore_tests::guests::{assert_serves, of};
 use spore_tests::outcome::{refused, running, soon, until};
 use spore_tests::peer::{Peer, id_of, ship};
 use spore_tests::{Local, hostile, plain as plain_bundle};
-use spore_transport::message::{
-    Blob, BlobKind, Call, Encoding, Message, MissingBlob, Received,
-};
+use spore_transport::message::{Blob, BlobKind, Call, Encoding, Message, MissingBlob, Received};
 use spore_transport::quic::Options;
 use spore_transport::{BlobId, CloseCode, Connection, StreamCode, StreamError};
 
@@ -22,7 +20,9 @@ fn id(bundle: &Bundle) -> BlobId {
 
 /// A bundle whose state has so many bytes, a few more or less.
 fn with_state(bytes: usize) -> Bundle {
-    let weigh = plain_bundle().callable(plain::weigh::HANDLE).expect("it is there");
+    let weigh = plain_bundle()
+        .callable(plain::weigh::HANDLE)
+        .expect("it is there");
     weigh.capture(&vec![7; bytes]).expect("bytes").bundle()
 }
 
@@ -54,7 +54,10 @@ async fn upload_rest(peer: &mut Peer, bundle: &Bundle, mut asked: Vec<MissingBlo
 
 /// Waits until no call runs, looking from within so that nobody is woken by a question.
 async fn idle(local: &Local) {
-    until("no call runs", || std::future::ready(local.host.calls_under_way() == 0)).await;
+    until("no call runs", || {
+        std::future::ready(local.host.calls_under_way() == 0)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -81,7 +84,10 @@ async fn several_requests_that_miss_a_blob_wait_for_one_upload() {
     }
     upload_rest(&mut stranger, &bundle, strangers).await;
     let status = local.connect(0).await.status().await.expect("it serves");
-    assert_eq!((status.cached_code.count, status.stored_blobs.count), (1, 3));
+    assert_eq!(
+        (status.cached_code.count, status.stored_blobs.count),
+        (1, 3)
+    );
 }
 
 #[tokio::test]
@@ -112,8 +118,18 @@ async fn whoever_waits_takes_over_an_upload_that_was_given_up() {
 #[tokio::test]
 async fn clients_that_vanish_in_an_upload_give_their_room_back() {
     // Room for one such upload at a time.
-    let limits = Limits { uploads: 3 * MIB, state: 2 * MIB, ..Limits::default() };
-    let local = Local::start(Setup { limits, ..Setup::default() }, &[""]);
+    let limits = Limits {
+        uploads: 3 * MIB,
+        state: 2 * MIB,
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &[""],
+    );
     let bundle = with_state(2 * MIB as usize - 10);
     let state = bundle.inner().state().expect("captures").clone();
     let raw_bytes = state.len() as u64;
@@ -142,30 +158,57 @@ async fn clients_that_vanish_in_an_upload_give_their_room_back() {
         }
     }
     let host = local.connect(0).await;
-    soon("room for an upload", host.ship(&bundle)).await.expect("nobody else uploads");
+    soon("room for an upload", host.ship(&bundle))
+        .await
+        .expect("nobody else uploads");
     assert_serves(&host).await;
 }
 
 #[tokio::test]
 async fn an_upload_larger_than_the_room_for_uploads_ends() {
-    let limits = Limits { uploads: MIB, state: 8 * MIB, ..Limits::default() };
-    let local = Local::start(Setup { limits, ..Setup::default() }, &[""]);
+    let limits = Limits {
+        uploads: MIB,
+        state: 8 * MIB,
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &[""],
+    );
     let host = local.connect(0).await;
-    soon("an upload alone", host.ship(&with_state(4 * MIB as usize))).await.expect("alone");
+    soon("an upload alone", host.ship(&with_state(4 * MIB as usize)))
+        .await
+        .expect("alone");
     assert_serves(&host).await;
 }
 
 #[tokio::test]
 async fn a_store_without_room_refuses_to_keep_and_still_calls() {
-    let limits = Limits { store: MIB, state: 8 * MIB, ..Limits::default() };
-    let local = Local::start(Setup { limits, ..Setup::default() }, &[""]);
+    let limits = Limits {
+        store: MIB,
+        state: 8 * MIB,
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &[""],
+    );
     let host = local.connect(0).await;
     let bundle = with_state(2 * MIB as usize);
     let refused = refused(host.ship(&bundle).await, RefusalCode::StoreFull);
     assert_eq!(refused.limit, Some(MIB));
     let weigh = bundle.callable(plain::weigh::HANDLE).expect("it is there");
     let weigh = weigh.bound().expect("it has captures");
-    assert_eq!(host.call(&weigh, ()).await.expect("weighed"), (2 * MIB, 14 * MIB));
+    assert_eq!(
+        host.call(&weigh, ()).await.expect("weighed"),
+        (2 * MIB, 14 * MIB)
+    );
     assert_serves(&host).await;
     let stored = host.status().await.expect("it serves").stored_blobs;
     assert!(stored.bytes <= MIB, "{stored:?}");
@@ -215,7 +258,10 @@ async fn a_client_that_vanishes_in_a_call_stops_its_guest() {
         idle(&local).await;
     }
     let finished = watching.status().await.expect("it serves").finished;
-    assert_eq!((finished.cancelled, finished.ok, finished.failed), (6, 0, 0));
+    assert_eq!(
+        (finished.cancelled, finished.ok, finished.failed),
+        (6, 0, 0)
+    );
     assert_serves(&watching).await;
 }
 
@@ -224,7 +270,10 @@ async fn a_client_that_vanishes_without_a_word_stops_its_guest() {
     let local = Local::start(Setup::default(), &[""]);
     let watching = local.connect(0).await;
     watching.ship(hostile()).await.expect("shipped");
-    let options = Options { idle_timeout: Duration::from_millis(400), ..Options::default() };
+    let options = Options {
+        idle_timeout: Duration::from_millis(400),
+        ..Options::default()
+    };
     // A runtime that goes takes its sockets along and says nothing to anyone.
     let (address, identity) = (local.address, spore_tests::door::copy(&local.clients[0]));
     let vanishing = std::thread::spawn(move || {
@@ -251,17 +300,26 @@ async fn a_client_that_vanishes_without_a_word_stops_its_guest() {
 
 #[tokio::test]
 async fn a_slow_reader_holds_no_worker_and_hears_all_in_the_end() {
-    let setup = Setup { workers: Some(1), ..Setup::default() };
+    let setup = Setup {
+        workers: Some(1),
+        ..Setup::default()
+    };
     let local = Local::start(setup, &["", ""]);
     let host = local.connect(0).await;
     host.ship(hostile()).await.expect("shipped");
-    let small = Options { stream_window_bytes: 2_000, ..Options::default() };
+    let small = Options {
+        stream_window_bytes: 2_000,
+        ..Options::default()
+    };
     let connection = local.connection_with(0, &small).await;
     // Half a MiB of output, of which two thousand bytes are taken.
     let printed: u32 = 512 << 10;
     let arguments = [&[0xfc][..], &printed.to_le_bytes()].concat();
     let mut peer = calling(&connection, "print", arguments).await;
-    until("the guest ended", || std::future::ready(local.host.calls_under_way() == 0)).await;
+    until("the guest ended", || {
+        std::future::ready(local.host.calls_under_way() == 0)
+    })
+    .await;
     until("the guest ran", || async {
         host.status().await.expect("it serves").finished.ok == 1
     })
@@ -283,11 +341,28 @@ async fn a_slow_reader_holds_no_worker_and_hears_all_in_the_end() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_given_up_and_its_guest_stopped() {
-    let limits = Limits { reader_stall: Duration::from_millis(200), ..Limits::default() };
-    let local = Local::start(Setup { limits, ..Setup::default() }, &["", ""]);
+    let limits = Limits {
+        reader_stall: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &["", ""],
+    );
     let watching = local.connect(1).await;
-    local.connect(0).await.ship(hostile()).await.expect("shipped");
-    let small = Options { stream_window_bytes: 2_000, ..Options::default() };
+    local
+        .connect(0)
+        .await
+        .ship(hostile())
+        .await
+        .expect("shipped");
+    let small = Options {
+        stream_window_bytes: 2_000,
+        ..Options::default()
+    };
     let connection = local.connection_with(0, &small).await;
     for name in ["chatter", "return_bytes"] {
         let arguments = match name {
@@ -297,7 +372,11 @@ async fn a_reader_that_takes_nothing_is_given_up_and_its_guest_stopped() {
         let mut peer = calling(&connection, name, arguments).await;
         // The host says so by a reset, which needs no reader. Until then nothing is read here.
         let reset = soon("the host gives up", peer.sender.stopped()).await;
-        assert_eq!(reset.expect("the connection lives"), Some(StreamCode::Refused), "{name}");
+        assert_eq!(
+            reset.expect("the connection lives"),
+            Some(StreamCode::Refused),
+            "{name}"
+        );
         idle(&local).await;
         loop {
             match peer.hear().await {
@@ -312,15 +391,28 @@ async fn a_reader_that_takes_nothing_is_given_up_and_its_guest_stopped() {
 
 #[tokio::test]
 async fn connections_are_bounded_for_each_key_and_in_all() {
-    let limits = Limits { connections: 3, connections_per_key: 2, ..Limits::default() };
-    let local = Local::start(Setup { limits, ..Setup::default() }, &["", ""]);
+    let limits = Limits {
+        connections: 3,
+        connections_per_key: 2,
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &["", ""],
+    );
     let first = [local.connection(0).await, local.connection(0).await];
     let third = local.connection(0).await;
     let closed = soon("the third is closed", third.closed()).await;
     assert!(
         matches!(
             closed,
-            spore_transport::ConnectionError::Closed { code: CloseCode::TooManyConnections, .. }
+            spore_transport::ConnectionError::Closed {
+                code: CloseCode::TooManyConnections,
+                ..
+            }
         ),
         "{closed}"
     );

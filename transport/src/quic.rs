@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use ring::hmac;
@@ -47,6 +48,11 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// The kernel takes ten segments of one size at once from quinn, 64 KiB together at most. Elsewhere
 /// quinn's default holds, which fits Ethernet and is reached in one probe.
 const LOOPBACK_MTU: u16 = 6500;
+/// What may be on its way at first between programs of one machine, in bytes.
+///
+/// No network lies between them that could be congested. Two probes of the datagrams above would
+/// fill quinn's usual window by themselves, and hold back everything behind them.
+const LOOPBACK_WINDOW_BYTES: u64 = 256 << 10;
 /// Open connections, unfinished handshakes included, beyond which a peer must first prove its
 /// address, so that forged ones cost no handshake.
 const RETRY_ABOVE: usize = 256;
@@ -117,6 +123,9 @@ impl Options {
             let mut mtu = MtuDiscoveryConfig::default();
             mtu.upper_bound(LOOPBACK_MTU);
             config.mtu_discovery_config(Some(mtu));
+            let mut congestion = CubicConfig::default();
+            congestion.initial_window(LOOPBACK_WINDOW_BYTES);
+            config.congestion_controller_factory(Arc::new(congestion));
         }
         Arc::new(config)
     }

@@ -1,8 +1,8 @@
 //! Calls of a callable that has captured much.
 
-use anyhow::{Result, ensure};
 use std::time::Instant;
 
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 
 use super::Bench;
@@ -11,7 +11,7 @@ use crate::figure::{Figure, Unit};
 use crate::product;
 use crate::statistics::millis;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const CAPTURE_BYTES: usize = 64 << 20;
 
 pub(super) const NAMES: [&str; 2] = [

@@ -1,8 +1,8 @@
 //! The host's own time of a call in a fresh instance.
 
-use anyhow::{Context, Result};
 use std::time::Instant;
 
+use anyhow::{Context, Result};
 use spore_client::{Host, Timing};
 
 use super::{Bench, FLIGHT, SMALL_BYTES};
@@ -10,7 +10,7 @@ use crate::figure::{Figure, Unit};
 use crate::product::{self, EchoCallable};
 use crate::statistics::{median, micros};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
 const CALLS: usize = 1000;
 
 pub(super) const NAMES: [&str; 4] = [

@@ -1,9 +1,9 @@
 //! Warm calls with 64 bytes there and back.
 
-use anyhow::Result;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use spore_client::Host;
 
 use super::{Bench, FLIGHT, SMALL_BYTES};
@@ -11,11 +11,11 @@ use crate::figure::{Figure, Unit, cores};
 use crate::product::{self, EchoCallable};
 use crate::statistics::{median, micros, percentile};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 /// Calls of a round, one at a time.
-const CALLS: usize = 500;
+const CALLS: usize = 300;
 /// Length of a round with many calls in flight.
-const TIME: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_millis(200);
 
 pub(super) const NAMES: [&str; 6] = [
     "warm call, remote, p50",
@@ -40,7 +40,10 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 6]> {
     let embedded = Host::embedded()?;
     let call = |host: &Host| {
         let call = host.call(&callable, (vec![0; SMALL_BYTES],));
-        async { anyhow::Ok(drop(call.await?)) }
+        async {
+            call.await?;
+            anyhow::Ok(())
+        }
     };
     // The argument as it is encoded: its length and its bytes.
     let argument = spore_value::codec::encode(&vec![0u8; SMALL_BYTES])?;
@@ -56,19 +59,6 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 6]> {
         alone().await?;
     }
 
-    if let Ok(what) = std::env::var("ONLY") {
-        for _ in 0..12 {
-            let r = match what.as_str() {
-                "remote" => rate(remote, &callable).await?,
-                "embedded" => rate(&embedded, &callable).await?,
-                "quinn" => bench.echo.rate(SMALL_BYTES, FLIGHT, TIME).await?,
-                "w1" => bench.alone.rate(&argument, 1, TIME)?,
-                _ => bench.alone.rate(&argument, 2, TIME)?,
-            };
-            eprint!("{r:.0} ");
-        }
-        eprintln!();
-    }
     for _ in 0..ROUNDS {
         let quinn = one_at_a_time(|| bench.echo.echo(SMALL_BYTES)).await?;
         let product = one_at_a_time(|| call(remote)).await?;

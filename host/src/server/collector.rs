@@ -147,7 +147,9 @@ mod tests {
 
     /// Bytes of which some repeat.
     fn some(count: u32) -> Vec<u8> {
-        (0..count).flat_map(|n| (n.wrapping_mul(n) / 7).to_le_bytes()).collect()
+        (0..count)
+            .flat_map(|n| (n.wrapping_mul(n) / 7).to_le_bytes())
+            .collect()
     }
 
     #[test]

@@ -19,6 +19,7 @@ use spore_transport::{
 };
 
 use super::blobs::{Blobs, Reception};
+use super::relay::Relay;
 use crate::callers::Caller;
 use crate::code::{Loaded, chain};
 use crate::events::{Event, Finished, Outcome};
@@ -48,6 +49,8 @@ pub(super) struct Peer {
     pub(super) blobs: Arc<Blobs>,
     pub(super) key: PublicKey,
     pub(super) caller: Caller,
+    /// From the workers to the thread of the connection.
+    pub(super) relay: Relay,
     /// Requests of all keys that are open.
     pub(super) requests: Arc<AtomicU32>,
 }
@@ -231,8 +234,11 @@ impl Serving {
             self.sender.reset(StreamCode::Refused);
         } else {
             self.sender.queue(&message);
-            let _ = self.flush().await;
-            let _ = self.sender.finish().await;
+            // Finishing waits for a reader too, and has no time of its own.
+            match self.flush().await {
+                Ok(()) => drop(self.sender.finish().await),
+                Err(_) => self.sender.reset(StreamCode::Refused),
+            }
         }
         self.receiver.stop(StreamCode::Refused);
     }
@@ -271,7 +277,7 @@ impl Serving {
             // Only the guest's own time bounds this wait; `running` stops it when this is dropped.
             let event = tokio::select! {
                 biased;
-                event = next => event,
+                event = self.peer.relay.through(next) => event,
                 () = &mut pause, if resting => {
                     resting = false;
                     continue;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 use spore_guest::prelude::*;
@@ -215,6 +216,21 @@ pub fn echo(everything: Everything) -> Everything {
     everything
 }
 
+/// How deep a tree is.
+#[callable]
+pub fn depth(tree: Tree) -> u32 {
+    match tree {
+        Tree::Leaf => 0,
+        Tree::Fork(left, _, right) => 1 + depth(*left).max(depth(*right)),
+    }
+}
+
+/// How many nothings there are.
+#[callable]
+pub fn count(nothings: Vec<()>) -> u64 {
+    nothings.len() as u64
+}
+
 /// Prints a first line, waits, and prints a last; the lines between say how far it is.
 #[callable]
 pub fn narrate(steps: u64, pause_ms: u64) -> u64 {
@@ -238,8 +254,8 @@ pub fn nan_bits(zero: f64, negative: f64) -> Vec<u64> {
         negative.sqrt(),
         f64::INFINITY * zero,
         f64::INFINITY - f64::INFINITY + zero,
-        f64::from_bits(0x7ff0_0000_0000_0001) + zero,
-        f64::from_bits(0xfff8_dead_beef_0001) * (zero + 1.0),
+        f64::from_bits(black_box(0x7ff0_0000_0000_0001)) + zero,
+        f64::from_bits(black_box(0xfff8_dead_beef_0001)) * (zero + 1.0),
     ];
     let mut bits: Vec<u64> = made.iter().map(|number| number.to_bits()).collect();
     bits.push((small / small).to_bits().into());

@@ -1,0 +1,200 @@
+//! What guests may touch: a named directory, to read, and nothing else.
+
+use std::path::Path;
+
+use spore_client::{Host, RefusalCode};
+use spore_host::{Grants, Setup};
+use spore_tests::guests::{assert_serves, of};
+use spore_tests::outcome::{refused, until};
+use spore_tests::{Local, Process, hostile, plain as plain_bundle};
+use tempfile::TempDir;
+
+/// A folder with what guests may read, and something beside it that they may not.
+///
+/// ```text
+/// outside         granted/one    granted/sub/two
+///                 granted/within → one
+///                 granted/escape → ../outside    granted/absolute → …/outside
+///                 granted/up → ..
+/// ```
+fn folders() -> TempDir {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().expect("a folder for tests");
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).expect("written");
+    std::fs::create_dir_all(path("granted/sub")).expect("made");
+    write("outside", "a secret");
+    write("granted/one", "first");
+    write("granted/sub/two", "second");
+    symlink("one", path("granted/within")).expect("linked");
+    symlink("../outside", path("granted/escape")).expect("linked");
+    symlink(path("outside"), path("granted/absolute")).expect("linked");
+    symlink("..", path("granted/up")).expect("linked");
+    folder
+}
+
+fn setup(granted: &Path) -> Setup {
+    let directories = [("data".to_owned(), granted.to_owned())].into();
+    Setup {
+        grants: Grants { directories },
+        ..Setup::default()
+    }
+}
+
+/// A host that embeds, which has every grant, and a key that has this one.
+async fn hosts(folder: &TempDir) -> (Local, [Host; 2]) {
+    let setup = setup(&folder.path().join("granted"));
+    let local = Local::start(setup.clone(), &["grants=data", "", "grants=other"]);
+    let remote = local.connect(0).await;
+    (
+        local,
+        [
+            Host::embedded_with(setup).expect("the engine starts"),
+            remote,
+        ],
+    )
+}
+
+async fn read(host: &Host, name: &str) -> Result<String, String> {
+    let read = of(plain_bundle(), plain::read::HANDLE);
+    match host.call(&read, (name.to_owned(),)).await {
+        Ok(text) => Ok(text),
+        Err(spore_client::CallError::Guest(error)) => Err(error),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_granted_can_be_read() {
+    let folder = folders();
+    let (_local, hosts) = hosts(&folder).await;
+    let list = of(plain_bundle(), plain::list::HANDLE);
+    for host in &hosts {
+        assert_eq!(read(host, "one").await.as_deref(), Ok("first"));
+        assert_eq!(read(host, "sub/two").await.as_deref(), Ok("second"));
+        assert_eq!(read(host, "sub/../one").await.as_deref(), Ok("first"));
+        assert_eq!(read(host, "within").await.as_deref(), Ok("first"));
+        let listed = host.call(&list, ()).await.expect("listed");
+        assert_eq!(listed, ["absolute", "escape", "one", "sub", "up", "within"]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_beside_it_can() {
+    let folder = folders();
+    let (_local, hosts) = hosts(&folder).await;
+    let open_anything = of(plain_bundle(), plain::open_anything::HANDLE);
+    for host in &hosts {
+        let absolute = folder.path().join("outside");
+        let absolute = format!("/../../../../../../..{}", absolute.display());
+        for name in [
+            "../outside",
+            "sub/../../outside",
+            "./.././outside",
+            "escape",
+            "absolute",
+            "up/outside",
+            "sub/../up/outside",
+            absolute.as_str(),
+            "/etc/passwd",
+        ] {
+            let text = read(host, name).await;
+            assert!(text.is_err(), "{name}: {text:?}");
+        }
+        // Without a grant there is no directory at all, the granted one of others included.
+        for path in ["/etc/passwd", "/data/one", "data/one", ".", "..", "/", ""] {
+            let opened = host.call(&open_anything, (path.to_owned(),)).await;
+            assert!(
+                matches!(opened, Err(spore_client::CallError::Guest(_))),
+                "{path}: {opened:?}"
+            );
+        }
+        assert_serves(host).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_it_can_be_changed() {
+    let folder = folders();
+    let (_local, hosts) = hosts(&folder).await;
+    let vandalise = of(plain_bundle(), plain::vandalise::HANDLE);
+    let granted = folder.path().join("granted");
+    let before = std::fs::metadata(granted.join("one")).expect("it is there");
+    for host in &hosts {
+        for name in ["one", "sub/two", "within"] {
+            let worked = host
+                .call(&vandalise, (name.to_owned(),))
+                .await
+                .expect("it ends");
+            assert_eq!(worked, Vec::<String>::new(), "{name}");
+        }
+        assert_eq!(read(host, "one").await.as_deref(), Ok("first"));
+    }
+    let after = std::fs::metadata(granted.join("one")).expect("it is there");
+    assert_eq!(
+        before.modified().expect("a time"),
+        after.modified().expect("a time")
+    );
+    assert_eq!(std::fs::read_dir(&granted).expect("readable").count(), 6);
+}
+
+#[tokio::test]
+async fn a_key_without_the_grant_is_refused_and_told_no_more() {
+    let folder = folders();
+    let (local, [embedded, _]) = hosts(&folder).await;
+    let read = of(plain_bundle(), plain::read::HANDLE);
+    let secrets = of(hostile(), hostile::read_secrets::HANDLE);
+    let mut told = Vec::new();
+    for client in [1, 2] {
+        let host = local.connect(client).await;
+        let result = host.call(&read, ("one".to_owned(),)).await;
+        let granted_to_others = refused(result, RefusalCode::GrantNotGiven).message;
+        assert!(granted_to_others.contains("data"), "{granted_to_others}");
+        let unknown = refused(host.call(&secrets, ()).await, RefusalCode::GrantNotGiven).message;
+        // What the host has and what it lacks look the same to who has neither.
+        assert_eq!(unknown, granted_to_others.replace("data", "secrets"));
+        told.push(unknown);
+        assert_serves(&host).await;
+    }
+    assert_eq!(told[0], told[1]);
+    refused(
+        embedded.call(&secrets, ()).await,
+        RefusalCode::GrantNotGiven,
+    );
+}
+
+#[tokio::test]
+async fn a_granted_directory_that_is_gone_is_a_refusal() {
+    let folder = folders();
+    let setup = setup(&folder.path().join("gone"));
+    let host = Host::embedded_with(setup).expect("the engine starts");
+    let read = of(plain_bundle(), plain::read::HANDLE);
+    let result = host.call(&read, ("one".to_owned(),)).await;
+    refused(result, RefusalCode::GrantNotGiven);
+    assert_serves(&host).await;
+}
+
+#[tokio::test]
+async fn grants_come_from_the_configuration_and_go_with_the_line_of_the_key() {
+    let folder = folders();
+    let granted = folder.path().join("granted");
+    let configuration = format!("[grants.directories]\ndata = {:?}\n", granted.to_str());
+    let configuration = configuration.replace("Some(", "").replace("\")", "\"");
+    let process = Process::start(&configuration, &["grants=data"]);
+    let host = process.connect(0).await;
+    assert_eq!(read(&host, "one").await.as_deref(), Ok("first"));
+    // The same connection, once the line says so no more.
+    process.write_authorized_keys(&format!("{}\n", process.clients[0].public()));
+    let callable = of(plain_bundle(), plain::read::HANDLE);
+    until("the grant is gone", || async {
+        match host.call(&callable, ("one".to_owned(),)).await {
+            Ok(_) => false,
+            refusal => {
+                refused(refusal, RefusalCode::GrantNotGiven);
+                true
+            }
+        }
+    })
+    .await;
+    assert_serves(&host).await;
+}
