@@ -5,7 +5,7 @@ mod fresh;
 mod unseen;
 mod warm;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use wasmtime::Engine;
 
 use crate::alone::{self, Alone};
@@ -44,6 +44,13 @@ impl Bench {
 /// Measures all figures whose name contains `filter`.
 pub(crate) fn all(filter: &str) -> Result<Report> {
     let chosen = |names: &[&str]| names.iter().any(|name| name.contains(filter));
+    let groups: [&[&str]; 4] = [&warm::NAMES, &fresh::NAMES, &unseen::NAMES, &capture::NAMES];
+    let names = groups.concat();
+    ensure!(
+        chosen(&names),
+        "no figure has {filter:?} in its name; there are: {}",
+        names.join("; ")
+    );
     child::runtime()?.block_on(async {
         let bench = Bench::start().await?;
         let mut figures: Vec<Figure> = Vec::new();
@@ -60,7 +67,6 @@ pub(crate) fn all(filter: &str) -> Result<Report> {
             figures.extend(capture::measure(&bench).await?);
         }
         figures.retain(|figure| figure.name.contains(filter));
-        anyhow::ensure!(!figures.is_empty(), "no figure has {filter:?} in its name");
         Ok(Report { figures })
     })
 }

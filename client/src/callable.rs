@@ -20,8 +20,11 @@ use crate::bundle::Bundle;
 pub struct Callable<C, A, R, E> {
     bundle: spore_bundle::Bundle,
     index: u32,
-    types: PhantomData<fn(C, A) -> Result<R, E>>,
+    types: PhantomData<Function<C, A, R, E>>,
 }
+
+/// A callable is one of a function, so that it can be shared between threads whatever the types.
+type Function<C, A, R, E> = fn(C, A) -> Result<R, E>;
 
 /// A callable whose types the bundle alone knows; its values are JSON.
 ///
@@ -176,9 +179,11 @@ pub trait Callee: sealed::Sealed {
 /// Reads what comes back, once it is there; holds nothing of the caller.
 #[doc(hidden)]
 pub struct Decode<R, E> {
-    pub(crate) value: Box<dyn FnOnce(&[u8]) -> Result<R, ResultError> + Send>,
-    pub(crate) error: Box<dyn FnOnce(&[u8]) -> Result<E, ResultError> + Send>,
+    pub(crate) value: Read<R>,
+    pub(crate) error: Read<E>,
 }
+
+type Read<T> = Box<dyn FnOnce(&[u8]) -> Result<T, ResultError> + Send>;
 
 /// Why arguments could not be sent.
 #[derive(Debug, thiserror::Error)]

@@ -246,6 +246,7 @@ pub fn narrate(steps: u64, pause_ms: u64) -> u64 {
 
 /// Bits of numbers that are no numbers, made in several ways from the arguments.
 #[callable]
+#[allow(clippy::eq_op, reason = "that is how they are made")]
 pub fn nan_bits(zero: f64, negative: f64) -> Vec<u64> {
     let small = zero as f32;
     let made = [
