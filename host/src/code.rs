@@ -221,7 +221,9 @@ impl Shop {
 
     /// Compiles code and keeps the result. Blocks.
     fn compile(&self, id: CodeId, code: &[u8]) -> Compiled {
+        let began = Instant::now();
         let module = Module::new(&self.engine, code).map_err(|error| invalid(&error))?;
+        tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");
         let compiled = self.link(&module).map(Arc::new)?;
         let image = module.image_range();
         let weight = (image.end as usize - image.start as usize + code.len()) as u64;

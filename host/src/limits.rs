@@ -139,6 +139,9 @@ impl Limits {
         if let Some(memory) = options.memory_bytes {
             limits.memory = limits.memory.min(memory);
         }
+        if let Some(stored) = options.stored_bytes {
+            limits.store = limits.store.min(stored);
+        }
         if let Some(running) = options.running {
             limits.instances_per_key = limits.instances_per_key.min(running);
         }

@@ -442,6 +442,16 @@ impl Store {
         lock(&self.index).listed(&self.folder)
     }
 
+    /// Bytes of the blobs that `key` has uploaded.
+    pub fn owned_bytes(&self, key: &PublicKey) -> u64 {
+        let index = lock(&self.index);
+        let owned = index
+            .entries
+            .values()
+            .filter(|entry| entry.owners.contains(key));
+        owned.map(|entry| entry.bytes).sum()
+    }
+
     /// How many blobs there are, and their bytes.
     pub fn amount(&self) -> (u64, u64) {
         let index = lock(&self.index);

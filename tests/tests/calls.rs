@@ -13,7 +13,7 @@ use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of, wall};
 use spore_tests::local::Both;
 use spore_tests::outcome::{refused, until};
-use spore_tests::{Local, hostile, plain as plain_bundle};
+use spore_tests::{Local, Process, hostile, plain as plain_bundle};
 
 const MIB: u64 = 1 << 20;
 
@@ -262,37 +262,29 @@ async fn code_is_sent_and_compiled_once_for_many_captures() {
 }
 
 #[tokio::test]
-async fn many_callers_of_the_same_missing_blob_share_one_upload_and_one_compilation() {
-    let local = Local::start(Setup::default(), &["", ""]);
+async fn many_callers_of_the_same_missing_blob_share_one_compilation() {
+    let process = Process::start("workers = 2", &["", ""]);
     let weigh = plain_bundle()
         .callable(plain::weigh::HANDLE)
         .expect("it is there");
-    let weigh = weigh.capture(&vec![1; 4 << 20]).expect("bytes");
+    let weigh = weigh.capture(&vec![1; 1 << 20]).expect("bytes");
     let mut calls = Vec::new();
-    // Two connections of one key, each with several calls at a time.
-    for connection in 0..2 {
-        let host = local.connect(0).await;
+    // Two connections of one key and one of another, each with several calls at a time.
+    for client in [0, 0, 1] {
+        let host = process.connect(client).await;
         for _ in 0..4 {
-            let (host, weigh) = (host.clone(), weigh.clone());
-            calls.push((
-                connection,
-                tokio::spawn(async move { host.call(&weigh, ()).completed().await }),
-            ));
+            calls.push(tokio::spawn(host.call(&weigh, ()).into_future()));
         }
     }
-    let mut sum = 0;
-    for (_, call) in calls {
-        let completed = call.await.expect("no panic");
-        sum += completed.result.expect("weighed").1;
+    for call in calls {
+        let weighed = call.await.expect("no panic");
+        assert_eq!(weighed.expect("weighed"), (1 << 20, 1 << 20));
     }
-    assert_eq!(sum, 8 * (4 << 20));
-    let host = local.connect(0).await;
-    let status = host.status().await.expect("it serves");
-    assert_eq!(status.cached_code.count, 1);
-    until("all is stored", || async {
-        host.status().await.expect("it serves").stored_blobs.count == 3
-    })
-    .await;
+    let status = process.connect(0).await.status().await.expect("it serves");
+    assert_eq!((status.cached_code.count, status.finished.ok), (1, 12));
+    let log = process.log();
+    let compiled = log.lines().filter(|line| line.contains("compiled")).count();
+    assert_eq!(compiled, 1, "{log}");
 }
 
 #[tokio::test]

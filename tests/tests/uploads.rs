@@ -440,6 +440,70 @@ async fn connections_are_bounded_for_each_key_and_in_all() {
 }
 
 #[tokio::test]
+async fn requests_of_a_key_are_bounded() {
+    let limits = Limits {
+        requests_per_key: 3,
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &["", ""],
+    );
+    let connection = local.connection(0).await;
+    let bundle = with_state(1_000);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(shipping(&connection, &bundle).await);
+    }
+    // The first is asked for the blobs, so all three are known to the host.
+    let asked = open[0].missing().await;
+    let mut fourth = shipping(&connection, &bundle).await;
+    let refused = fourth.refusal(RefusalCode::TooManyRequests).await;
+    assert_eq!(refused.limit, Some(3));
+    // Another key has its own; and so has this one, once it is done.
+    assert_serves(&local.connect(1).await).await;
+    upload_rest(&mut open[0], &bundle, asked).await;
+    for peer in &mut open[1..] {
+        assert!(matches!(peer.message().await, Message::Stored(_)));
+    }
+    drop(open);
+    until("room for requests", || async {
+        local.connect(0).await.status().await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn arguments_of_a_key_wait_for_each_other_and_arrive() {
+    let limits = Limits {
+        arguments_per_key: 10_000,
+        ..Limits::default()
+    };
+    let local = Local::start(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        &[""],
+    );
+    let host = local.connect(0).await;
+    let append = plain_bundle()
+        .callable(plain::append::HANDLE)
+        .expect("it is there");
+    let append = append.capture(&vec![]).expect("bytes");
+    // Each is more than half of what the key may have, and the last more than all of it.
+    let sizes = [6_000, 7_000, 8_000, 9_000, 50_000];
+    let calls = sizes.map(|size| tokio::spawn(host.call(&append, (vec![1; size],)).into_future()));
+    for (size, call) in sizes.into_iter().zip(calls) {
+        let appended = soon("its arguments", call).await.expect("no panic");
+        assert_eq!(appended.expect("appended").len(), size);
+    }
+}
+
+#[tokio::test]
 async fn a_running_call_is_seen_by_its_own_key_only() {
     let local = Local::start(Setup::default(), &["", ""]);
     let (own, other) = (local.connect(0).await, local.connect(1).await);

@@ -586,6 +586,7 @@ impl Serving {
         while self.exchange.blobs_open() > 0 || arriving.is_some() {
             match self.event().await? {
                 HostEvent::Blob { blob, .. } => {
+                    self.check_quota(blob.raw_bytes)?;
                     let key = &self.peer.caller.state;
                     let reception = self.peer.blobs.receive(&key.uploads, blob).await?;
                     self.expect_bytes(blob.wire_bytes);
@@ -612,6 +613,22 @@ impl Serving {
                 HostEvent::Cancel => return Err(Refused::new(RefusalCode::Cancelled, "").into()),
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses an upload that a key with a quota of its own has no room for. Uploads under way are
+    /// not counted; the budget of uploads bounds by how much they may pass it.
+    fn check_quota(&self, bytes: u64) -> Result<(), Refused> {
+        let quota = self.peer.caller.limits.store;
+        // Without a quota the whole store is the limit, and what is longest unused goes.
+        if quota >= self.peer.host.limits().store {
+            return Ok(());
+        }
+        let stored = self.peer.blobs.store.owned_bytes(&self.peer.key) + bytes;
+        if stored > quota {
+            let refused = Refused::new(RefusalCode::StoreFull, "bytes stored by the key");
+            return Err(refused.past(quota, stored));
         }
         Ok(())
     }
