@@ -102,7 +102,7 @@ impl New {
     }
 }
 
-/// Let a key use the host that this user runs. A running one learns of it at once
+/// Let a key use the host that this user runs. A running one learns of it within 250 ms
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -151,7 +151,7 @@ impl Authorize {
     }
 }
 
-/// Take the right to use the host from a key. A running one closes its connections at once
+/// Take the right to use the host from a key. A running one closes its connections within 250 ms
 #[derive(Args)]
 #[command(after_help = "\
 Example:
