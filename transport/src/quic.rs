@@ -53,9 +53,6 @@ const LOOPBACK_MTU: u16 = 6500;
 /// No network lies between them that could be congested. Two probes of the datagrams above would
 /// fill quinn's usual window by themselves, and hold back everything behind them.
 const LOOPBACK_WINDOW_BYTES: u64 = 256 << 10;
-/// Open connections, unfinished handshakes included, beyond which a peer must first prove its
-/// address, so that forged ones cost no handshake.
-const RETRY_ABOVE: usize = 256;
 /// Connection attempts that may wait for [`Listener::accept`].
 const INCOMING_MAX: usize = 1024;
 /// Bytes of waiting connection attempts together.
@@ -188,25 +185,17 @@ impl Listener {
 
     /// The next connection attempt, or nothing once the listener is closed. Cancel-safe.
     pub async fn accept(&self) -> Option<Incoming> {
-        loop {
-            let incoming = self.endpoint.accept().await?;
-            let busy = self.endpoint.open_connections() >= RETRY_ABOVE;
-            if busy && !incoming.remote_address_validated() && incoming.may_retry() {
-                // A failure to answer is as good as a lost packet: the peer tries again.
-                let _ = incoming.retry();
-                continue;
-            }
-            let config = if is_loopback(incoming.remote_address()) {
-                &self.near
-            } else {
-                &self.far
-            };
-            return Some(Incoming {
-                incoming,
-                config: config.clone(),
-                timeout: self.handshake_timeout,
-            });
-        }
+        let incoming = self.endpoint.accept().await?;
+        let config = if is_loopback(incoming.remote_address()) {
+            &self.near
+        } else {
+            &self.far
+        };
+        Some(Incoming {
+            incoming,
+            config: config.clone(),
+            timeout: self.handshake_timeout,
+        })
     }
 
     /// Takes no new connections; those there are stay.
@@ -242,9 +231,22 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Where it comes from. Not proved before the handshake.
+    /// Where it comes from. May be forged, unless [`address_is_proved`](Self::address_is_proved).
     pub fn remote_address(&self) -> SocketAddr {
         canonical(self.incoming.remote_address())
+    }
+
+    /// Whether who sent it has shown that it receives at its address.
+    pub fn address_is_proved(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
+    /// Asks for a proof of the address and forgets the attempt (QUIC Retry). An honest client comes
+    /// back with the proof, a round trip later; a forged address costs one small packet.
+    pub fn ask_for_proof(self) {
+        // It fails where a proof was given. A packet that cannot be sent is as good as a lost one:
+        // the client tries again.
+        let _ = self.incoming.retry();
     }
 
     /// Completes the handshake, in which the client proves its key. Run it beside others: a peer
