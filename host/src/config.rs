@@ -145,6 +145,13 @@ impl Config {
         )?;
         range("queue", u64::from(limits.queue), 1, 1 << 20)?;
         range("queue_per_key", u64::from(limits.queue_per_key), 1, 1 << 20)?;
+        range("handshakes", u64::from(limits.handshakes), 1, 1 << 16)?;
+        range(
+            "handshakes_per_address",
+            u64::from(limits.handshakes_per_address),
+            1,
+            1 << 16,
+        )?;
         range(
             "table_elements",
             u64::from(limits.table_elements),
@@ -257,6 +264,8 @@ limits_file! {
     uploads: Size,
     connections: u32,
     connections_per_key: u32,
+    handshakes: u32,
+    handshakes_per_address: u32,
     requests_per_key: u32,
     upload_stall: Span,
     compilation: Span,

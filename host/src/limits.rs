@@ -57,10 +57,15 @@ pub struct Limits {
     /// Uploads held in memory at one time, of all keys, in bytes; one key gets a half at most.
     /// Default 1 GiB.
     pub uploads: u64,
-    /// Connections at one time. Default 1,024.
+    /// Connections of authorised keys at one time. Default 1,024.
     pub connections: u32,
     /// Connections of one key at one time. Default 64.
     pub connections_per_key: u32,
+    /// Handshakes under way at one time, with peers of which it is not known yet whether they are
+    /// authorised. Addresses that are not proved get a quarter at most. Default 256.
+    pub handshakes: u32,
+    /// The same from one address; of IPv6, from one network of 64 bits. Default 16.
+    pub handshakes_per_address: u32,
     /// Requests that one key may have open, queued and running calls among them. Default 2,048.
     pub requests_per_key: u32,
     /// Time an upload may stand still. Default 10 s.
@@ -97,6 +102,8 @@ impl Default for Limits {
             uploads: GIB,
             connections: 1024,
             connections_per_key: 64,
+            handshakes: 256,
+            handshakes_per_address: 16,
             requests_per_key: 2048,
             upload_stall: Duration::from_secs(10),
             compilation: Duration::from_secs(60),
@@ -177,6 +184,11 @@ impl Limits {
             ("uploads_bytes", self.uploads),
             ("connections", u64::from(self.connections)),
             ("connections_per_key", u64::from(self.connections_per_key)),
+            ("handshakes", u64::from(self.handshakes)),
+            (
+                "handshakes_per_address",
+                u64::from(self.handshakes_per_address),
+            ),
             ("requests_per_key", u64::from(self.requests_per_key)),
             ("upload_stall_ms", millis(self.upload_stall)),
             ("compilation_ms", millis(self.compilation)),

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod collector;
+mod handshakes;
 mod keys;
 mod relay;
 mod stream;
@@ -24,6 +25,7 @@ use crate::host::Host;
 use crate::scheduler::lock;
 use crate::store::{Store, StoreError};
 use blobs::Blobs;
+use handshakes::{Admission, Handshake, Handshakes};
 use keys::Keys;
 use relay::Relay;
 use stream::Peer;
@@ -71,10 +73,18 @@ pub struct Serve {
 
 /// A host that listens.
 pub struct Server {
-    host: Host,
     listener: Listener,
+    handshakes: Arc<Handshakes>,
+    shared: Shared,
+}
+
+/// What all connections share.
+#[derive(Clone)]
+struct Shared {
+    host: Host,
     keys: Keys,
     blobs: Arc<Blobs>,
+    /// Connections of authorised keys.
     connections: Arc<AtomicU32>,
     requests: Arc<AtomicU32>,
     strangers: Arc<Seldom>,
@@ -92,14 +102,18 @@ impl Server {
         let blobs = Blobs::new(store, limits.uploads, host.background().clone());
         let keys = keys::watch(serve.authorized_keys, host.background())?;
         let listener = Listener::bind(serve.listen, &serve.identity, &serve.options)?;
+        let handshakes = Handshakes::new(limits.handshakes, limits.handshakes_per_address);
         Ok(Server {
-            host,
             listener,
-            keys,
-            blobs,
-            connections: Arc::default(),
-            requests: Arc::default(),
-            strangers: Arc::default(),
+            handshakes,
+            shared: Shared {
+                host,
+                keys,
+                blobs,
+                connections: Arc::default(),
+                requests: Arc::default(),
+                strangers: Arc::default(),
+            },
         })
     }
 
@@ -126,17 +140,17 @@ impl Server {
             }
         }
         self.listener.stop_accepting();
-        self.host.refuse_new_calls();
-        let left = self.host.calls_under_way();
+        let Shared { host, requests, .. } = &self.shared;
+        host.refuse_new_calls();
+        let left = host.calls_under_way();
         tracing::info!(calls = left, ?grace, "shutting down");
         let drained = async {
-            let open = || self.requests.load(Ordering::Relaxed);
-            while self.host.calls_under_way() > 0 || open() > 0 {
+            while host.calls_under_way() > 0 || requests.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(calls = self.host.calls_under_way(), "calls are given up");
+            tracing::warn!(calls = host.calls_under_way(), "calls are given up");
         }
         // Outcomes that are still on their way get there before the connections close.
         tokio::time::sleep(DRAIN_LOOK).await;
@@ -145,24 +159,22 @@ impl Server {
     }
 
     fn accept(&self, incoming: Incoming) {
-        let limit = self.host.limits().connections;
-        let Some(place) = Place::take(&self.connections, limit) else {
-            if let Some(unsaid) = self.strangers.say() {
-                let from = incoming.remote_address();
-                tracing::warn!(limit, %from, unsaid, "too many connections");
-            }
-            incoming.refuse();
-            return;
-        };
-        let (host, blobs, keys) = (self.host.clone(), self.blobs.clone(), self.keys.clone());
-        let (requests, strangers) = (self.requests.clone(), self.strangers.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let from = incoming.remote_address();
-            match incoming.accept().await {
-                Ok(connection) => {
-                    serve_connection(host, blobs, keys, requests, &strangers, connection).await;
+        let from = incoming.remote_address();
+        let proved = incoming.address_is_proved();
+        let handshake = match self.handshakes.admit(from.ip(), proved) {
+            Admission::Admitted(handshake) => handshake,
+            Admission::Unproved => return incoming.ask_for_proof(),
+            Admission::Full { what, limit } => {
+                if let Some(unsaid) = self.shared.strangers.say() {
+                    tracing::warn!(limit, %from, unsaid, "too many {what}");
                 }
+                return incoming.refuse();
+            }
+        };
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            match incoming.accept().await {
+                Ok(connection) => serve_connection(shared, connection, handshake).await,
                 Err(error) => tracing::debug!(%from, error = chain(&error), "no handshake"),
             }
         });
@@ -218,15 +230,17 @@ impl Drop for KeyPlace {
     }
 }
 
-/// Serves one connection while its key is authorised.
-async fn serve_connection(
-    host: Host,
-    blobs: Arc<Blobs>,
-    mut keys: Keys,
-    requests: Arc<AtomicU32>,
-    strangers: &Seldom,
-    connection: Connection,
-) {
+/// Serves one connection while its key is authorised. Until that is known it has its place among
+/// the handshakes, and then one among the connections.
+async fn serve_connection(shared: Shared, connection: Connection, handshake: Handshake) {
+    let Shared {
+        host,
+        mut keys,
+        blobs,
+        connections,
+        requests,
+        strangers,
+    } = shared;
     let key = connection.peer();
     let from = connection.remote_address();
     let relay = Relay::start();
@@ -253,12 +267,19 @@ async fn serve_connection(
         let _ = tokio::time::timeout(CLOSE_TIME, connection.closed()).await;
         return;
     };
-    let limit = host.limits().connections_per_key;
-    let Some(_place) = KeyPlace::take(&current.caller.state, limit) else {
-        tracing::warn!(%key, %from, limit, "too many connections of the key");
+    let too_many = |what: &str, limit: u32| {
+        tracing::warn!(%key, %from, limit, "too many {what}");
         connection.close(CloseCode::TooManyConnections, &format!("limit {limit}"));
-        return;
     };
+    let limit = host.limits().connections_per_key;
+    let Some(_place_of_key) = KeyPlace::take(&current.caller.state, limit) else {
+        return too_many("connections of the key", limit);
+    };
+    let limit = host.limits().connections;
+    let Some(_place) = Place::take(&connections, limit) else {
+        return too_many("connections", limit);
+    };
+    drop(handshake);
     tracing::info!(%key, %from, "connected");
     let mut watching = true;
     loop {

@@ -50,7 +50,7 @@ fn the_walk_through_two_machines() {
     assert_eq!(status["limits"]["wall_ms"], 7_000);
     assert_eq!(status["stored_blobs"]["count"], 0);
     let shown = laptop.spore(["status", address]).ok();
-    assert!(shown.contains("\n  wall                 7s\n"), "{shown}");
+    assert!(shown.contains("\n  wall                    7s\n"), "{shown}");
 
     // By file, with captures bound on the way.
     let closure = text(&guests().closure);
