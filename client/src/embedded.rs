@@ -29,17 +29,18 @@ impl Embedded {
         &self,
         bundle: &spore_bundle::Bundle,
     ) -> Result<BundleId, CallError<Infallible>> {
-        self.host.load(bundle).await.map_err(CallError::Refused)?;
+        let loaded = self.host.load(&self.caller, bundle).await;
+        loaded.map_err(CallError::Refused)?;
         Ok(bundle.id())
     }
 
     pub(crate) fn shipped(&self, id: BundleId) -> Result<Shipped, CallError<Infallible>> {
-        match self.host.loaded(id) {
-            Some(loaded) => Ok(Shipped {
-                parcel: loaded.bundle().clone().into(),
-            }),
-            None => Err(CallError::Refused(unknown(id))),
-        }
+        let loaded = self.host.loaded(&self.caller, id);
+        let loaded = loaded.and_then(|loaded| loaded.ok_or_else(|| unknown(id)));
+        let loaded = loaded.map_err(CallError::Refused)?;
+        Ok(Shipped {
+            parcel: loaded.bundle().clone().into(),
+        })
     }
 
     pub(crate) fn status(&self) -> StatusReport {
@@ -47,10 +48,12 @@ impl Embedded {
     }
 
     pub(crate) async fn run(&self, parcel: &Parcel, request: Request, sink: &mut Sink) -> Finished {
-        let loaded = match (self.host.loaded(parcel.id), parcel.whole()) {
-            (Some(loaded), _) => Ok((loaded, std::time::Duration::ZERO)),
-            (None, Some(bundle)) => self.host.load(bundle).await,
-            (None, None) => Err(unknown(parcel.id)),
+        let kept = self.host.loaded(&self.caller, parcel.id);
+        let loaded = match (kept, parcel.whole()) {
+            (Ok(Some(loaded)), _) => Ok((loaded, std::time::Duration::ZERO)),
+            (Ok(None), Some(bundle)) => self.host.load(&self.caller, bundle).await,
+            (Ok(None), None) => Err(unknown(parcel.id)),
+            (Err(refused), _) => Err(refused),
         };
         let (loaded, compile) = match loaded {
             Ok(loaded) => loaded,

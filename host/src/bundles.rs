@@ -3,18 +3,72 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use spore_bundle::BundleId;
+use spore_bundle::{Bundle, BundleId};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 
-use crate::code::Loaded;
+use crate::callers::KeyState;
+use crate::code::Ready;
+use crate::room::Total;
+use crate::scheduler::Turn;
 use crate::weighted::Weighted;
 
-/// Loaded bundles. One that calls hold is found again after it has left the cache: otherwise calls
-/// that wait in the queue could each hold a copy of their own.
+/// A bundle whose code is compiled, as one caller has it: what a call needs. Counts against what
+/// the caller may hold until it is dropped.
+pub struct Loaded {
+    ready: Arc<Ready>,
+    _charge: Charge,
+}
+
+impl Loaded {
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.ready.bundle
+    }
+
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.ready
+    }
+}
+
+/// A part of the bytes that one key may hold of bundles, given back when dropped.
+pub(crate) struct Charge {
+    total: Arc<Total>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Charges the key for a bundle of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Refuses when its calls hold too many. One alone always has room.
+    pub(crate) fn take(key: &KeyState, bytes: u64) -> Result<Charge, Refused> {
+        let total = key.bundles.clone();
+        match total.take_or_alone(bytes) {
+            Ok(()) => Ok(Charge { total, bytes }),
+            Err(all) => {
+                let what = "bytes of bundles of the key in use";
+                let refused = Refused::new(RefusalCode::QueueFull, what);
+                Err(refused.past(total.limit(), all))
+            }
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.total.give_back(self.bytes);
+    }
+}
+
+/// Bundles that are ready to run. One that calls hold is found again after it has left the cache:
+/// otherwise calls that wait in the queue could each hold a copy of their own.
 pub(crate) struct Bundles {
-    recent: Weighted<BundleId, Arc<Loaded>>,
-    all: HashMap<BundleId, (Weak<Loaded>, u64)>,
+    recent: Weighted<BundleId, Arc<Ready>>,
+    all: HashMap<BundleId, Weak<Ready>>,
+    /// Those that calls hold, by whose calls.
+    lent: HashMap<(Turn, BundleId), Weak<Loaded>>,
     bytes_max: u64,
 }
 
@@ -24,13 +78,29 @@ impl Bundles {
         Bundles {
             recent: Weighted::new(recent_bytes),
             all: HashMap::new(),
+            lent: HashMap::new(),
             bytes_max,
         }
     }
 
-    pub(crate) fn get(&mut self, id: &BundleId) -> Option<Arc<Loaded>> {
-        let recent = self.recent.get(id);
-        recent.or_else(|| self.all.get(id)?.0.upgrade())
+    /// The bundle for a call of this key, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Charge::take`].
+    pub(crate) fn get(
+        &mut self,
+        key: &KeyState,
+        id: &BundleId,
+    ) -> Result<Option<Arc<Loaded>>, Refused> {
+        let Some(ready) = self.ready(id) else {
+            return Ok(None);
+        };
+        if let Some(loaded) = self.lent(key, id) {
+            return Ok(Some(loaded));
+        }
+        let charge = Charge::take(key, ready.bytes())?;
+        Ok(Some(self.lend(key, ready, charge)))
     }
 
     /// Sees to it that there is room for a bundle of so many bytes.
@@ -52,14 +122,45 @@ impl Bundles {
         Ok(())
     }
 
-    pub(crate) fn put(&mut self, id: BundleId, loaded: &Arc<Loaded>, bytes: u64) {
-        self.all.insert(id, (Arc::downgrade(loaded), bytes));
-        self.recent.put(id, loaded.clone(), bytes);
+    /// Keeps a bundle, and gives it to the key that is charged for it.
+    pub(crate) fn put(&mut self, key: &KeyState, ready: Ready, charge: Charge) -> Arc<Loaded> {
+        let id = ready.bundle.id();
+        // Another request may have been faster.
+        let ready = self.ready(&id).unwrap_or_else(|| {
+            let ready = Arc::new(ready);
+            self.all.insert(id, Arc::downgrade(&ready));
+            ready
+        });
+        self.recent.put(id, ready.clone(), ready.bytes());
+        let lent = self.lent(key, &id);
+        lent.unwrap_or_else(|| self.lend(key, ready, charge))
+    }
+
+    fn ready(&mut self, id: &BundleId) -> Option<Arc<Ready>> {
+        let recent = self.recent.get(id);
+        recent.or_else(|| self.all.get(id)?.upgrade())
+    }
+
+    fn lent(&self, key: &KeyState, id: &BundleId) -> Option<Arc<Loaded>> {
+        self.lent.get(&(key.turn(), *id))?.upgrade()
+    }
+
+    fn lend(&mut self, key: &KeyState, ready: Arc<Ready>, charge: Charge) -> Arc<Loaded> {
+        let id = ready.bundle.id();
+        let loaded = Arc::new(Loaded {
+            ready,
+            _charge: charge,
+        });
+        let lent = Arc::downgrade(&loaded);
+        self.lent.insert((key.turn(), id), lent);
+        loaded
     }
 
     /// Bytes of the bundles that are there. Forgets the others.
     fn bytes(&mut self) -> u64 {
-        self.all.retain(|_, (loaded, _)| loaded.strong_count() > 0);
-        self.all.values().map(|(_, bytes)| bytes).sum()
+        self.lent.retain(|_, loaded| loaded.strong_count() > 0);
+        self.all.retain(|_, ready| ready.strong_count() > 0);
+        let there = self.all.values().filter_map(Weak::upgrade);
+        there.map(|ready| ready.bytes()).sum()
     }
 }

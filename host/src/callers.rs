@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::grants::Allowed;
 use crate::limits::{Limits, millis};
-use crate::room::Budget;
+use crate::room::{Budget, Total};
 use crate::scheduler::{Turn, lock};
 
 /// Requests of one key that may hold a bundle on its way into memory at one time. Others of the
@@ -39,6 +39,14 @@ pub(crate) struct KeyState {
     pub(crate) requests: AtomicU32,
     /// Requests that hold a bundle on its way into memory.
     pub(crate) loading: Semaphore,
+    /// Compilations of the key at one time: half of all, so that they keep nobody else's waiting
+    /// for longer than one takes.
+    pub(crate) compilations: Arc<Semaphore>,
+    pub(crate) compilations_max: usize,
+    /// Memory of the key's guests.
+    pub(crate) memory: Arc<Total>,
+    /// Bundles that the key's calls hold, in bytes: half of what all may hold.
+    pub(crate) bundles: Arc<Total>,
     /// Memory for arguments.
     pub(crate) arguments: Budget,
     /// Memory for uploads: half of what all keys have, so that none keeps the others out.
@@ -48,13 +56,23 @@ pub(crate) struct KeyState {
 }
 
 /// The keys with something under way.
-#[derive(Default)]
 pub(crate) struct Callers {
     keys: Mutex<HashMap<[u8; 32], Weak<KeyState>>>,
     turns: AtomicU64,
+    /// Compilations of all keys at one time.
+    compilations: usize,
 }
 
 impl Callers {
+    /// No keys so far, of a host that compiles so many modules at one time.
+    pub(crate) fn new(compilations: usize) -> Callers {
+        Callers {
+            keys: Mutex::default(),
+            turns: AtomicU64::new(0),
+            compilations,
+        }
+    }
+
     /// The caller of this key, with what its line of `authorized_keys` says.
     pub(crate) fn of_key(&self, key: &PublicKey, options: &KeyOptions, limits: &Limits) -> Caller {
         let limits = limits.for_key(options);
@@ -72,6 +90,7 @@ impl Callers {
         let state = keys.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             // Keys that went away are forgotten when another comes.
             keys.retain(|_, state| state.strong_count() > 0);
+            let compilations_max = (self.compilations / 2).max(1);
             let state = Arc::new(KeyState {
                 turn: self.turns.fetch_add(1, Ordering::Relaxed),
                 calls: AtomicU32::new(0),
@@ -79,6 +98,10 @@ impl Callers {
                 connections: AtomicU32::new(0),
                 requests: AtomicU32::new(0),
                 loading: Semaphore::new(LOADING_MAX),
+                compilations: Arc::new(Semaphore::new(compilations_max)),
+                compilations_max,
+                memory: Total::new(limits.memory_per_key),
+                bundles: Total::new(limits.bundles_in_use() / 2),
                 arguments: Budget::new(limits.arguments_per_key),
                 uploads: Budget::new(limits.uploads / 2),
                 listed: Mutex::default(),
@@ -98,6 +121,11 @@ impl Callers {
 }
 
 impl KeyState {
+    /// Whose turn its calls take, which names the key among those with something under way.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
+    }
+
     /// Lists a call as running until the guard goes.
     pub(crate) fn list(self: &Arc<Self>, bundle: BlobId, callable: &str) -> Listed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Compiled code, and bundles that are ready to run.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use spore_bundle::{AbiError, Bundle, CodeId, Interface, ModuleError, ModuleLimit
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Timeout;
 use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport, Store};
 
+use crate::callers::KeyState;
 use crate::guest::{self, Guest};
 use crate::limits::{Limits, millis};
 use crate::scheduler::lock;
@@ -43,28 +45,42 @@ pub(crate) struct Entry {
     pub(crate) start: ModuleExport,
 }
 
-/// A bundle whose code is compiled: what a call needs.
-pub struct Loaded {
+/// A bundle and its compiled code.
+pub(crate) struct Ready {
     pub(crate) bundle: Bundle,
     pub(crate) code: Arc<Code>,
     /// In the order of the manifest's callables.
     pub(crate) entries: Vec<Entry>,
 }
 
-impl Loaded {
-    /// The bundle.
-    pub fn bundle(&self) -> &Bundle {
-        &self.bundle
+impl Ready {
+    /// Memory that the bundle itself takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        bytes(&self.bundle)
     }
+}
+
+/// Memory that a bundle takes.
+pub(crate) fn bytes(bundle: &Bundle) -> u64 {
+    let state = bundle.state().map_or(0, |state| state.len());
+    (bundle.code().len() + state + bundle.manifest_bytes().len()) as u64
 }
 
 type Compiled = Result<Arc<Code>, Refused>;
 
+/// Where a compilation is, for those who wait for it.
+#[derive(Clone)]
+enum Stage {
+    /// It has not begun.
+    Waiting,
+    /// It runs since then.
+    Begun(Instant),
+    Ended(Compiled),
+}
+
 /// Compiles code, each once while it is kept.
 pub(crate) struct Compiler {
     shop: Arc<Shop>,
-    /// Compilations under way; whoever wants the same code waits for the same cell.
-    flights: Mutex<HashMap<CodeId, Arc<OnceCell<Compiled>>>>,
     /// Compilations at one time: as many as workers, so that memory for them is bounded.
     permits: Arc<Semaphore>,
     permits_max: usize,
@@ -82,6 +98,8 @@ struct Shop {
     /// Memory of one guest, in bytes.
     memory: u64,
     cache: Mutex<Weighted<CodeId, Arc<Code>>>,
+    /// Compilations under way; whoever wants the same code waits for the same.
+    flights: Mutex<HashMap<CodeId, watch::Sender<Stage>>>,
 }
 
 impl Compiler {
@@ -111,8 +129,8 @@ impl Compiler {
                 },
                 memory: limits.memory,
                 cache: Mutex::new(Weighted::new(limits.code_cache)),
+                flights: Mutex::default(),
             }),
-            flights: Mutex::default(),
             permits: Arc::new(Semaphore::new(permits_max)),
             permits_max,
             longest: limits.compilation,
@@ -120,21 +138,25 @@ impl Compiler {
         })
     }
 
-    /// Compiles the bundle's code, waits while another call does, or finds it done. Also says how
-    /// long that took; nothing when it was kept.
+    /// Compiles the bundle's code for the key, waits while another call does, or finds it done. Also
+    /// says how long that took; nothing when it was kept.
     ///
     /// Cancel-safe: whoever waits for the same code goes on with it.
-    pub(crate) async fn load(&self, bundle: Bundle) -> Result<(Loaded, Duration), Refused> {
+    pub(crate) async fn load(
+        &self,
+        key: &Arc<KeyState>,
+        bundle: Bundle,
+    ) -> Result<(Ready, Duration), Refused> {
         let id = bundle.code_id();
         let kept = lock(&self.shop.cache).get(&id);
         let (code, took) = match kept {
             Some(code) => (code, Duration::ZERO),
-            None => self.compile(id, &bundle).await?,
+            None => self.compile(id, key, &bundle).await?,
         };
         // The module may be known from another bundle, whose manifest names other callables.
         let entries = entries(code.pre.module(), &bundle)?;
         Ok((
-            Loaded {
+            Ready {
                 bundle,
                 code,
                 entries,
@@ -143,7 +165,12 @@ impl Compiler {
         ))
     }
 
-    async fn compile(&self, id: CodeId, bundle: &Bundle) -> Result<(Arc<Code>, Duration), Refused> {
+    async fn compile(
+        &self,
+        id: CodeId,
+        key: &Arc<KeyState>,
+        bundle: &Bundle,
+    ) -> Result<(Arc<Code>, Duration), Refused> {
         let began = Instant::now();
         // Each bundle is checked by itself: one with a wrong manifest must not have the others of
         // the same code refused, whose compilation they share.
@@ -152,46 +179,83 @@ impl Compiler {
             .spawn_blocking(move || shop.check(&checked))
             .await
             .map_err(|_| Refused::new(RefusalCode::Internal, "the check panicked"))??;
-        let flight = lock(&self.flights).entry(id).or_default().clone();
-        let compiled = flight
-            .get_or_init(|| self.compile_here(id, bundle.code().clone()))
-            .await
-            .clone();
-        // A refusal is not kept: limits may change, and hostile code must not fill memory.
-        lock(&self.flights).remove(&id);
-        Ok((compiled?, began.elapsed()))
+        // The key's own turn comes first. A key that waits for it has begun nothing that others
+        // could come to wait for.
+        let turn = key.compilations.clone().acquire_owned();
+        let Ok(turn) = self.within(self.longest, turn).await else {
+            let refused = Refused::new(RefusalCode::QueueFull, "compilations of the key");
+            return Err(refused.past(key.compilations_max as u64, None));
+        };
+        let turn = TurnOfKey {
+            _permit: turn.expect("the semaphore is never closed"),
+            _key: key.clone(),
+        };
+        let flight = self.flight(id, bundle.code(), turn);
+        Ok((self.land(flight).await?, began.elapsed()))
     }
 
-    async fn compile_here(&self, id: CodeId, code: Bytes) -> Compiled {
-        let Ok(permit) = self.within(self.permits.clone().acquire_owned()).await else {
-            let refused = Refused::new(RefusalCode::QueueFull, "compilations");
-            return Err(refused.past(self.permits_max as u64, None));
-        };
-        let permit = permit.expect("the semaphore is never closed");
-        if let Some(code) = lock(&self.shop.cache).get(&id) {
-            return Ok(code);
+    /// The compilation of this code that is under way, or one that begins now.
+    fn flight(&self, id: CodeId, code: &Bytes, turn: TurnOfKey) -> watch::Receiver<Stage> {
+        let mut flights = lock(&self.shop.flights);
+        if let Some(flight) = flights.get(&id) {
+            return flight.subscribe();
         }
-        let shop = self.shop.clone();
-        let compiling = self.background.spawn_blocking(move || {
-            let compiled = shop.compile(id, &code);
+        let (flight, waiting) = watch::channel(Stage::Waiting);
+        flights.insert(id, flight.clone());
+        let (shop, permits, code) = (self.shop.clone(), self.permits.clone(), code.clone());
+        self.background.spawn(async move {
+            let Some(permit) = shop.permit(&permits, id, &flight).await else {
+                return;
+            };
+            flight.send_replace(Stage::Begun(Instant::now()));
+            let compiling = shop.clone();
+            let compiling = tokio::task::spawn_blocking(move || compiling.compile(id, &code));
+            let compiled = compiling.await.unwrap_or_else(|_| {
+                Err(Refused::new(RefusalCode::Internal, "the compiler panicked"))
+            });
+            // A refusal is not kept: limits may change, and hostile code must not fill memory.
+            lock(&shop.flights).remove(&id);
+            flight.send_replace(Stage::Ended(compiled));
             // A compiler cannot be stopped. Until it ends it counts, waited for or not.
-            drop(permit);
-            compiled
+            drop((permit, turn));
         });
-        match self.within(compiling).await {
-            Ok(compiled) => compiled
-                .map_err(|_| Refused::new(RefusalCode::Internal, "the compiler panicked"))?,
-            Err(_) => {
-                let refused = Refused::new(RefusalCode::CompilationTime, "milliseconds");
-                Err(refused.past(millis(self.longest), None))
+        waiting
+    }
+
+    /// Waits for a compilation, as long as it may take.
+    async fn land(&self, mut flight: watch::Receiver<Stage>) -> Compiled {
+        let queued = Instant::now();
+        loop {
+            let stage = flight.borrow_and_update().clone();
+            let (since, late) = match stage {
+                Stage::Waiting => {
+                    let refused = Refused::new(RefusalCode::QueueFull, "compilations");
+                    (queued, refused.past(self.permits_max as u64, None))
+                }
+                Stage::Begun(at) => {
+                    let refused = Refused::new(RefusalCode::CompilationTime, "milliseconds");
+                    (at, refused.past(millis(self.longest), None))
+                }
+                Stage::Ended(compiled) => return compiled,
+            };
+            let left = self.longest.saturating_sub(since.elapsed());
+            match self.within(left, flight.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    return Err(Refused::new(
+                        RefusalCode::Internal,
+                        "the compiler was stopped",
+                    ));
+                }
+                Err(_) => return Err(late),
             }
         }
     }
 
-    fn within<F: Future>(&self, work: F) -> Timeout<F> {
+    fn within<F: Future>(&self, longest: Duration, work: F) -> Timeout<F> {
         // Whoever embeds a host may wait on a runtime without a clock.
         let _clock = self.background.enter();
-        tokio::time::timeout(self.longest, work)
+        tokio::time::timeout(longest, work)
     }
 
     /// How much compiled code is kept: modules and bytes.
@@ -201,7 +265,37 @@ impl Compiler {
     }
 }
 
+/// One of the compilations that a key may have at one time. Keeps the key known meanwhile: one that
+/// went away and came back would get new ones.
+struct TurnOfKey {
+    _permit: OwnedSemaphorePermit,
+    _key: Arc<KeyState>,
+}
+
 impl Shop {
+    /// Waits until a compilation may begin; gives up once nobody waits for it any more.
+    async fn permit(
+        &self,
+        permits: &Arc<Semaphore>,
+        id: CodeId,
+        flight: &watch::Sender<Stage>,
+    ) -> Option<OwnedSemaphorePermit> {
+        let mut permit = pin!(permits.clone().acquire_owned());
+        loop {
+            tokio::select! {
+                permit = &mut permit => return permit.ok(),
+                () = flight.closed() => {
+                    // Whoever comes to wait for it does so under this lock.
+                    let mut flights = lock(&self.flights);
+                    if flight.is_closed() {
+                        flights.remove(&id);
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     /// Refuses what need not be compiled to be refused. Blocks.
     fn check(&self, bundle: &Bundle) -> Result<(), Refused> {
         let interface = Interface::read(bundle.code(), &self.limits).map_err(refuse_module)?;
@@ -221,6 +315,10 @@ impl Shop {
 
     /// Compiles code and keeps the result. Blocks.
     fn compile(&self, id: CodeId, code: &[u8]) -> Compiled {
+        // Another compilation may have ended between the look at the cache and the begin of this.
+        if let Some(code) = lock(&self.cache).get(&id) {
+            return Ok(code);
+        }
         let began = Instant::now();
         let module = Module::new(&self.engine, code).map_err(|error| invalid(&error))?;
         tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");

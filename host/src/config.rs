@@ -258,6 +258,7 @@ limits_file! {
     instances: u32,
     instances_per_key: u32,
     memory_total: Size,
+    memory_per_key: Size,
     code_cache: Size,
     blob_cache: Size,
     store: Size,

@@ -1,7 +1,6 @@
 //! What a host keeps beside each instance, and the functions it offers to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use spore_abi::{fault, import};
 use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
@@ -10,6 +9,7 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use crate::events::Events;
 use crate::limits::RunLimits;
 use crate::poll;
+use crate::room::Total;
 use crate::wasi::{OutputBudget, World};
 
 /// Beside each instance.
@@ -35,14 +35,14 @@ pub(crate) struct Fault {
 }
 
 impl Guest {
-    pub(crate) fn new(limits: &RunLimits, world: World, total: Arc<MemoryTotal>) -> Guest {
+    pub(crate) fn new(limits: &RunLimits, world: World, totals: MemoryTotals) -> Guest {
         Guest {
             events: world.events.clone(),
             memory: MemoryBudget {
                 limit: limits.memory,
                 table_elements: u64::from(limits.table_elements),
                 taken: 0,
-                total,
+                totals,
                 denied: None,
             },
             output: OutputBudget::new(limits.output),
@@ -76,30 +76,36 @@ impl Guest {
     }
 }
 
-/// Memory that all guests of a host hold together.
-#[derive(Debug)]
-pub(crate) struct MemoryTotal {
-    limit: u64,
-    taken: AtomicU64,
+/// Memory that guests hold together.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryTotals {
+    /// Those of the key that calls.
+    pub(crate) of_key: Arc<Total>,
+    /// All.
+    pub(crate) of_host: Arc<Total>,
 }
 
-impl MemoryTotal {
-    pub(crate) fn new(limit: u64) -> Arc<MemoryTotal> {
-        Arc::new(MemoryTotal {
-            limit,
-            taken: AtomicU64::new(0),
+impl MemoryTotals {
+    /// Takes so many bytes of both, or says what would be passed.
+    fn take(&self, bytes: u64) -> Result<(), Denied> {
+        self.of_key.take(bytes).map_err(|asked| Denied {
+            what: "memory of all guests of the key, bytes",
+            limit: self.of_key.limit(),
+            asked,
+        })?;
+        self.of_host.take(bytes).map_err(|asked| {
+            self.of_key.give_back(bytes);
+            Denied {
+                what: "memory of all guests, bytes",
+                limit: self.of_host.limit(),
+                asked,
+            }
         })
     }
 
-    /// Takes `bytes`, or says how much would have been taken.
-    fn take(&self, bytes: u64) -> Result<(), u64> {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let after = before.saturating_add(bytes);
-        if after > self.limit {
-            self.taken.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(after);
-        }
-        Ok(())
+    fn give_back(&self, bytes: u64) {
+        self.of_key.give_back(bytes);
+        self.of_host.give_back(bytes);
     }
 }
 
@@ -109,7 +115,7 @@ pub(crate) struct MemoryBudget {
     limit: u64,
     table_elements: u64,
     taken: u64,
-    total: Arc<MemoryTotal>,
+    totals: MemoryTotals,
     pub(crate) denied: Option<Denied>,
 }
 
@@ -124,8 +130,8 @@ pub(crate) struct Denied {
 impl MemoryBudget {
     /// Refuses by a trap: a guest that could go on without the memory would compute something else
     /// here than on a host that has it.
-    fn deny(&mut self, what: &'static str, limit: u64, asked: u64) -> wasmtime::Error {
-        self.denied = Some(Denied { what, limit, asked });
+    fn deny(&mut self, denied: Denied) -> wasmtime::Error {
+        self.denied = Some(denied);
         wasmtime::Error::msg("past the limit of this host")
     }
 }
@@ -142,12 +148,14 @@ impl ResourceLimiter for MemoryBudget {
         }
         let desired = desired as u64;
         if desired > self.limit {
-            return Err(self.deny("memory of one guest, bytes", self.limit, desired));
+            return Err(self.deny(Denied {
+                what: "memory of one guest, bytes",
+                limit: self.limit,
+                asked: desired,
+            }));
         }
         let more = desired - current as u64;
-        if let Err(asked) = self.total.take(more) {
-            return Err(self.deny("memory of all guests, bytes", self.total.limit, asked));
-        }
+        self.totals.take(more).map_err(|denied| self.deny(denied))?;
         self.taken += more;
         Ok(true)
     }
@@ -164,7 +172,11 @@ impl ResourceLimiter for MemoryBudget {
             return Ok(false);
         }
         if desired as u64 > self.table_elements {
-            return Err(self.deny("table elements", self.table_elements, desired as u64));
+            return Err(self.deny(Denied {
+                what: "table elements",
+                limit: self.table_elements,
+                asked: desired as u64,
+            }));
         }
         Ok(true)
     }
@@ -172,7 +184,7 @@ impl ResourceLimiter for MemoryBudget {
 
 impl Drop for MemoryBudget {
     fn drop(&mut self) {
-        self.total.taken.fetch_sub(self.taken, Ordering::Relaxed);
+        self.totals.give_back(self.taken);
     }
 }
 

@@ -16,14 +16,15 @@ use spore_transport::{BlobId, RefusalCode};
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store};
 
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, Charge, Loaded};
 use crate::callers::{Caller, Callers, KeyState};
-use crate::code::{Compiler, Loaded};
+use crate::code::{self, Compiler};
 use crate::engine;
 use crate::events::{Events, Finished, Outcome, Running};
 use crate::grants::Grants;
-use crate::guest::{Guest, MemoryTotal};
+use crate::guest::{Guest, MemoryTotals};
 use crate::limits::{Limits, RunLimits, millis, nanos};
+use crate::room::Total;
 use crate::run::{self, Run, refused};
 use crate::scheduler::{Active, Scheduler, lock};
 use crate::wasi::{Seed, World};
@@ -84,7 +85,7 @@ struct Inner {
     limits: Limits,
     grants: Grants,
     callers: Callers,
-    memory: Arc<MemoryTotal>,
+    memory: Arc<Total>,
     loaded: Mutex<Bundles>,
     instances: Arc<Semaphore>,
     counters: Arc<Counters>,
@@ -140,7 +141,7 @@ impl Host {
         background
             .tick(scheduler.active())
             .map_err(StartError::Thread)?;
-        let memory = MemoryTotal::new(setup.limits.memory_total);
+        let memory = Total::new(setup.limits.memory_total);
         let idle = Guest::new(
             &setup.limits.for_call(&CallLimits::default()),
             World {
@@ -153,7 +154,10 @@ impl Host {
                 },
                 directories: Arc::new([]),
             },
-            memory.clone(),
+            MemoryTotals {
+                of_key: memory.clone(),
+                of_host: memory.clone(),
+            },
         );
         let compiler = Compiler::new(&engine, &setup.limits, workers, handle, idle)
             .map_err(StartError::Engine)?;
@@ -162,11 +166,11 @@ impl Host {
                 scheduler,
                 engine,
                 compiler,
-                callers: Callers::default(),
+                callers: Callers::new(workers),
                 memory,
                 loaded: Mutex::new(Bundles::new(
                     setup.limits.blob_cache,
-                    setup.limits.blob_cache.saturating_add(setup.limits.uploads),
+                    setup.limits.bundles_in_use(),
                 )),
                 instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
                 counters: Arc::default(),
@@ -201,8 +205,12 @@ impl Host {
     }
 
     /// The bundle as it was loaded before, if it is kept. Says nothing of who may use it.
-    pub fn loaded(&self, id: BundleId) -> Option<Arc<Loaded>> {
-        lock(&self.inner.loaded).get(&id)
+    ///
+    /// # Errors
+    ///
+    /// Refuses when the caller holds too many others.
+    pub fn loaded(&self, caller: &Caller, id: BundleId) -> Result<Option<Arc<Loaded>>, Refused> {
+        lock(&self.inner.loaded).get(&caller.state, &id)
     }
 
     /// Compiles the bundle's code, unless it is kept, and keeps the result. Also says how long the
@@ -213,9 +221,13 @@ impl Host {
     /// # Errors
     ///
     /// Refuses a bundle past the limits of the host, and code that cannot run here.
-    pub async fn load(&self, bundle: &Bundle) -> Result<(Arc<Loaded>, Duration), Refused> {
+    pub async fn load(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+    ) -> Result<(Arc<Loaded>, Duration), Refused> {
         let inner = &self.inner;
-        if let Some(loaded) = self.loaded(bundle.id()) {
+        if let Some(loaded) = self.loaded(caller, bundle.id())? {
             return Ok((loaded, Duration::ZERO));
         }
         let code = bundle.code().len() as u64;
@@ -227,11 +239,12 @@ impl Host {
             let refused = Refused::new(RefusalCode::StateTooLarge, "");
             return Err(refused.past(inner.limits.state, state));
         }
-        let weight = code + state + bundle.manifest_bytes().len() as u64;
-        lock(&inner.loaded).make_room(weight)?;
-        let (loaded, took) = inner.compiler.load(bundle.clone()).await?;
-        let loaded = Arc::new(loaded);
-        lock(&inner.loaded).put(bundle.id(), &loaded, weight);
+        let bytes = code::bytes(bundle);
+        let key = &caller.state;
+        let charge = Charge::take(key, bytes)?;
+        lock(&inner.loaded).make_room(bytes)?;
+        let (ready, took) = inner.compiler.load(key, bundle.clone()).await?;
+        let loaded = lock(&inner.loaded).put(key, ready, charge);
         Ok((loaded, took))
     }
 
@@ -263,7 +276,8 @@ impl Host {
         if inner.stopping.load(Ordering::Relaxed) {
             return Err(Refused::new(RefusalCode::ShuttingDown, ""));
         }
-        let manifest = loaded.bundle.manifest();
+        let bundle = loaded.bundle();
+        let manifest = bundle.manifest();
         let index = request.callable;
         let Some(callable) = manifest.callables.get(index as usize) else {
             return Err(Refused::new(
@@ -271,7 +285,7 @@ impl Host {
                 format!("index {index}"),
             ));
         };
-        let bound = loaded.bundle.captures().map(|(index, _)| index);
+        let bound = bundle.captures().map(|(index, _)| index);
         if !callable.signature.captures.is_empty() && bound != Some(index) {
             let what = format!("{} has captures, and none are bound to it", callable.name);
             return Err(Refused::new(RefusalCode::WrongCaptures, what));
@@ -288,14 +302,18 @@ impl Host {
         let world = World {
             events: events.clone(),
             seed: Seed {
-                bundle: (*loaded.bundle.id().as_bytes()),
+                bundle: *bundle.id().as_bytes(),
                 callable: index,
                 seed: request.seed,
                 arguments: request.arguments.clone(),
             },
             directories,
         };
-        let guest = Guest::new(&limits, world, inner.memory.clone());
+        let totals = MemoryTotals {
+            of_key: caller.state.memory.clone(),
+            of_host: inner.memory.clone(),
+        };
+        let guest = Guest::new(&limits, world, totals);
         let work = Work {
             engine: inner.engine.clone(),
             instances: inner.instances.clone(),
@@ -466,18 +484,19 @@ impl Work {
         };
         timing.queue_ns = nanos(queued.elapsed());
         ticket.begin();
-        let callable = &loaded.bundle.manifest().callables[request.callable as usize];
-        let _listed = key.list(BlobId(*loaded.bundle.id().as_bytes()), &callable.name);
+        let bundle = loaded.bundle();
+        let callable = &bundle.manifest().callables[request.callable as usize];
+        let _listed = key.list(BlobId(*bundle.id().as_bytes()), &callable.name);
 
         let began = Instant::now();
         // The state is that of one callable; others take no captures.
-        let captures = match loaded.bundle.captures() {
+        let captures = match bundle.captures() {
             Some((index, captures)) if index == request.callable => captures.clone(),
             _ => Bytes::new(),
         };
         let run = Run {
-            code: &loaded.code,
-            entry: &loaded.entries[request.callable as usize],
+            code: &loaded.ready().code,
+            entry: &loaded.ready().entries[request.callable as usize],
             captures: &captures,
             arguments: &request.arguments,
             limits,

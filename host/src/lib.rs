@@ -23,8 +23,8 @@ pub mod store;
 mod wasi;
 mod weighted;
 
+pub use bundles::Loaded;
 pub use callers::Caller;
-pub use code::Loaded;
 pub use events::{Event, Finished, Outcome, Running};
 pub use grants::{Allowed, Grants};
 pub use host::{Host, Request, Setup, StartError};

@@ -40,7 +40,7 @@ pub struct Limits {
     pub stack: u64,
     /// Calls that wait for a worker, of all keys. Default 1,024.
     pub queue: u32,
-    /// Calls that one key may have queued or running. Default 1,024.
+    /// Calls that one key may have queued or running. Default 512.
     pub queue_per_key: u32,
     /// Instances alive at one time, of all keys. Default 256.
     pub instances: u32,
@@ -48,6 +48,8 @@ pub struct Limits {
     pub instances_per_key: u32,
     /// Memory of all guests together, in bytes. Default 8 GiB.
     pub memory_total: u64,
+    /// Memory of all guests of one key together, in bytes. Default 4 GiB.
+    pub memory_per_key: u64,
     /// Compiled code kept in memory, in bytes. Default 512 MiB.
     pub code_cache: u64,
     /// Bundles kept in memory while nobody uses them, in bytes. Default 512 MiB.
@@ -92,10 +94,11 @@ impl Default for Limits {
             table_elements: 100_000,
             stack: MIB,
             queue: 1024,
-            queue_per_key: 1024,
+            queue_per_key: 512,
             instances: 256,
             instances_per_key: 128,
             memory_total: 8 * GIB,
+            memory_per_key: 4 * GIB,
             code_cache: 512 * MIB,
             blob_cache: 512 * MIB,
             store: 8 * GIB,
@@ -123,6 +126,12 @@ pub(crate) struct RunLimits {
 }
 
 impl Limits {
+    /// Bundles that calls hold at one time, of all keys, in bytes: as many as are kept while nobody
+    /// uses them, and as many as may come in at one time.
+    pub(crate) fn bundles_in_use(&self) -> u64 {
+        self.blob_cache.saturating_add(self.uploads)
+    }
+
     /// What a call may use, when its caller asks for no more than `asked`.
     pub(crate) fn for_call(&self, asked: &CallLimits) -> RunLimits {
         let lower = |own: u64, asked: Option<u64>| asked.map_or(own, |asked| own.min(asked));
@@ -178,6 +187,7 @@ impl Limits {
             ("instances", u64::from(self.instances)),
             ("instances_per_key", u64::from(self.instances_per_key)),
             ("memory_total_bytes", self.memory_total),
+            ("memory_per_key_bytes", self.memory_per_key),
             ("code_cache_bytes", self.code_cache),
             ("blob_cache_bytes", self.blob_cache),
             ("store_bytes", self.store),

@@ -1,6 +1,7 @@
-//! Budgets of memory, counted in bytes.
+//! Bounds on memory that many share, counted in bytes: one that is waited for, and one that is not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -35,9 +36,66 @@ impl Budget {
     }
 }
 
+/// So many bytes, of which each user has its part at once or not at all.
+#[derive(Debug)]
+pub(crate) struct Total {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl Total {
+    pub(crate) fn new(limit: u64) -> Arc<Total> {
+        Arc::new(Total {
+            limit,
+            taken: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes `bytes`, or says how much would have been taken.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), u64> {
+        self.take_if(bytes, |_, after| after <= self.limit)
+    }
+
+    /// The same, but what nobody else takes from may be passed by one.
+    pub(crate) fn take_or_alone(&self, bytes: u64) -> Result<(), u64> {
+        self.take_if(bytes, |before, after| before == 0 || after <= self.limit)
+    }
+
+    fn take_if(&self, bytes: u64, may: impl Fn(u64, u64) -> bool) -> Result<(), u64> {
+        let after = |before: u64| before.saturating_add(bytes);
+        let next = |before| may(before, after(before)).then(|| after(before));
+        let relaxed = Ordering::Relaxed;
+        let taken = self.taken.fetch_update(relaxed, relaxed, next);
+        taken.map(|_| ()).map_err(after)
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_total_is_never_passed_but_by_one_alone() {
+        let total = Total::new(10);
+        assert_eq!(total.take(11), Err(11));
+        assert_eq!(total.take_or_alone(11), Ok(()));
+        assert_eq!(total.take_or_alone(1), Err(12));
+        total.give_back(11);
+        assert_eq!(total.take(10), Ok(()));
+        assert_eq!(total.take(u64::MAX), Err(u64::MAX));
+        assert_eq!(total.take(1), Err(11));
+        total.give_back(1);
+        assert_eq!(total.take_or_alone(1), Ok(()));
+    }
 
     #[tokio::test]
     async fn what_is_larger_than_the_budget_takes_all_of_it() {

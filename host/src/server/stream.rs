@@ -20,8 +20,9 @@ use spore_transport::{
 
 use super::blobs::{Blobs, Reception};
 use super::relay::Relay;
+use crate::bundles::Loaded;
 use crate::callers::Caller;
-use crate::code::{Loaded, chain};
+use crate::code::chain;
 use crate::events::{Event, Finished, Outcome};
 use crate::host::{Host, Request};
 use crate::limits::{millis, nanos};
@@ -403,7 +404,7 @@ impl Serving {
         self.obtain(&parts).await?;
         // Compiling now tells a bad module from a good one, and the first call finds it done.
         let assembled = self.assemble(bundle, &parts).await?;
-        self.peer.host.load(&assembled).await?;
+        self.peer.host.load(&self.peer.caller, &assembled).await?;
         let mut writes = std::mem::take(&mut self.arrived.writes);
         for (id, _) in [(bundle, BlobKind::Manifest)].iter().chain(&parts) {
             let stored = self.peer.blobs.store.may_use(&self.peer.key, id);
@@ -453,13 +454,13 @@ impl Serving {
 
     /// The bundle, compiled: kept from another call, from the store, or from the client.
     async fn loaded(&mut self, id: BlobId) -> Result<(Arc<Loaded>, Duration), End> {
-        if let Some(loaded) = self.kept(id) {
+        if let Some(loaded) = self.kept(id)? {
             return Ok((loaded, Duration::ZERO));
         }
         let began = Instant::now();
         let key = self.peer.caller.state.clone();
         let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
-        if let Some(loaded) = self.kept(id) {
+        if let Some(loaded) = self.kept(id)? {
             self.arrived.transfer += began.elapsed();
             return Ok((loaded, Duration::ZERO));
         }
@@ -468,15 +469,21 @@ impl Serving {
         self.obtain(&parts).await?;
         let bundle = self.assemble(id, &parts).await?;
         self.arrived.transfer += began.elapsed();
-        Ok(self.peer.host.load(&bundle).await?)
+        Ok(self.peer.host.load(&self.peer.caller, &bundle).await?)
     }
 
     /// The bundle as it is in memory, if the key may use all of it.
-    fn kept(&self, id: BlobId) -> Option<Arc<Loaded>> {
-        let loaded = self.peer.host.loaded(BundleId::from(id.0))?;
+    fn kept(&self, id: BlobId) -> Result<Option<Arc<Loaded>>, Refused> {
         let has = |id: &BlobId| self.peer.blobs.has(&self.peer.key, id);
-        let parts = parts(loaded.bundle().manifest());
-        (has(&id) && parts.iter().all(|(part, _)| has(part))).then_some(loaded)
+        if !has(&id) {
+            return Ok(None);
+        }
+        let bundle = BundleId::from(id.0);
+        let loaded = self.peer.host.loaded(&self.peer.caller, bundle)?;
+        Ok(loaded.filter(|loaded| {
+            let parts = parts(loaded.bundle().manifest());
+            parts.iter().all(|(part, _)| has(part))
+        }))
     }
 
     /// The manifest, checked against what this host accepts.

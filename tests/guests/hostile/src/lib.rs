@@ -50,6 +50,21 @@ pub fn take(bytes: u32) -> u64 {
     black_box(vec![1u8; bytes as usize]).len() as u64
 }
 
+/// Takes so many bytes at once, and sleeps on them.
+#[callable]
+pub fn hold(bytes: u32, milliseconds: u64) -> u64 {
+    let held = black_box(vec![1u8; bytes as usize]);
+    sleep(milliseconds);
+    black_box(held).len() as u64
+}
+
+/// Sleeps with captures, whatever they are.
+#[callable]
+pub fn sleep_with(#[capture] bytes: &[u8], milliseconds: u64) -> u64 {
+    sleep(milliseconds);
+    bytes.len() as u64
+}
+
 /// Calls itself without an end.
 #[callable]
 pub fn recurse() -> u64 {

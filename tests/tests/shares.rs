@@ -1,0 +1,162 @@
+//! What one key may take of what is there for all: at most a half, so that others have the rest.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use spore_client::{Bundle, Callable, Host, NoCaptures, RefusalCode};
+use spore_host::{Limits, Setup};
+use spore_tests::guests::{assert_serves, of};
+use spore_tests::module::Raw;
+use spore_tests::outcome::{refused, running, soon};
+use spore_tests::{Local, hostile};
+
+const MIB: u64 = 1 << 20;
+
+/// Longer than a test.
+const LONG_MS: u64 = 600_000;
+
+/// A host that serves two keys, and a client for each.
+async fn start(setup: Setup) -> (Local, [Host; 2]) {
+    let local = Local::start(setup, &["", ""]);
+    let hosts = [local.connect(0).await, local.connect(1).await];
+    (local, hosts)
+}
+
+#[tokio::test]
+async fn memory_of_the_guests_of_a_key_is_bounded_and_others_have_the_rest() {
+    let limits = Limits {
+        memory_total: 24 * MIB,
+        memory_per_key: 16 * MIB,
+        ..Limits::default()
+    };
+    let (_local, [one, other]) = start(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await;
+    let hold = of(hostile(), hostile::hold::HANDLE);
+    let take = of(hostile(), hostile::take::HANDLE);
+    let held = tokio::spawn(one.call(&hold, (10 << 20, LONG_MS)).into_future());
+    running(&one, 1).await;
+    let past = refused(one.call(&take, (10 << 20,)).await, RefusalCode::Memory);
+    assert_eq!(past.limit, Some(16 * MIB), "{past}");
+    assert!(past.message.contains("of the key"), "{past}");
+    let taken = other.call(&take, (10 << 20,)).await;
+    assert_eq!(taken.expect("the other key has its own"), 10 * MIB);
+    held.abort();
+}
+
+/// The sleeper with captures of so many bytes, each of them `fill`.
+fn sleeper(bytes: u64, fill: u8) -> Callable<NoCaptures, (u64,), u64, Infallible> {
+    let sleep = hostile()
+        .callable(hostile::sleep_with::HANDLE)
+        .expect("it is there");
+    let captures = vec![fill; bytes as usize];
+    sleep.capture(&captures).expect("bytes")
+}
+
+#[tokio::test]
+async fn bundles_that_calls_of_a_key_hold_are_bounded_and_others_have_the_rest() {
+    let limits = Limits {
+        blob_cache: 4 * MIB,
+        uploads: 4 * MIB,
+        ..Limits::default()
+    };
+    let (_local, [one, other]) = start(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await;
+    let held = sleeper(3 * MIB, 1);
+    let first = tokio::spawn(one.call(&held, (LONG_MS,)).into_future());
+    running(&one, 1).await;
+    // The same one again is no other,
+    let slept = one.call(&held, (0,)).await;
+    assert_eq!(slept.expect("it is held once"), 3 * MIB);
+    // and one that fits beside it does.
+    let slept = one.call(&sleeper(MIB / 2, 2), (0,)).await;
+    assert_eq!(slept.expect("there is room"), MIB / 2);
+    let past = one.call(&sleeper(3 * MIB / 2, 3), (0,)).await;
+    let past = refused(past, RefusalCode::QueueFull);
+    assert_eq!(past.limit, Some(4 * MIB), "{past}");
+    assert!(past.message.contains("of the key"), "{past}");
+    // The other key has its own half, also for the very same bundle.
+    for bundle in [&sleeper(3 * MIB / 2, 3), &held] {
+        other
+            .call(bundle, (0,))
+            .await
+            .expect("the other key's half");
+    }
+    first.abort();
+}
+
+#[tokio::test]
+async fn calls_of_a_key_leave_room_in_the_queue() {
+    let limits = Limits::default();
+    assert!(limits.queue_per_key <= limits.queue / 2);
+    let limits = Limits {
+        queue: 4,
+        queue_per_key: 2,
+        instances_per_key: 1,
+        ..limits
+    };
+    let (_local, [one, other]) = start(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await;
+    let sleep = of(hostile(), hostile::sleep::HANDLE);
+    one.ship(hostile()).await.expect("shipped");
+    let call = || tokio::spawn(one.call(&sleep, (LONG_MS,)).into_future());
+    let calls = [call(), call()];
+    running(&one, 1).await;
+    let past = soon("no place", call()).await.expect("no panic");
+    let past = refused(past, RefusalCode::QueueFull);
+    assert_eq!(past.limit, Some(2), "{past}");
+    assert_serves(&other).await;
+    for call in calls {
+        call.abort();
+    }
+}
+
+/// A module that takes the compiler a while, and differs from others by `number`.
+fn slow(number: u32) -> Bundle {
+    let body = "(local.set 0 (i32.mul (local.get 0) (i32.add (local.get 0) (i32.const 7))))";
+    let functions: String = (0..600)
+        .map(|index| {
+            let body = body.repeat(1_500);
+            format!("(func $f{index} (param i32) (result i32) {body} (i32.const {number}))")
+        })
+        .collect();
+    let raw = Raw {
+        more: functions,
+        ..Raw::default()
+    };
+    raw.bundle()
+}
+
+#[tokio::test]
+async fn compilations_of_a_key_leave_places_for_others() {
+    let setup = Setup {
+        workers: Some(2),
+        ..Setup::default()
+    };
+    let (_local, [one, other]) = start(setup).await;
+    // A key has one of two places, though it brings three modules.
+    let ships: Vec<_> = (0..3)
+        .map(|number| {
+            let one = one.clone();
+            tokio::spawn(async move { one.ship(&slow(number)).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_serves(&other).await;
+    let done = ships.iter().filter(|ship| ship.is_finished()).count();
+    assert_eq!(done, 0, "modules for this test compile too fast");
+    for ship in ships {
+        soon("they have their turn", ship)
+            .await
+            .expect("no panic")
+            .expect("compiled");
+    }
+}
