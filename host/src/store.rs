@@ -10,6 +10,11 @@
 //! A blob is written beside its place, synced, and renamed; then its owner is noted the same way.
 //! So a blob is whole or absent, and an owner is never noted before it. Knowing an id is no right
 //! to it: a key may use what it has uploaded itself, and nothing tells it what others have.
+//!
+//! When room is needed, the owner that holds most gives up its longest unused blob. One that others
+//! own too stays for them: only the note of that owner goes, and the blob with the last note.
+
+mod holders;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
@@ -22,6 +27,7 @@ use bytes::Bytes;
 use spore_transport::{BlobId, PublicKey};
 
 use crate::scheduler::lock;
+use holders::{Holders, Owner, Short};
 
 /// Most blobs of a store, however small. Each takes an inode, another for each owner, and a few
 /// hundred bytes of memory, none of which the bound on bytes counts.
@@ -187,6 +193,16 @@ struct Entry {
     owners: HashSet<PublicKey>,
 }
 
+impl Entry {
+    /// Those who are charged for it.
+    fn holders(&self) -> Vec<Owner> {
+        match self.owners.is_empty() {
+            true => vec![None],
+            false => self.owners.iter().copied().map(Some).collect(),
+        }
+    }
+}
+
 /// A folder of blobs, bounded in size.
 pub struct Store {
     folder: PathBuf,
@@ -207,11 +223,14 @@ struct Index {
     /// What is being written, and is not among the entries yet.
     reserved_bytes: u64,
     reserved: usize,
+    /// Who is charged for what.
+    holders: Holders,
 }
 
 /// Room for a blob that is being written.
 struct Reserved<'a> {
     store: &'a Store,
+    owner: Owner,
     bytes: u64,
 }
 
@@ -220,6 +239,7 @@ impl Drop for Reserved<'_> {
         let mut index = lock(&self.store.index);
         index.reserved_bytes -= self.bytes;
         index.reserved -= 1;
+        index.holders.release(self.owner, self.bytes);
     }
 }
 
@@ -328,9 +348,7 @@ impl Store {
             return Err(StoreError::Damaged { path });
         };
         let now = SystemTime::now();
-        if let Some(entry) = lock(&self.index).entries.get_mut(id) {
-            entry.used = now;
-        }
+        lock(&self.index).touch(id, now);
         // Only the order of eviction rests on it, so a failure is no matter.
         let _ = File::open(&path).and_then(|file| file.set_modified(now));
         Ok(Some(blob))
@@ -354,12 +372,12 @@ impl Store {
         // Room is made before the blob is locked, since that removes others.
         let mut reserved = match is_there() {
             true => None,
-            false => Some(self.make_room(bytes)?),
+            false => Some(self.make_room(key, bytes)?),
         };
         let _shard = self.lock_shard(&blob.id);
         if !is_there() {
             // It may have been evicted in between.
-            reserved.get_or_insert_with(|| self.reserve(bytes));
+            reserved.get_or_insert_with(|| self.reserve(key, bytes));
             let shard = path.parent().expect("a blob lies in its shard");
             make_folder(shard)?;
             let tmp = self.folder.join("tmp");
@@ -378,22 +396,7 @@ impl Store {
         File::create(&note).map_err(at(&note))?;
         sync(&owners)?;
 
-        let mut index = lock(&self.index);
-        let Index {
-            entries,
-            bytes: all,
-            ..
-        } = &mut *index;
-        let entry = entries.entry(blob.id).or_insert_with(|| {
-            *all += bytes;
-            Entry {
-                bytes,
-                used: SystemTime::now(),
-                owners: HashSet::new(),
-            }
-        });
-        entry.owners.insert(*key);
-        entry.used = SystemTime::now();
+        lock(&self.index).note(blob.id, bytes, *key);
         Ok(())
     }
 
@@ -415,7 +418,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes the longest unused blobs until at most `bytes` are left; says what went. Blocks.
+    /// Removes blobs until at most `bytes` are left, in the order in which they go when room is
+    /// needed; says what went. Blocks.
     ///
     /// # Errors
     ///
@@ -423,16 +427,17 @@ impl Store {
     pub fn shrink_to(&self, bytes: u64) -> Result<Vec<BlobId>, StoreError> {
         let mut gone = Vec::new();
         loop {
-            let oldest = {
+            let victim = {
                 let index = lock(&self.index);
                 if index.bytes <= bytes {
                     break;
                 }
-                index.oldest()
+                index.holders.victim(Short::Bytes)
             };
-            let Some(id) = oldest else { break };
-            self.remove(&id)?;
-            gone.push(id);
+            let Some((owner, id)) = victim else { break };
+            if self.give_up(owner, &id)? {
+                gone.push(id);
+            }
         }
         Ok(gone)
     }
@@ -444,12 +449,7 @@ impl Store {
 
     /// Bytes of the blobs that `key` has uploaded.
     pub fn owned_bytes(&self, key: &PublicKey) -> u64 {
-        let index = lock(&self.index);
-        let owned = index
-            .entries
-            .values()
-            .filter(|entry| entry.owners.contains(key));
-        owned.map(|entry| entry.bytes).sum()
+        lock(&self.index).holders.bytes_of(Some(*key))
     }
 
     /// How many blobs there are, and their bytes.
@@ -463,37 +463,57 @@ impl Store {
         self.limit
     }
 
-    /// Evicts until there is room for a blob of so many bytes, and reserves it.
-    fn make_room(&self, bytes: u64) -> Result<Reserved<'_>, StoreError> {
+    /// Evicts until there is room for a blob of so many bytes of this key, and reserves it.
+    fn make_room(&self, key: &PublicKey, bytes: u64) -> Result<Reserved<'_>, StoreError> {
+        // Counted first: who comes to hold most by it is who has to give up something.
+        let reserved = self.reserve(key, bytes);
         loop {
-            let oldest = {
+            let victim = {
                 let index = lock(&self.index);
-                let all = index.bytes.saturating_add(index.reserved_bytes);
-                let fits = all.saturating_add(bytes) <= self.limit
-                    && index.entries.len() + index.reserved < self.blobs_max;
-                match if fits { None } else { index.oldest() } {
-                    Some(id) => id,
-                    // What does not fit beside others that are being written passes the bound by
-                    // what those hold.
-                    None => {
-                        drop(index);
-                        return Ok(self.reserve(bytes));
-                    }
+                // What does not fit beside others that are being written passes the bound by what
+                // those hold.
+                match index.short(self.limit, self.blobs_max) {
+                    Some(short) => index.holders.victim(short),
+                    None => None,
                 }
             };
-            if self.remove(&oldest)? {
-                tracing::debug!(blob = %oldest, "evicted");
+            let Some((owner, id)) = victim else {
+                return Ok(reserved);
+            };
+            if self.give_up(owner, &id)? {
+                tracing::debug!(blob = %id, "evicted");
             }
         }
     }
 
-    /// Counts a blob that is about to be written.
-    fn reserve(&self, bytes: u64) -> Reserved<'_> {
+    /// Counts a blob of this key that is about to be written.
+    fn reserve(&self, key: &PublicKey, bytes: u64) -> Reserved<'_> {
+        let owner = Some(*key);
         let mut index = lock(&self.index);
         index.reserved_bytes += bytes;
         index.reserved += 1;
+        index.holders.reserve(owner, bytes);
         drop(index);
-        Reserved { store: self, bytes }
+        Reserved {
+            store: self,
+            owner,
+            bytes,
+        }
+    }
+
+    /// Takes a blob from one of its owners, and removes it when there is no other. Says whether it
+    /// was removed.
+    fn give_up(&self, owner: Owner, id: &BlobId) -> Result<bool, StoreError> {
+        let _shard = self.lock_shard(id);
+        let last = lock(&self.index).give_up(owner, id);
+        // The note first: without its notes a blob is nobody's.
+        if let Some(key) = owner {
+            remove_file(&self.owner_folder(&key).join(id.to_string()))?;
+        }
+        if last {
+            remove_file(&self.blob_path(id))?;
+        }
+        Ok(last)
     }
 
     fn lock_shard(&self, id: &BlobId) -> MutexGuard<'_, ()> {
@@ -501,10 +521,7 @@ impl Store {
     }
 
     fn forget(&self, id: &BlobId) -> Option<HashSet<PublicKey>> {
-        let mut index = lock(&self.index);
-        let entry = index.entries.remove(id)?;
-        index.bytes -= entry.bytes;
-        Some(entry.owners)
+        lock(&self.index).forget(id)
     }
 
     fn blob_path(&self, id: &BlobId) -> PathBuf {
@@ -555,12 +572,74 @@ impl Index {
                 }
             }
         }
+        for (id, entry) in &index.entries {
+            for owner in entry.holders() {
+                index.holders.add(owner, *id, entry.bytes, entry.used);
+            }
+        }
         Ok((index, stale))
     }
 
-    fn oldest(&self) -> Option<BlobId> {
-        let used = self.entries.iter().map(|(id, entry)| (entry.used, *id));
-        used.min().map(|(_, id)| id)
+    /// What there is too much of, if anything, what is being written included.
+    fn short(&self, bytes_max: u64, blobs_max: usize) -> Option<Short> {
+        if self.bytes.saturating_add(self.reserved_bytes) > bytes_max {
+            return Some(Short::Bytes);
+        }
+        (self.entries.len() + self.reserved > blobs_max).then_some(Short::Count)
+    }
+
+    /// Notes that the key owns the blob, which is there, and has used it now.
+    fn note(&mut self, id: BlobId, bytes: u64, key: PublicKey) {
+        let now = SystemTime::now();
+        if !self.entries.contains_key(&id) {
+            self.bytes += bytes;
+        }
+        let entry = self.entries.entry(id).or_insert_with(|| Entry {
+            bytes,
+            used: now,
+            owners: HashSet::new(),
+        });
+        if entry.owners.insert(key) {
+            // It may have been nobody's.
+            self.holders.remove(None, id, entry.bytes, entry.used);
+            self.holders.add(Some(key), id, entry.bytes, entry.used);
+        }
+        self.touch(&id, now);
+    }
+
+    fn touch(&mut self, id: &BlobId, now: SystemTime) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            for owner in entry.holders() {
+                self.holders.touch(owner, *id, entry.used, now);
+            }
+            entry.used = now;
+        }
+    }
+
+    /// Takes the blob from one of its owners. Says whether that was the last, and the blob is gone.
+    fn give_up(&mut self, owner: Owner, id: &BlobId) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return false;
+        };
+        if let Some(key) = &owner
+            && entry.owners.remove(key)
+        {
+            self.holders.remove(owner, *id, entry.bytes, entry.used);
+        }
+        let last = entry.owners.is_empty();
+        if last {
+            self.forget(id);
+        }
+        last
+    }
+
+    fn forget(&mut self, id: &BlobId) -> Option<HashSet<PublicKey>> {
+        let entry = self.entries.remove(id)?;
+        self.bytes -= entry.bytes;
+        for owner in entry.holders() {
+            self.holders.remove(owner, *id, entry.bytes, entry.used);
+        }
+        Some(entry.owners)
     }
 
     /// Every blob, the longest unused first.
@@ -730,19 +809,133 @@ mod tests {
         assert_eq!(lock(&store.index).reserved, 0);
     }
 
+    fn ids(list: &[Listed]) -> HashSet<BlobId> {
+        list.iter().map(|blob| blob.id).collect()
+    }
+
+    #[test]
+    fn who_holds_most_makes_room_and_nobody_loses_to_one_that_holds_more() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(folder.path(), 12).expect("opens");
+        let (modest, greedy) = (key(), key());
+        let old = blob(b"old!");
+        store.write(&modest, &old).expect("fits");
+        for number in 0..20 {
+            let one = blob(format!("{number:04}").as_bytes());
+            store.write(&greedy, &one).expect("fits by its own");
+        }
+        assert!(store.may_use(&modest, &old.id()));
+        assert_eq!(
+            (store.owned_bytes(&modest), store.owned_bytes(&greedy)),
+            (4, 8)
+        );
+        // The same for their number: the modest one has the longest unused of three.
+        store.blobs_max = 3;
+        store.limit = 100;
+        for number in 20..30 {
+            let one = blob(format!("{number:04}").as_bytes());
+            store.write(&greedy, &one).expect("fits by its own");
+        }
+        assert!(store.may_use(&modest, &old.id()));
+        assert_eq!(store.amount(), (3, 12));
+    }
+
+    #[test]
+    fn a_large_blob_of_one_that_holds_little_takes_from_who_holds_most() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), 14).expect("opens");
+        let [rich, modest, new] = [key(), key(), key()];
+        let small = blob(b"2222");
+        store.write(&modest, &small).expect("fits");
+        store.write(&rich, &blob(b"1111")).expect("fits");
+        store.write(&rich, &blob(b"333333")).expect("fits");
+        store.write(&new, &blob(b"44444444")).expect("fits");
+        assert!(store.may_use(&modest, &small.id()));
+        assert_eq!(store.amount(), (2, 12));
+    }
+
+    #[test]
+    fn a_blob_of_two_owners_stays_for_the_other_and_is_charged_to_both() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (greedy, modest) = (key(), key());
+        let shared = blob(b"both");
+        let check = |store: &Store| {
+            let owned = (store.owned_bytes(&greedy), store.owned_bytes(&modest));
+            assert_eq!((owned, store.amount()), ((8, 4), (3, 12)));
+            assert!(!store.may_use(&greedy, &shared.id()));
+            let read = store.read(&modest, &shared.id()).expect("reads");
+            assert_eq!(read.expect("its own").bytes(), shared.bytes());
+        };
+        let store = Store::open(folder.path(), 12).expect("opens");
+        store.write(&greedy, &shared).expect("fits");
+        store.write(&modest, &shared).expect("is there");
+        assert_eq!(store.amount(), (1, 4));
+        for bytes in [b"1111", b"2222", b"3333"] {
+            store.write(&greedy, &blob(bytes)).expect("fits");
+        }
+        // The note of the greedy one went first, which gave no room, and then a blob of its own.
+        check(&store);
+        drop(store);
+        let store = Store::open(folder.path(), 12).expect("opens again");
+        check(&store);
+        // `remove` is for all owners, and the last to give it up takes it along.
+        store.write(&greedy, &shared).expect("is there");
+        assert!(store.remove(&shared.id()).expect("removed"));
+        assert!(!store.may_use(&greedy, &shared.id()) && !store.may_use(&modest, &shared.id()));
+        assert_eq!(store.owned_bytes(&modest), 0);
+    }
+
+    #[test]
+    fn shrinking_takes_from_who_holds_most_and_names_what_is_gone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), 100).expect("opens");
+        let (rich, modest) = (key(), key());
+        let (shared, own) = (blob(b"both"), blob(b"the rich"));
+        store.write(&rich, &shared).expect("fits");
+        store.write(&modest, &shared).expect("is there");
+        store.write(&rich, &own).expect("fits");
+        assert_eq!(store.shrink_to(4).expect("shrinks"), [own.id()]);
+        assert!(store.may_use(&modest, &shared.id()));
+        assert_eq!(store.shrink_to(0).expect("shrinks"), [shared.id()]);
+        assert_eq!(store.amount(), (0, 0));
+        assert_eq!(Store::look(folder.path()).expect("looks"), []);
+    }
+
+    #[test]
+    fn what_is_nobodys_goes_before_what_is_somebodys() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (one, lost, kept) = (key(), blob(b"lost"), blob(b"kept"));
+        let store = Store::open(folder.path(), 8).expect("opens");
+        store.write(&one, &kept).expect("fits");
+        store.write(&one, &lost).expect("fits");
+        let note = store.owner_folder(&one).join(lost.id().to_string());
+        drop(store);
+        fs::remove_file(note).expect("it is there");
+        let store = Store::open(folder.path(), 8).expect("opens");
+        assert_eq!(store.amount(), (2, 8));
+        store.write(&one, &blob(b"new!")).expect("fits");
+        assert!(store.may_use(&one, &kept.id()));
+        assert_eq!(store.amount(), (2, 8));
+        let files = Store::look(folder.path()).expect("looks");
+        assert_eq!(ids(&files), ids(&store.list()));
+    }
+
     #[test]
     fn what_is_written_and_evicted_at_once_is_whole_or_absent() {
         let folder = tempfile::tempdir().expect("folder");
         // Room for two of three.
         let store = Store::open(folder.path(), 8).expect("opens");
-        let (key, blobs) = (key(), [b"1111", b"2222", b"3333"].map(|bytes| blob(bytes)));
+        let (keys, blobs) = (
+            [key(), key()],
+            [b"1111", b"2222", b"3333"].map(|bytes| blob(bytes)),
+        );
         std::thread::scope(|scope| {
             for first in 0..4 {
-                let (store, blobs) = (&store, &blobs);
+                let (store, keys, blobs) = (&store, &keys, &blobs);
                 scope.spawn(move || {
                     for round in first..first + 50 {
                         let blob = &blobs[round % 3];
-                        store.write(&key, blob).expect("fits");
+                        store.write(&keys[round % 2], blob).expect("fits");
                         if round % 7 == 0 {
                             store.remove(&blob.id()).expect("removed");
                         }
@@ -751,14 +944,16 @@ mod tests {
             }
         });
         assert!(store.amount().1 <= 8 + 4 * 4, "{:?}", store.amount());
-        for Listed { id, path, .. } in store.list() {
-            assert!(path.exists(), "an entry without a file");
-            assert!(store.read(&key, &id).expect("whole").is_some());
+        for listed in store.list() {
+            assert!(listed.path.exists(), "an entry without a file");
+            assert!(!listed.owners.is_empty(), "an entry without an owner");
+            for owner in listed.owners {
+                assert!(store.read(&owner, &listed.id).expect("whole").is_some());
+            }
         }
         let again = Store::open(folder.path(), 8);
         assert!(again.is_err(), "it is open");
         let (listed, found) = (store.list(), Store::look(folder.path()).expect("looks"));
-        let ids = |list: &[Listed]| list.iter().map(|blob| blob.id).collect::<HashSet<_>>();
         assert_eq!(ids(&listed), ids(&found), "files without an entry");
     }
 

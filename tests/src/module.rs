@@ -134,6 +134,25 @@ pub fn bundle_with(
         .into()
 }
 
+/// A bundle whose code takes the compiler seconds: half a million additions, none of which can be
+/// left out. Those of different numbers share nothing.
+///
+/// # Panics
+///
+/// Never: the text is a module.
+pub fn slow(number: u32) -> spore_client::Bundle {
+    let sums = "(global.set 0 (i32.add (i32.mul (global.get 0) (i32.const 7)) (i32.const 3)))";
+    let function = format!("(func (export \"f0\") {})", sums.repeat(250));
+    let functions: String = (0..2_000)
+        .map(|n| function.replace("f0", &format!("f{n}")))
+        .collect();
+    Raw {
+        more: format!("(global (mut i32) (i32.const {number})) {functions}"),
+        ..Raw::default()
+    }
+    .bundle()
+}
+
 /// What the guest says of `raw::run`.
 fn run() -> Description {
     Description {

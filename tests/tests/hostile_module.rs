@@ -5,7 +5,7 @@ use spore_client::{Bundle, CallError, CallLimits, Failure, Host, RefusalCode, Tr
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, wall};
 use spore_tests::local::Both;
-use spore_tests::module::{Raw, bundle_of, bundle_with, record};
+use spore_tests::module::{Raw, bundle_of, bundle_with, record, slow};
 use spore_tests::outcome::{failed, refused, soon, until};
 
 const MIB: u64 = 1 << 20;
@@ -600,18 +600,7 @@ async fn too_many_functions_and_too_large_ones_are_refused_with_the_numbers() {
 
 #[tokio::test]
 async fn code_that_takes_long_to_compile_is_given_up() {
-    // Half a million additions, none of which can be left out.
-    let sums = "(global.set 0 (i32.add (i32.mul (global.get 0) (i32.const 7)) (i32.const 3)))";
-    let function = format!("(func (export \"f0\") {})", sums.repeat(250));
-    let more: String = (0..2_000)
-        .map(|n| function.replace("f0", &format!("f{n}")))
-        .collect();
-    let more = format!("(global (mut i32) (i32.const 0)) {more}");
-    let slow = Raw {
-        more,
-        ..Raw::default()
-    }
-    .bundle();
+    let bundle = slow(0);
     let compilation = std::time::Duration::from_millis(200);
     let limits = Limits {
         compilation,
@@ -622,7 +611,7 @@ async fn code_that_takes_long_to_compile_is_given_up() {
         ..Setup::default()
     });
     for host in both.hosts().await {
-        let refused = refused(run(&host, &slow).await, RefusalCode::CompilationTime);
+        let refused = refused(run(&host, &bundle).await, RefusalCode::CompilationTime);
         assert_eq!(refused.limit, Some(200));
         // Others are compiled meanwhile, if not at once: the compiler goes on to its end.
         until("a small one is compiled", || async {

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use spore_client::{Bundle, Callable, Host, NoCaptures, RefusalCode};
+use spore_client::{Callable, Host, NoCaptures, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of};
-use spore_tests::module::Raw;
+use spore_tests::module::slow;
 use spore_tests::outcome::{refused, running, soon};
 use spore_tests::{Local, hostile};
 
@@ -117,22 +117,6 @@ async fn calls_of_a_key_leave_room_in_the_queue() {
     for call in calls {
         call.abort();
     }
-}
-
-/// A module that takes the compiler a while, and differs from others by `number`.
-fn slow(number: u32) -> Bundle {
-    let body = "(local.set 0 (i32.mul (local.get 0) (i32.add (local.get 0) (i32.const 7))))";
-    let functions: String = (0..600)
-        .map(|index| {
-            let body = body.repeat(1_500);
-            format!("(func $f{index} (param i32) (result i32) {body} (i32.const {number}))")
-        })
-        .collect();
-    let raw = Raw {
-        more: functions,
-        ..Raw::default()
-    };
-    raw.bundle()
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ impl Rm {
     }
 }
 
-/// Remove the longest unused blobs until the rest fits
+/// Remove blobs until the rest fits: the longest unused, of the key that holds most
 #[derive(Args)]
 #[command(after_help = "\
 Example:

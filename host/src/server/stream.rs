@@ -628,7 +628,7 @@ impl Serving {
     /// not counted; the budget of uploads bounds by how much they may pass it.
     fn check_quota(&self, bytes: u64) -> Result<(), Refused> {
         let quota = self.peer.caller.limits.store;
-        // Without a quota the whole store is the limit, and what is longest unused goes.
+        // Without a quota the whole store is the limit, and who holds most makes room.
         if quota >= self.peer.host.limits().store {
             return Ok(());
         }
