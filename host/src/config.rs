@@ -252,6 +252,7 @@ limits_file! {
     functions: u32,
     function_body: u32,
     table_elements: u32,
+    open_files: u32,
     stack: Size,
     queue: u32,
     queue_per_key: u32,

@@ -53,6 +53,11 @@ impl Guest {
         }
     }
 
+    /// Files that it may have open at one time.
+    pub(crate) fn open_files(&self) -> u32 {
+        self.world.open_files
+    }
+
     fn wasi(&mut self) -> &mut WasiP1Ctx {
         let Guest {
             wasi,

@@ -153,6 +153,7 @@ impl Host {
                     arguments: Bytes::new(),
                 },
                 directories: Arc::new([]),
+                open_files: 0,
             },
             MemoryTotals {
                 of_key: memory.clone(),
@@ -308,6 +309,7 @@ impl Host {
                 arguments: request.arguments.clone(),
             },
             directories,
+            open_files: inner.limits.open_files,
         };
         let totals = MemoryTotals {
             of_key: caller.state.memory.clone(),

@@ -36,6 +36,9 @@ pub struct Limits {
     pub function_body: u32,
     /// Elements of one table. Default 100,000.
     pub table_elements: u32,
+    /// Files and directories that one guest may have open, those that were granted not counted.
+    /// Default 64.
+    pub open_files: u32,
     /// Stack of a guest, in bytes, the same on every architecture. Default 1 MiB.
     pub stack: u64,
     /// Calls that wait for a worker, of all keys. Default 1,024.
@@ -92,6 +95,7 @@ impl Default for Limits {
             functions: 100_000,
             function_body: 4 << 20,
             table_elements: 100_000,
+            open_files: 64,
             stack: MIB,
             queue: 1024,
             queue_per_key: 512,
@@ -181,6 +185,7 @@ impl Limits {
             ("functions", u64::from(self.functions)),
             ("function_body_bytes", u64::from(self.function_body)),
             ("table_elements", u64::from(self.table_elements)),
+            ("open_files", u64::from(self.open_files)),
             ("stack_bytes", self.stack),
             ("queue", u64::from(self.queue)),
             ("queue_per_key", u64::from(self.queue_per_key)),

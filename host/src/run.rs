@@ -10,6 +10,7 @@ use spore_transport::message::Refused;
 use wasmtime::{
     Instance, Memory, ModuleExport, Store, Trap, WasmBacktrace, WasmParams, WasmResults,
 };
+use wasmtime_wasi::ResourceTableError;
 
 use crate::code::{Code, Entry};
 use crate::events::Outcome;
@@ -157,6 +158,10 @@ fn explain(guest: &Guest, error: &wasmtime::Error) -> Outcome {
     if let Some(denied) = guest.memory.denied {
         let refused = Refused::new(RefusalCode::Memory, denied.what);
         return Outcome::Refused(refused.past(denied.limit, denied.asked));
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        let refused = Refused::new(RefusalCode::TooManyFiles, "");
+        return Outcome::Refused(refused.past(u64::from(guest.open_files()), None));
     }
     if let Some(Fault {
         kind,

@@ -12,7 +12,9 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{Pollable, StreamResult};
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder, async_trait};
+use wasmtime_wasi::{
+    FsPerms, HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiView, async_trait,
+};
 
 use crate::events::Events;
 
@@ -24,6 +26,12 @@ pub(crate) const MONOTONIC_CLOCK_NS: u64 = 1_000_000_000_000;
 
 /// Most output that a guest may hand over at once, in bytes. The size of WASI's own buffers.
 const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// Resources of WASI that each guest has before it opens anything: its three streams.
+const STREAMS: usize = 3;
+
+/// Resources that reading one file or directory takes for a moment.
+const READING: usize = 2;
 
 /// A directory that a guest may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub(crate) struct World {
     /// Everything that the call is made of, hashed: equal calls draw equal random bytes.
     pub(crate) seed: Seed,
     pub(crate) directories: Arc<[Directory]>,
+    /// Files that may be open at one time.
+    pub(crate) open_files: u32,
 }
 
 /// Where the random bytes of a call begin.
@@ -97,7 +107,14 @@ impl World {
                 FsPerms::ReadOnly,
             )?;
         }
-        Ok(builder.build_p1())
+        let mut wasi = builder.build_p1();
+        // Past this a guest traps: one that could go on would compute something else here than on a
+        // host that lets it open more. A guest that does not read may open the last two as well.
+        let resources = STREAMS + self.directories.len() + READING;
+        let open_files = usize::try_from(self.open_files).unwrap_or(usize::MAX);
+        let table = wasi.ctx().table;
+        table.set_max_capacity(open_files.saturating_add(resources));
+        Ok(wasi)
     }
 }
 

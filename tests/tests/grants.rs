@@ -139,6 +139,22 @@ async fn nothing_in_it_can_be_changed() {
 }
 
 #[tokio::test]
+async fn open_files_are_bounded_and_the_host_keeps_its_descriptors() {
+    let folder = folders();
+    let (_local, hosts) = hosts(&folder).await;
+    let open_many = of(hostile(), hostile::open_many::HANDLE);
+    for host in &hosts {
+        let opened = host.call(&open_many, ("one".to_owned(), 64)).await;
+        assert_eq!(opened.expect("as many as may be"), (64, "first".to_owned()));
+        // What reading takes for a moment is free while nothing is read: two more.
+        let result = host.call(&open_many, ("one".to_owned(), 64 + 3)).await;
+        assert_eq!(refused(result, RefusalCode::TooManyFiles).limit, Some(64));
+        assert_eq!(read(host, "one").await.as_deref(), Ok("first"));
+        assert_serves(host).await;
+    }
+}
+
+#[tokio::test]
 async fn a_key_without_the_grant_is_refused_and_told_no_more() {
     let folder = folders();
     let (local, [embedded, _]) = hosts(&folder).await;

@@ -128,6 +128,7 @@ codes! {
     32 BlobAbsent Caller "the caller does not have a blob that the bundle names";
     33 Unsupported Peer "this host does not offer the request";
     34 CompilationTime Guest "compiling the code took longer than it may";
+    35 TooManyFiles Guest "the guest opened more files than it may";
 }
 
 impl Serialize for RefusalCode {

@@ -59,6 +59,7 @@ impl Host {
             store: home.store_path(),
             options: Options::default(),
         };
+        take_descriptors();
         let host = spore_host::Host::start(config.setup()).or_exit(Exit::Local)?;
         // This thread does the I/O, and nothing else from here on.
         runtime()?.block_on(async {
@@ -87,6 +88,20 @@ impl Host {
             }
             Ok(())
         })
+    }
+}
+
+/// Asks the system for all the descriptors that this process may have. Guests that read files need
+/// many, and by default there are few, for the sake of programs that this is none of.
+fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "no more descriptors than the default");
     }
 }
 
