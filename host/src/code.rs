@@ -19,6 +19,7 @@ use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport, Store};
 use crate::callers::KeyState;
 use crate::guest::{self, Guest};
 use crate::limits::{Limits, millis};
+use crate::pools::Pools;
 use crate::scheduler::lock;
 use crate::weighted::Weighted;
 
@@ -92,6 +93,7 @@ pub(crate) struct Compiler {
 /// What it takes to compile, also for a compilation that nobody waits for any more.
 struct Shop {
     engine: Engine,
+    pools: Pools,
     linker: Linker<Guest>,
     offered: HashSet<(String, String)>,
     limits: ModuleLimits,
@@ -107,6 +109,7 @@ impl Compiler {
         engine: &Engine,
         limits: &Limits,
         workers: usize,
+        cores: usize,
         background: Handle,
         idle: Guest,
     ) -> wasmtime::Result<Compiler> {
@@ -120,6 +123,7 @@ impl Compiler {
         Ok(Compiler {
             shop: Arc::new(Shop {
                 engine: engine.clone(),
+                pools: Pools::new(cores),
                 linker,
                 offered,
                 limits: ModuleLimits {
@@ -320,7 +324,11 @@ impl Shop {
             return Ok(code);
         }
         let began = Instant::now();
-        let module = Module::new(&self.engine, code).map_err(|error| invalid(&error))?;
+        let module = self
+            .pools
+            .run(|| Module::new(&self.engine, code))
+            .map_err(|_| Refused::new(RefusalCode::Internal, "no threads to compile with"))?
+            .map_err(|error| invalid(&error))?;
         tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");
         let compiled = self.link(&module).map(Arc::new)?;
         let image = module.image_range();

@@ -160,7 +160,7 @@ impl Host {
                 of_host: memory.clone(),
             },
         );
-        let compiler = Compiler::new(&engine, &setup.limits, workers, handle, idle)
+        let compiler = Compiler::new(&engine, &setup.limits, workers, cores, handle, idle)
             .map_err(StartError::Engine)?;
         Ok(Host {
             inner: Arc::new(Inner {

@@ -15,6 +15,7 @@ mod guest;
 mod host;
 mod limits;
 mod poll;
+mod pools;
 mod room;
 mod run;
 mod scheduler;

@@ -119,6 +119,38 @@ async fn calls_of_a_key_leave_room_in_the_queue() {
     }
 }
 
+/// Names and nice values of the threads of this process.
+fn threads() -> Vec<(String, i32)> {
+    let threads = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+    let thread = |folder: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        // The third field comes first here, and the nineteenth is the nice value.
+        let nice = rest.split_whitespace().nth(16)?.parse().ok()?;
+        Some((name.to_owned(), nice))
+    };
+    threads
+        .filter_map(|entry| thread(entry.ok()?.path()))
+        .collect()
+}
+
+#[tokio::test]
+async fn threads_that_compile_give_way_to_those_that_serve() {
+    let (_local, [one, _]) = start(Setup::default()).await;
+    assert_serves(&one).await;
+    let threads = threads();
+    let nice_of = |prefix: &str| -> Vec<i32> {
+        let named = threads.iter().filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(_, nice)| *nice).collect()
+    };
+    let (serve, compile) = (nice_of("spore-guest-"), nice_of("spore-compile-"));
+    let usual = *serve.first().expect("there are workers");
+    assert!(serve.iter().all(|nice| *nice == usual), "{threads:?}");
+    assert!(!compile.is_empty(), "{threads:?}");
+    let nicer = (usual + 10).min(19);
+    assert!(compile.iter().all(|nice| *nice == nicer), "{threads:?}");
+}
+
 #[tokio::test]
 async fn compilations_of_a_key_leave_places_for_others() {
     let setup = Setup {
