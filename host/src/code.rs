@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use spore_abi::export;
 use spore_bundle::module::Item;
-use spore_bundle::{AbiError, Bundle, CodeId, Interface, ModuleError, ModuleLimits};
+use spore_bundle::{AbiError, Bundle, CodeId, Interface, Manifest, ModuleError, ModuleLimits};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 use tokio::runtime::Handle;
@@ -355,6 +355,21 @@ impl Shop {
         };
         Ok(Code { pre, exports })
     }
+}
+
+/// Refuses what the format has room for and this host does not run. What a bundle cannot even be
+/// assembled with, such as an initialiser, is refused before.
+pub(crate) fn check_kinds(manifest: &Manifest) -> Result<(), Refused> {
+    for callable in &manifest.callables {
+        let name = &callable.name;
+        let what = match (callable.resumable, callable.streams) {
+            (true, _) => format!("callable {name} is resumable"),
+            (_, true) => format!("callable {name} emits items"),
+            (false, false) => continue,
+        };
+        return Err(Refused::new(RefusalCode::UnsupportedVersion, what));
+    }
+    Ok(())
 }
 
 /// The exports of each callable, which must be functions of the ABI's types.

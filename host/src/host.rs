@@ -231,6 +231,7 @@ impl Host {
         if let Some(loaded) = self.loaded(caller, bundle.id())? {
             return Ok((loaded, Duration::ZERO));
         }
+        code::check_kinds(bundle.manifest())?;
         let code = bundle.code().len() as u64;
         if code > inner.limits.code {
             return Err(Refused::new(RefusalCode::CodeTooLarge, "").past(inner.limits.code, code));

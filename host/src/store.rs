@@ -325,7 +325,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When it is damaged or the disk fails. Both end the blob's place in the store.
+    /// When it is damaged, which ends its place in the store, or the disk fails.
     pub fn read(&self, key: &PublicKey, id: &BlobId) -> Result<Option<Verified>, StoreError> {
         if !self.may_use(key, id) {
             return Ok(None);

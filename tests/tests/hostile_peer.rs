@@ -511,6 +511,54 @@ async fn bytes_that_are_no_frames_or_no_messages() {
 }
 
 #[tokio::test]
+async fn manifests_that_use_what_is_not_run_yet_are_refused_before_more_is_asked_for() {
+    use spore_bundle::manifest::{State, StateKind};
+    let (local, connection) = start().await;
+    type Change = fn(&mut spore_bundle::Manifest);
+    let kinds: [(&str, Change); 5] = [
+        ("initialises", |manifest| {
+            manifest.init = Some("init".into())
+        }),
+        ("restored", |manifest| {
+            manifest.restored = Some("again".into())
+        }),
+        ("image", |manifest| {
+            let kind = StateKind::Image {
+                layout: 1,
+                job: None,
+            };
+            let id = spore_bundle::StateId::of(b"");
+            manifest.state = Some(State { id, bytes: 0, kind });
+        }),
+        ("resumable", |manifest| {
+            manifest.callables[0].resumable = true
+        }),
+        ("items", |manifest| manifest.callables[0].streams = true),
+    ];
+    for (named, change) in kinds {
+        let mut manifest = Raw::default().bundle().inner().manifest().clone();
+        change(&mut manifest);
+        let manifest = manifest.encode().expect("sound");
+        for request in [ship(id_of(&manifest)), call(id_of(&manifest), 0)] {
+            let mut peer = Peer::open(&connection).await;
+            peer.say(&request).await;
+            // Whoever has uploaded it once is not asked again.
+            if let Message::Ship(_) = request {
+                assert_eq!(peer.missing().await.len(), 1);
+                peer.honest_blob(&manifest).await;
+            }
+            let refused = match peer.message().await {
+                Message::Refused(refused) => refused,
+                other => panic!("{named}: {other:?}"),
+            };
+            assert_eq!(refused.code, RefusalCode::UnsupportedVersion, "{named}");
+            assert!(refused.message.contains(named), "{named}: {refused}");
+        }
+    }
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
 async fn an_id_that_another_key_uploaded_is_no_right_to_it() {
     let (local, first) = start().await;
     let bundle = bundle();

@@ -214,6 +214,48 @@ async fn a_store_without_room_refuses_to_keep_and_still_calls() {
     assert!(stored.bytes <= MIB, "{stored:?}");
 }
 
+#[tokio::test]
+async fn a_disk_that_fails_is_no_unknown_bundle() {
+    // Nothing is kept in memory, so that each request reads.
+    let limits = Limits {
+        blob_cache: 0,
+        ..Limits::default()
+    };
+    let setup = Setup {
+        limits,
+        ..Setup::default()
+    };
+    let local = Local::start(setup, &[""]);
+    let host = local.connect(0).await;
+    let bundle = plain_bundle();
+    let id = host.ship(bundle).await.expect("shipped");
+    let name = id_of(bundle.inner().manifest_bytes()).to_string();
+    let blobs = local.home().store_path().join("blobs");
+    let path = blobs.join(&name[..2]).join(&name);
+    // A folder cannot be read as a file, even by a user who may read everything.
+    std::fs::remove_file(&path).expect("it is there");
+    std::fs::create_dir(&path).expect("made");
+    let double = of(bundle, plain::double::HANDLE);
+    for refused in [
+        refused(host.shipped(id).await.map(|_| ()), RefusalCode::Internal),
+        refused(host.call(&double, (1,)).await, RefusalCode::Internal),
+    ] {
+        assert!(refused.message.contains(&name), "{refused}");
+        assert!(refused.message.contains("could not be read"), "{refused}");
+    }
+    // Once it is readable again all is well, and one that is gone is sent again.
+    std::fs::remove_dir(&path).expect("it is there");
+    std::fs::write(&path, bundle.inner().manifest_bytes()).expect("written");
+    host.shipped(id).await.expect("it is there");
+    assert_serves(&host).await;
+    std::fs::remove_file(&path).expect("it is there");
+    refused(
+        host.shipped(id).await.map(|_| ()),
+        RefusalCode::UnknownBundle,
+    );
+    assert_serves(&host).await;
+}
+
 /// Calls the hostile guest's callable of this name, with its arguments, and reads nothing.
 async fn calling(connection: &Connection, name: &str, arguments: Vec<u8>) -> Peer {
     let (callable, _) = hostile().inner().callable(name).expect("it is there");
@@ -420,8 +462,14 @@ async fn connections_are_bounded_for_each_key_and_in_all() {
     assert_serves(&other).await;
     // Four are one too many, whoever asks; once one has gone there is room again.
     let fourth = local.connect(1).await;
-    let refused = refused(fourth.ship(plain_bundle()).await, RefusalCode::TooManyRequests);
-    assert!(refused.message.contains("too many connections"), "{refused}");
+    let refused = refused(
+        fourth.ship(plain_bundle()).await,
+        RefusalCode::TooManyRequests,
+    );
+    assert!(
+        refused.message.contains("too many connections"),
+        "{refused}"
+    );
     first[0].close(CloseCode::Finished, "");
     until("room once one has gone", || async {
         let host = local.connect(0).await;

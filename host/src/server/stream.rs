@@ -22,7 +22,7 @@ use super::blobs::{Blobs, Reception};
 use super::relay::Relay;
 use crate::bundles::Loaded;
 use crate::callers::Caller;
-use crate::code::chain;
+use crate::code::{chain, check_kinds};
 use crate::events::{Event, Finished, Outcome};
 use crate::host::{Host, Request};
 use crate::limits::{millis, nanos};
@@ -504,6 +504,7 @@ impl Serving {
         limits
             .admit(&manifest)
             .map_err(|error| refuse_parts(&error))?;
+        check_kinds(&manifest)?;
         Ok(manifest)
     }
 
@@ -512,12 +513,17 @@ impl Serving {
             return Ok(Some(blob.clone()));
         }
         let (blobs, key) = (self.peer.blobs.clone(), self.peer.key);
-        match self.beside(move || blobs.read(&key, &id)).await? {
-            Ok(blob) => Ok(blob),
-            Err(error) => {
-                tracing::error!(error = chain(&error), "a blob was not read");
-                // One that was damaged is gone, and asked for by the next request.
-                Ok(None)
+        let error = match self.beside(move || blobs.read(&key, &id)).await? {
+            Ok(blob) => return Ok(blob),
+            Err(error) => error,
+        };
+        tracing::error!(error = chain(&error), "a blob was not read");
+        match error {
+            // It is gone, and asked for by the next request.
+            StoreError::Damaged { .. } => Ok(None),
+            _ => {
+                let what = format!("the stored blob {id} could not be read");
+                Err(Refused::new(RefusalCode::Internal, what).into())
             }
         }
     }
