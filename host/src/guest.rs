@@ -133,6 +133,11 @@ pub(crate) struct Denied {
 }
 
 impl MemoryBudget {
+    /// Counts nothing as taken any more: the guest has ended, and is taken apart next.
+    pub(crate) fn give_back(&mut self) {
+        self.totals.give_back(std::mem::take(&mut self.taken));
+    }
+
     /// Refuses by a trap: a guest that could go on without the memory would compute something else
     /// here than on a host that has it.
     fn deny(&mut self, denied: Denied) -> wasmtime::Error {
@@ -189,7 +194,7 @@ impl ResourceLimiter for MemoryBudget {
 
 impl Drop for MemoryBudget {
     fn drop(&mut self) {
-        self.totals.give_back(self.taken);
+        self.give_back();
     }
 }
 

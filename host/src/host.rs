@@ -482,7 +482,10 @@ impl Work {
         .await
         else {
             timing.queue_ns = nanos(queued.elapsed());
-            end.finish(refused(RefusalCode::Cancelled, ""), timing, false);
+            let outcome = refused(RefusalCode::Cancelled, "");
+            end.count(&outcome);
+            drop(ticket);
+            end.finish(outcome, timing, false);
             return;
         };
         timing.queue_ns = nanos(queued.elapsed());
@@ -515,7 +518,12 @@ impl Work {
         }
         .await;
         timing.run_ns = nanos(began.elapsed());
-        // The caller has its result before the instance is taken apart.
+        // The caller has its result before the instance is taken apart, and may call again at once:
+        // so what it must have room for counts as free already. That passes the bounds by the
+        // instances that are taken apart just now, one for each worker.
+        store.data_mut().memory.give_back();
+        end.count(&outcome);
+        drop((loaded, ticket));
         end.finish(outcome, timing, output.was_cut());
     }
 }
@@ -527,8 +535,10 @@ struct EndsSomehow {
 }
 
 impl EndsSomehow {
-    fn finish(&self, outcome: Outcome, timing: Timing, output_cut: bool) {
-        let counter = match &outcome {
+    /// Counts the call as ended so. Comes before its place in the queue is free, so that whoever
+    /// sees no call under way sees how all of them ended.
+    fn count(&self, outcome: &Outcome) {
+        let counter = match outcome {
             Outcome::Value(_) => &self.counters.ok,
             Outcome::Error(_) => &self.counters.guest_errors,
             Outcome::Failed(_) => &self.counters.failed,
@@ -536,6 +546,9 @@ impl EndsSomehow {
             Outcome::Refused(_) => &self.counters.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finish(&self, outcome: Outcome, timing: Timing, output_cut: bool) {
         self.events.finish(Finished {
             outcome,
             timing,
