@@ -38,7 +38,7 @@ pub(crate) struct KeyState {
     /// Requests that are open.
     pub(crate) requests: AtomicU32,
     /// Requests that hold a bundle on its way into memory.
-    pub(crate) loading: Semaphore,
+    pub(crate) loading: Arc<Semaphore>,
     /// Compilations of the key at one time: half of all, so that they keep nobody else's waiting
     /// for longer than one takes.
     pub(crate) compilations: Arc<Semaphore>,
@@ -97,7 +97,7 @@ impl Callers {
                 instances: Semaphore::new(limits.instances_per_key as usize),
                 connections: AtomicU32::new(0),
                 requests: AtomicU32::new(0),
-                loading: Semaphore::new(LOADING_MAX),
+                loading: Arc::new(Semaphore::new(LOADING_MAX)),
                 compilations: Arc::new(Semaphore::new(compilations_max)),
                 compilations_max,
                 memory: Total::new(limits.memory_per_key),

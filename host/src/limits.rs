@@ -64,7 +64,8 @@ pub struct Limits {
     pub uploads: u64,
     /// Connections of authorised keys at one time. Default 1,024.
     pub connections: u32,
-    /// Connections of one key at one time. Default 64.
+    /// Connections of one key at one time. What a peer may have on its way is bounded for each.
+    /// Default 16.
     pub connections_per_key: u32,
     /// Handshakes under way at one time, with peers of which it is not known yet whether they are
     /// authorised. Addresses that are not proved get a quarter at most. Default 256.
@@ -108,7 +109,7 @@ impl Default for Limits {
             store: 8 * GIB,
             uploads: GIB,
             connections: 1024,
-            connections_per_key: 64,
+            connections_per_key: 16,
             handshakes: 256,
             handshakes_per_address: 16,
             requests_per_key: 2048,

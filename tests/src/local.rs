@@ -122,7 +122,10 @@ async fn hosts(
 ) -> [spore_client::Host; 2] {
     let (embedded, local) = started.get_or_init(|| {
         let embedded = spore_client::Host::embedded_with(setup()).expect("the engine starts");
-        (embedded, Local::start(setup(), &[""]))
+        // Each test of a file has a connection, and a runtime that takes no leave when it goes.
+        let mut setup = setup();
+        setup.limits.connections_per_key = 256;
+        (embedded, Local::start(setup, &[""]))
     });
     [embedded.clone(), local.connect(0).await]
 }

@@ -638,6 +638,18 @@ impl Receiver {
         }
     }
 
+    /// Waits until the peer resets the half or the connection ends, and says which. Takes nothing of
+    /// what has arrived: for who is not ready to read on. Never ends after the end of the half.
+    /// Cancel-safe.
+    pub async fn broken_off(&mut self) -> StreamError {
+        match self.stream.received_reset().await {
+            Ok(Some(code)) => StreamError::Reset(code.into_inner().into()),
+            Ok(None) => std::future::pending().await,
+            Err(quinn::ResetError::ConnectionLost(error)) => connection_error(error).into(),
+            Err(quinn::ResetError::ZeroRttRejected) => no_zero_rtt().into(),
+        }
+    }
+
     /// Reads no more, and tells the peer why.
     pub fn stop(&mut self, code: StreamCode) {
         // It fails only when the half has ended already, which is what was wanted.

@@ -50,7 +50,10 @@ fn the_walk_through_two_machines() {
     assert_eq!(status["limits"]["wall_ms"], 7_000);
     assert_eq!(status["stored_blobs"]["count"], 0);
     let shown = laptop.spore(["status", address]).ok();
-    assert!(shown.contains("\n  wall                    7s\n"), "{shown}");
+    assert!(
+        shown.contains("\n  wall                    7s\n"),
+        "{shown}"
+    );
 
     // By file, with captures bound on the way.
     let closure = text(&guests().closure);
@@ -311,6 +314,9 @@ fn a_cancelled_call_is_stopped_at_the_host() {
     let user = User::new();
     let host = user.host();
     let trouble = text(&guests().trouble);
+    // Compiled before, so that the deadline comes to a guest that runs.
+    user.spore(["send", trouble, "--to", &host.address, "--trust", &host.key])
+        .ok();
     let run = [
         "run",
         trouble,

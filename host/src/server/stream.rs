@@ -1,8 +1,10 @@
 //! One stream: from its request to the outcome.
 
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -15,8 +17,10 @@ use spore_transport::message::{
 };
 use spore_transport::status::Amount;
 use spore_transport::{
-    BlobId, PublicKey, Receiver, RefusalCode, Sender, Stream, StreamCode, StreamError,
+    BlobId, ConnectionError, PublicKey, Receiver, RefusalCode, Sender, Stream, StreamCode,
+    StreamError,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::{Blobs, Reception};
 use super::relay::Relay;
@@ -195,6 +199,57 @@ impl Serving {
         self.due = Some(Instant::now() + stall + Duration::from_secs(bytes / UPLOAD_RATE_MIN));
     }
 
+    /// Waits for what others have to do first, unless the peer gives the request up meanwhile: by
+    /// word to stop, by a reset of either half, or as its connection ends. Nothing else of the peer's
+    /// may be on its way.
+    async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = pin!(work);
+        // Usually there is nothing to wait for.
+        if let Poll::Ready(done) = poll_once(work.as_mut()).await {
+            return Ok(done);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                received = self.receiver.recv() => {
+                    if self.exchange.receive(received?)? == HostEvent::Cancel {
+                        return Err(Refused::new(RefusalCode::Cancelled, "").into());
+                    }
+                }
+                stopped = self.sender.stopped() => return Err(given_up(stopped)),
+            }
+        }
+    }
+
+    /// The same while payload of the peer's may be on its way. It stays where it is, and word to stop
+    /// behind it.
+    async fn wait_unread<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = pin!(work);
+        if let Poll::Ready(done) = poll_once(work.as_mut()).await {
+            return Ok(done);
+        }
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            broken = self.receiver.broken_off() => Err(broken.into()),
+            stopped = self.sender.stopped() => Err(given_up(stopped)),
+        }
+    }
+
+    /// The key's turn to bring a bundle into memory.
+    async fn turn_to_load(&mut self) -> Result<OwnedSemaphorePermit, End> {
+        let turn = self.peer.caller.state.loading.clone().acquire_owned();
+        Ok(self.wait_for(turn).await?.expect(NEVER_CLOSED))
+    }
+
+    /// Compiles a bundle, or finds it compiled.
+    async fn load(&mut self, bundle: Bundle) -> Result<(Arc<Loaded>, Duration), End> {
+        let peer = self.peer.clone();
+        let loading = async move { peer.host.load(&peer.caller, &bundle).await };
+        Ok(self.wait_for(loading).await??)
+    }
+
     /// Does what takes time beside the thread of I/O.
     async fn beside<T: Send + 'static>(
         &self,
@@ -247,7 +302,8 @@ impl Serving {
     async fn call(&mut self, call: Call) -> Result<(), End> {
         let began = Instant::now();
         let key = self.peer.caller.state.clone();
-        let _room = key.arguments.take(call.args_bytes).await;
+        let room = key.arguments.take(call.args_bytes);
+        let _room = self.wait_unread(room).await?;
         let arguments = self.arguments(call.args_bytes).await?;
         self.arrived.transfer = began.elapsed();
         let (loaded, compile) = self.loaded(call.bundle).await?;
@@ -265,7 +321,7 @@ impl Serving {
         self.arrived = Arrived::default();
         let mut running = self.peer.host.call(&self.peer.caller, loaded, request);
         let mut open = true;
-        let mut pause = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
         let mut resting = false;
         loop {
             tokio::task::consume_budget().await;
@@ -397,14 +453,13 @@ impl Serving {
     }
 
     async fn ship(&mut self, bundle: BlobId) -> Result<(), End> {
-        let key = self.peer.caller.state.clone();
-        let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
+        let _turn = self.turn_to_load().await?;
         let manifest = self.manifest(bundle).await?;
         let parts = parts(&manifest);
         self.obtain(&parts).await?;
         // Compiling now tells a bad module from a good one, and the first call finds it done.
         let assembled = self.assemble(bundle, &parts).await?;
-        self.peer.host.load(&self.peer.caller, &assembled).await?;
+        self.load(assembled).await?;
         let mut writes = std::mem::take(&mut self.arrived.writes);
         for (id, _) in [(bundle, BlobKind::Manifest)].iter().chain(&parts) {
             let stored = self.peer.blobs.store.may_use(&self.peer.key, id);
@@ -417,7 +472,7 @@ impl Serving {
             }
         }
         for write in writes {
-            match write.await {
+            match self.wait_for(write).await? {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(store_refusal(&error).into()),
                 Err(_) => return Err(Refused::new(RefusalCode::Internal, "a write failed").into()),
@@ -429,8 +484,7 @@ impl Serving {
     }
 
     async fn describe(&mut self, bundle: BlobId) -> Result<(), End> {
-        let key = self.peer.caller.state.clone();
-        let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
+        let _turn = self.turn_to_load().await?;
         // The key may have a blob of the name that is no manifest.
         let is_manifest = |blob: &Verified| blob.bytes().len() as u64 <= MANIFEST_BYTES_MAX;
         let Some(manifest) = self.read(bundle).await?.filter(is_manifest) else {
@@ -458,8 +512,7 @@ impl Serving {
             return Ok((loaded, Duration::ZERO));
         }
         let began = Instant::now();
-        let key = self.peer.caller.state.clone();
-        let _turn = key.loading.acquire().await.expect(NEVER_CLOSED);
+        let _turn = self.turn_to_load().await?;
         if let Some(loaded) = self.kept(id)? {
             self.arrived.transfer += began.elapsed();
             return Ok((loaded, Duration::ZERO));
@@ -469,7 +522,7 @@ impl Serving {
         self.obtain(&parts).await?;
         let bundle = self.assemble(id, &parts).await?;
         self.arrived.transfer += began.elapsed();
-        Ok(self.peer.host.load(&self.peer.caller, &bundle).await?)
+        self.load(bundle).await
     }
 
     /// The bundle as it is in memory, if the key may use all of it.
@@ -580,7 +633,8 @@ impl Serving {
             drop(claims.mine);
             for mut other in claims.others {
                 // It ends when the claim goes, with the blob or without.
-                while other.changed().await.is_ok() {}
+                self.wait_for(async move { while other.changed().await.is_ok() {} })
+                    .await?;
             }
         }
     }
@@ -600,8 +654,9 @@ impl Serving {
             match self.event().await? {
                 HostEvent::Blob { blob, .. } => {
                     self.check_quota(blob.raw_bytes)?;
-                    let key = &self.peer.caller.state;
-                    let reception = self.peer.blobs.receive(&key.uploads, blob).await?;
+                    let peer = self.peer.clone();
+                    let room = peer.blobs.receive(&peer.caller.state.uploads, blob);
+                    let reception = self.wait_unread(room).await??;
                     self.expect_bytes(blob.wire_bytes);
                     match blob.wire_bytes {
                         0 => self.arrive(reception).await?,
@@ -654,6 +709,19 @@ impl Serving {
         self.arrived.blobs.insert(blob.id(), blob);
         Ok(())
     }
+}
+
+/// What comes of a first look at a future.
+async fn poll_once<F: Future>(mut work: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await
+}
+
+/// What it means that the peer stopped the half that it is to read.
+fn given_up(stopped: Result<Option<StreamCode>, ConnectionError>) -> End {
+    End::Gone(match stopped {
+        Ok(code) => StreamError::Stopped(code.unwrap_or(StreamCode::Finished)),
+        Err(lost) => lost.into(),
+    })
 }
 
 /// The blobs that a manifest names.
