@@ -758,6 +758,51 @@ async fn arguments_that_are_no_values_of_their_types_or_claim_more_than_they_may
 }
 
 #[tokio::test]
+async fn values_that_take_too_much_work_to_decode() {
+    let local = Local::start(Setup::default(), &["", ""]);
+    let connection = local.connection(0).await;
+    let host = local.connect(0).await;
+    let limits = spore_value::Limits::default();
+    // Few enough elements, of 33 values each, in a handful of bytes.
+    let rows = limits.work / 33 + 1;
+    assert!(rows < limits.elements);
+    let claim = |rows: u64| spore_value::codec::encode(&vec![[(); 32]; rows as usize]);
+    let (much, few) = (claim(rows).expect("flat"), claim(5).expect("flat"));
+    assert!(much.len() < 10);
+    let inner = plain_bundle().inner();
+    let (callable, _) = inner.callable("rows").expect("it is there");
+    for (captures, arguments, code) in [
+        (&few, &much, RefusalCode::WrongArguments),
+        (&much, &few, RefusalCode::WrongCaptures),
+    ] {
+        let bundle = inner.with_captures(callable, captures.clone());
+        let bundle: Bundle = bundle.expect("it fits into a manifest").into();
+        host.ship(&bundle).await.expect("nobody has decoded it yet");
+        let mut peer = Peer::open(&connection).await;
+        peer.say(&Message::Call(Call {
+            bundle: id(&bundle),
+            callable,
+            limits: CallLimits::default(),
+            seed: 0,
+            args_bytes: arguments.len() as u64,
+        }))
+        .await;
+        peer.pour(arguments.clone()).await;
+        let refused = peer.refusal(code).await;
+        let limit = format!("{} units of work", limits.work);
+        assert!(refused.message.contains(&limit), "{refused}");
+        serves(&local, &connection).await;
+    }
+    // What is within the limit is decoded.
+    let bundle = inner.with_captures(callable, few.clone());
+    let bundle: Bundle = bundle.expect("it fits into a manifest").into();
+    let rows = bundle.callable(plain::rows::HANDLE).expect("it is there");
+    let rows = rows.bound().expect("it has captures");
+    let counted = host.call(&rows, (vec![[(); 32]; 7],)).await;
+    assert_eq!(counted.expect("a little work"), 12);
+}
+
+#[tokio::test]
 async fn what_comes_after_the_outcome_means_nothing() {
     let (local, connection) = start().await;
     let mut peer = Peer::open(&connection).await;
