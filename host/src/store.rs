@@ -15,19 +15,23 @@
 //! own too stays for them: only the note of that owner goes, and the blob with the last note.
 
 mod holders;
+mod index;
+mod verified;
 
-use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use spore_transport::{BlobId, PublicKey};
 
 use crate::scheduler::lock;
-use holders::{Holders, Owner, Short};
+use holders::{Owner, Short};
+use index::{Index, blob_path};
+
+pub use verified::Verified;
+pub(crate) use verified::{Collecting, NotTheBlob};
 
 /// Most blobs of a store, however small. Each takes an inode, another for each owner, and a few
 /// hundred bytes of memory, none of which the bound on bytes counts.
@@ -35,107 +39,6 @@ pub const BLOBS_MAX: usize = 1 << 16;
 
 /// Locks of blobs, by the first byte of their ids.
 const SHARDS: usize = 256;
-
-/// Bytes whose hash was checked: nothing else enters the store or is looked at.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    id: BlobId,
-    bytes: Bytes,
-}
-
-impl Verified {
-    /// Hashes `bytes` and compares with `id`.
-    ///
-    /// # Errors
-    ///
-    /// Gives the id that the bytes have instead.
-    pub fn check(id: BlobId, bytes: Bytes) -> Result<Verified, BlobId> {
-        let found = BlobId(*blake3::hash(&bytes).as_bytes());
-        if found == id {
-            Ok(Verified { id, bytes })
-        } else {
-            Err(found)
-        }
-    }
-
-    /// The blob's id.
-    pub fn id(&self) -> BlobId {
-        self.id
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-}
-
-/// Bytes that are hashed together. BLAKE3 hashes many chunks of 1 KiB side by side, more than
-/// arrive in one piece; these are still in the processor's cache when it comes to them.
-const HASH_BYTES: usize = 128 << 10;
-
-/// Bytes that arrive piece by piece and are hashed on the way.
-pub(crate) struct Collecting {
-    bytes: Vec<u8>,
-    hash: blake3::Hasher,
-    /// How many of the bytes are hashed.
-    hashed: usize,
-    announced: u64,
-}
-
-/// Why collected bytes are not the blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotTheBlob {
-    /// More or fewer bytes than announced: how many so far.
-    Length(u64),
-    /// The bytes have this id.
-    Id(BlobId),
-}
-
-impl Collecting {
-    /// Room for `announced` bytes. The system gives memory only for what is written, so an
-    /// announcement alone takes none.
-    pub(crate) fn new(announced: u64) -> Collecting {
-        let capacity = usize::try_from(announced).unwrap_or(0);
-        Collecting {
-            bytes: Vec::with_capacity(capacity),
-            hash: blake3::Hasher::new(),
-            hashed: 0,
-            announced,
-        }
-    }
-
-    /// Takes a piece.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), NotTheBlob> {
-        let bytes = self.bytes.len() as u64 + piece.len() as u64;
-        if bytes > self.announced {
-            return Err(NotTheBlob::Length(bytes));
-        }
-        self.bytes.extend_from_slice(piece);
-        if self.bytes.len() - self.hashed >= HASH_BYTES {
-            self.hash.update(&self.bytes[self.hashed..]);
-            self.hashed = self.bytes.len();
-        }
-        Ok(())
-    }
-
-    /// The blob, when all of it came and its hash is `id`.
-    pub(crate) fn finish(mut self, id: BlobId) -> Result<Verified, NotTheBlob> {
-        let bytes = self.bytes.len() as u64;
-        if bytes != self.announced {
-            return Err(NotTheBlob::Length(bytes));
-        }
-        self.hash.update(&self.bytes[self.hashed..]);
-        let found = BlobId(*self.hash.finalize().as_bytes());
-        if found == id {
-            Ok(Verified {
-                id,
-                bytes: self.bytes.into(),
-            })
-        } else {
-            Err(NotTheBlob::Id(found))
-        }
-    }
-}
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -187,22 +90,6 @@ pub struct Listed {
     pub path: PathBuf,
 }
 
-struct Entry {
-    bytes: u64,
-    used: SystemTime,
-    owners: HashSet<PublicKey>,
-}
-
-impl Entry {
-    /// Those who are charged for it.
-    fn holders(&self) -> Vec<Owner> {
-        match self.owners.is_empty() {
-            true => vec![None],
-            false => self.owners.iter().copied().map(Some).collect(),
-        }
-    }
-}
-
 /// A folder of blobs, bounded in size.
 pub struct Store {
     folder: PathBuf,
@@ -214,17 +101,6 @@ pub struct Store {
     shards: [Mutex<()>; SHARDS],
     /// Held while the store is open: two processes would not see what the other writes and evicts.
     _lock: File,
-}
-
-#[derive(Default)]
-struct Index {
-    entries: HashMap<BlobId, Entry>,
-    bytes: u64,
-    /// What is being written, and is not among the entries yet.
-    reserved_bytes: u64,
-    reserved: usize,
-    /// Who is charged for what.
-    holders: Holders,
 }
 
 /// Room for a blob that is being written.
@@ -337,7 +213,7 @@ impl Store {
                 // It was evicted meanwhile, or another process removed it.
                 let _shard = self.lock_shard(id);
                 if !path.exists() {
-                    self.forget(id);
+                    lock(&self.index).forget(id);
                 }
                 return Ok(None);
             }
@@ -360,21 +236,21 @@ impl Store {
     ///
     /// When it does not fit or the disk fails; then nothing of it is visible.
     pub fn write(&self, key: &PublicKey, blob: &Verified) -> Result<(), StoreError> {
-        let bytes = blob.bytes.len() as u64;
+        let (id, bytes) = (blob.id(), blob.bytes().len() as u64);
         if bytes > self.limit {
             return Err(StoreError::Full {
                 bytes,
                 limit: self.limit,
             });
         }
-        let path = self.blob_path(&blob.id);
-        let is_there = || lock(&self.index).entries.contains_key(&blob.id) && path.exists();
+        let path = self.blob_path(&id);
+        let is_there = || lock(&self.index).entries.contains_key(&id) && path.exists();
         // Room is made before the blob is locked, since that removes others.
         let mut reserved = match is_there() {
             true => None,
             false => Some(self.make_room(key, bytes)?),
         };
-        let _shard = self.lock_shard(&blob.id);
+        let _shard = self.lock_shard(&id);
         if !is_there() {
             // It may have been evicted in between.
             reserved.get_or_insert_with(|| self.reserve(key, bytes));
@@ -382,7 +258,7 @@ impl Store {
             make_folder(shard)?;
             let tmp = self.folder.join("tmp");
             let mut file = tempfile::NamedTempFile::new_in(&tmp).map_err(at(&tmp))?;
-            file.write_all(&blob.bytes).map_err(at(file.path()))?;
+            file.write_all(blob.bytes()).map_err(at(file.path()))?;
             file.as_file().sync_all().map_err(at(file.path()))?;
             file.persist(&path).map_err(|error| StoreError::Io {
                 path: path.clone(),
@@ -392,11 +268,11 @@ impl Store {
         }
         let owners = self.owner_folder(key);
         make_folder(&owners)?;
-        let note = owners.join(blob.id.to_string());
+        let note = owners.join(id.to_string());
         File::create(&note).map_err(at(&note))?;
         sync(&owners)?;
 
-        lock(&self.index).note(blob.id, bytes, *key);
+        lock(&self.index).note(id, bytes, *key);
         Ok(())
     }
 
@@ -407,7 +283,8 @@ impl Store {
     /// When the disk fails.
     pub fn remove(&self, id: &BlobId) -> Result<bool, StoreError> {
         let _shard = self.lock_shard(id);
-        let Some(owners) = self.forget(id) else {
+        let owners = lock(&self.index).forget(id);
+        let Some(owners) = owners else {
             return Ok(false);
         };
         // Notes first: without its notes a blob is nobody's.
@@ -520,10 +397,6 @@ impl Store {
         lock(&self.shards[usize::from(id.0[0]) % SHARDS])
     }
 
-    fn forget(&self, id: &BlobId) -> Option<HashSet<PublicKey>> {
-        lock(&self.index).forget(id)
-    }
-
     fn blob_path(&self, id: &BlobId) -> PathBuf {
         blob_path(&self.folder, id)
     }
@@ -536,152 +409,11 @@ impl Store {
     }
 }
 
-impl Index {
-    /// Reads the folder. Also gives the notes of owners whose blobs are gone.
-    fn read(folder: &Path) -> Result<(Index, Vec<PathBuf>), StoreError> {
-        let mut index = Index::default();
-        for shard in list(&folder.join("blobs"))? {
-            for path in list(&shard)? {
-                let Some(id) = id_of(&path) else { continue };
-                let data = match fs::metadata(&path) {
-                    Ok(data) => data,
-                    // Evicted since the shard was listed.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(source) => return Err(StoreError::Io { path, source }),
-                };
-                let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                index.bytes += data.len();
-                let entry = Entry {
-                    bytes: data.len(),
-                    used,
-                    owners: HashSet::new(),
-                };
-                index.entries.insert(id, entry);
-            }
-        }
-        let mut stale = Vec::new();
-        for folder in list(&folder.join("owners"))? {
-            let Some(key) = key_of(&folder) else { continue };
-            for path in list(&folder)? {
-                match id_of(&path).and_then(|id| index.entries.get_mut(&id)) {
-                    Some(entry) => {
-                        entry.owners.insert(key);
-                    }
-                    // The blob was evicted and this note was not reached.
-                    None => stale.push(path),
-                }
-            }
-        }
-        for (id, entry) in &index.entries {
-            for owner in entry.holders() {
-                index.holders.add(owner, *id, entry.bytes, entry.used);
-            }
-        }
-        Ok((index, stale))
-    }
-
-    /// What there is too much of, if anything, what is being written included.
-    fn short(&self, bytes_max: u64, blobs_max: usize) -> Option<Short> {
-        if self.bytes.saturating_add(self.reserved_bytes) > bytes_max {
-            return Some(Short::Bytes);
-        }
-        (self.entries.len() + self.reserved > blobs_max).then_some(Short::Count)
-    }
-
-    /// Notes that the key owns the blob, which is there, and has used it now.
-    fn note(&mut self, id: BlobId, bytes: u64, key: PublicKey) {
-        let now = SystemTime::now();
-        if !self.entries.contains_key(&id) {
-            self.bytes += bytes;
-        }
-        let entry = self.entries.entry(id).or_insert_with(|| Entry {
-            bytes,
-            used: now,
-            owners: HashSet::new(),
-        });
-        if entry.owners.insert(key) {
-            // It may have been nobody's.
-            self.holders.remove(None, id, entry.bytes, entry.used);
-            self.holders.add(Some(key), id, entry.bytes, entry.used);
-        }
-        self.touch(&id, now);
-    }
-
-    fn touch(&mut self, id: &BlobId, now: SystemTime) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            for owner in entry.holders() {
-                self.holders.touch(owner, *id, entry.used, now);
-            }
-            entry.used = now;
-        }
-    }
-
-    /// Takes the blob from one of its owners. Says whether that was the last, and the blob is gone.
-    fn give_up(&mut self, owner: Owner, id: &BlobId) -> bool {
-        let Some(entry) = self.entries.get_mut(id) else {
-            return false;
-        };
-        if let Some(key) = &owner
-            && entry.owners.remove(key)
-        {
-            self.holders.remove(owner, *id, entry.bytes, entry.used);
-        }
-        let last = entry.owners.is_empty();
-        if last {
-            self.forget(id);
-        }
-        last
-    }
-
-    fn forget(&mut self, id: &BlobId) -> Option<HashSet<PublicKey>> {
-        let entry = self.entries.remove(id)?;
-        self.bytes -= entry.bytes;
-        for owner in entry.holders() {
-            self.holders.remove(owner, *id, entry.bytes, entry.used);
-        }
-        Some(entry.owners)
-    }
-
-    /// Every blob, the longest unused first.
-    fn listed(&self, folder: &Path) -> Vec<Listed> {
-        let mut blobs: Vec<_> = self
-            .entries
-            .iter()
-            .map(|(id, entry)| {
-                let mut owners: Vec<_> = entry.owners.iter().copied().collect();
-                owners.sort();
-                let path = blob_path(folder, id);
-                Listed {
-                    id: *id,
-                    bytes: entry.bytes,
-                    used: entry.used,
-                    owners,
-                    path,
-                }
-            })
-            .collect();
-        blobs.sort_by_key(|blob| (blob.used, blob.id));
-        blobs
-    }
-}
-
-fn blob_path(folder: &Path, id: &BlobId) -> PathBuf {
-    let name = id.to_string();
-    folder.join("blobs").join(&name[..2]).join(name)
-}
-
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
     move |source| StoreError::Io {
         path: path.to_owned(),
         source,
     }
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let entries = fs::read_dir(folder).map_err(at(folder))?;
-    entries
-        .map(|entry| entry.map(|entry| entry.path()).map_err(at(folder)))
-        .collect()
 }
 
 /// Makes a folder whose own parent is there, durably. The parent is synced also when the folder is
@@ -710,19 +442,12 @@ fn remove_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn id_of(path: &Path) -> Option<BlobId> {
-    let id: spore_bundle::BundleId = path.file_name()?.to_str()?.parse().ok()?;
-    Some(BlobId(*id.as_bytes()))
-}
-
-fn key_of(path: &Path) -> Option<PublicKey> {
-    path.file_name()?.to_str()?.replace('-', ":").parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use spore_transport::Identity;
+    use std::collections::HashSet;
 
     fn key() -> PublicKey {
         Identity::generate().public()
