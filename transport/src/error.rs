@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::frame::FrameError;
 use crate::message::MessageError;
+use crate::units::duration_text;
 use crate::{ALPN_TEXT, CloseCode, RefusalCode, StreamCode};
 
 /// How the peer was lost.
@@ -81,6 +83,22 @@ pub enum ConnectError {
         address: SocketAddr,
         /// Why not
         reason: String,
+    },
+    /// The machine is there, and says that no program listens at the address: the host is not
+    /// running, or listens elsewhere.
+    #[error("nothing listens at {address}")]
+    NothingListens {
+        /// The address
+        address: SocketAddr,
+    },
+    /// Nothing came back: no machine is there, something on the way drops the packets, or the host
+    /// is too busy for a handshake.
+    #[error("{address} did not answer within {}", duration_text(*waited))]
+    NoAnswer {
+        /// The address
+        address: SocketAddr,
+        /// How long it was waited for
+        waited: Duration,
     },
     /// The handshake failed.
     #[error(transparent)]

@@ -4,6 +4,8 @@
 //! [`Connection::peer`]. Everything works on a tokio runtime of one thread and starts no task of
 //! its own beside quinn's.
 
+mod absence;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,8 +29,14 @@ pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// How often an idle connection shows that it lives, unless configured otherwise: three times
 /// within the idle time-out, so that two lost packets do not end it.
 pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(3);
-/// How long a handshake may take, unless configured otherwise.
+/// How long a host lets a handshake take, unless configured otherwise.
 pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long a client tries to connect to an address, unless configured otherwise.
+///
+/// QUIC sends its first packet again after 1 s and 3 s (RFC 9002, with the initial round trip of
+/// 333 ms), so that two lost ones do not end it. An address at which nothing listens mostly ends it
+/// at once.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Most streams that a client may have open at a time, unless configured otherwise.
 pub const STREAMS_MAX_DEFAULT: u32 = 1024;
 /// Most bytes of one stream that the peer may send ahead of reading, unless configured otherwise.
@@ -77,8 +85,10 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Interval of signs of life; [`KEEP_ALIVE_DEFAULT`]
     pub keep_alive: Duration,
-    /// Longest handshake; [`HANDSHAKE_TIMEOUT_DEFAULT`]
+    /// Longest handshake, for a host; [`HANDSHAKE_TIMEOUT_DEFAULT`]
     pub handshake_timeout: Duration,
+    /// Longest attempt to connect to one address, for a client; [`CONNECT_TIMEOUT_DEFAULT`]
+    pub connect_timeout: Duration,
     /// Streams that a client may have open with this host; [`STREAMS_MAX_DEFAULT`]
     pub streams_max: u32,
     /// [`STREAM_WINDOW_BYTES_DEFAULT`]
@@ -95,6 +105,7 @@ impl Default for Options {
             idle_timeout: IDLE_TIMEOUT_DEFAULT,
             keep_alive: KEEP_ALIVE_DEFAULT,
             handshake_timeout: HANDSHAKE_TIMEOUT_DEFAULT,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             streams_max: STREAMS_MAX_DEFAULT,
             stream_window_bytes: STREAM_WINDOW_BYTES_DEFAULT,
             connection_window_bytes: CONNECTION_WINDOW_BYTES_DEFAULT,
@@ -275,7 +286,8 @@ pub struct Connector {
     endpoint: quinn::Endpoint,
     near: quinn::ClientConfig,
     far: quinn::ClientConfig,
-    handshake_timeout: Duration,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
 }
 
 impl Connector {
@@ -306,7 +318,8 @@ impl Connector {
             endpoint,
             near,
             far,
-            handshake_timeout: options.handshake_timeout,
+            connect_timeout: options.connect_timeout,
+            idle_timeout: options.idle_timeout,
         })
     }
 
@@ -315,7 +328,8 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// When the host cannot be reached, speaks another version or proves no key. That it does not
+    /// When the host cannot be reached, speaks another version or proves no key. Where nothing
+    /// listens at the address and its machine says so, that is at once. That the host does not
     /// serve this client's key shows only once the connection is used: see
     /// [`CloseCode::NotAuthorised`].
     pub async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
@@ -331,7 +345,17 @@ impl Connector {
                 address,
                 reason: error.to_string(),
             })?;
-        Ok(Connection::established(connecting, self.handshake_timeout).await?)
+        let handshake = Connection::established(connecting, self.connect_timeout);
+        let connection = tokio::select! {
+            connection = handshake => connection,
+            error = absence::known(address) => return Err(error),
+        };
+        let no_answer = |waited| ConnectError::NoAnswer { address, waited };
+        connection.map_err(|error| match error {
+            ConnectionError::Lost(LostReason::Handshake) => no_answer(self.connect_timeout),
+            ConnectionError::Lost(LostReason::Idle) => no_answer(self.idle_timeout),
+            error => error.into(),
+        })
     }
 
     /// Returns when every connection has told its peer that it is closed, or given up on it.

@@ -141,6 +141,7 @@ fn the_numbers_are_those_of_the_code() {
         quic::IDLE_TIMEOUT_DEFAULT,
         quic::KEEP_ALIVE_DEFAULT,
         quic::HANDSHAKE_TIMEOUT_DEFAULT,
+        quic::CONNECT_TIMEOUT_DEFAULT,
     ]
     .map(|time| format!("{} s", time.as_secs()));
     assert_eq!(seconds, expected);

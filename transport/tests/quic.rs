@@ -464,20 +464,60 @@ async fn a_host_that_has_restarted_says_so_at_once() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_a_lost_handshake() {
+async fn who_does_not_answer_is_given_up_after_the_time_out() {
     let options = Options {
-        handshake_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_millis(300),
         ..Options::default()
     };
     let connector = Connector::new(&Identity::generate(), &options).expect("a free port");
-    let nobody = std::net::UdpSocket::bind(LOCAL).expect("a free port");
-    let address = nobody.local_addr().expect("bound");
-    match connector.connect(address).await {
-        Err(ConnectError::Connection(error)) => {
-            assert_eq!(error, ConnectionError::Lost(LostReason::Handshake));
+    let mute = std::net::UdpSocket::bind(LOCAL).expect("a free port");
+    let there = mute.local_addr().expect("bound");
+    match connector.connect(there).await {
+        Err(ConnectError::NoAnswer { address, waited }) => {
+            assert_eq!((address, waited), (there, options.connect_timeout));
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Long before the time-out, over either family.
+#[tokio::test]
+async fn an_address_at_which_nothing_listens_is_told_at_once() {
+    let connector =
+        Connector::new(&Identity::generate(), &Options::default()).expect("a free port");
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        // A machine may be without IPv6.
+        let Ok(free) = std::net::UdpSocket::bind(local) else {
+            assert_ne!(local, "127.0.0.1:0");
+            continue;
+        };
+        let nowhere = free.local_addr().expect("bound");
+        drop(free);
+        let began = std::time::Instant::now();
+        match connector.connect(nowhere).await {
+            Err(ConnectError::NothingListens { address }) => assert_eq!(address, nowhere),
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+}
+
+/// A listener must not be told from a free port by the question alone, and not be disturbed by it.
+#[tokio::test]
+async fn a_host_takes_no_notice_of_empty_datagrams() {
+    let ends = ends(&Options::default()).await;
+    let address = ends.listener.local_address().expect("bound");
+    let asking = std::net::UdpSocket::bind(LOCAL).expect("a free port");
+    for _ in 0..100 {
+        asking.send_to(&[], address).expect("sent");
+    }
+    let mut stream = ends.client.open().await.expect("a stream");
+    stream.sender.send(&call(0)).await.expect("sent");
+    let mut theirs = ends.host.accept().await.expect("a stream");
+    theirs.receiver.recv().await.expect("the call");
+    asking.set_nonblocking(true).expect("a socket");
+    let answer = asking.recv(&mut [0; 64]).expect_err("no answer");
+    assert_eq!(answer.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
