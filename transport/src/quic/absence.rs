@@ -23,13 +23,13 @@ pub(super) async fn known(address: SocketAddr) -> ConnectError {
     };
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::NothingListens { address },
-        // Without a route the handshake would wait for nothing just the same.
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-            ConnectError::Address {
-                address,
-                reason: error.to_string(),
-            }
-        }
+        // Without a route, or an address of its family here, the handshake would wait in vain.
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::AddrNotAvailable => ConnectError::Address {
+            address,
+            reason: error.to_string(),
+        },
         // Only this way of asking has failed.
         _ => std::future::pending().await,
     }
