@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value as Json};
 use spore_client::{ArgumentsError, BindError, CallError, ConnectError, Failure as GuestFailure};
-use spore_client::{FindError, HomeError, OpenError, RefusalCode, Refused};
+use spore_client::{FindError, HomeError, OpenError, PublicKey, RefusalCode, Refused};
 
 use crate::output::{self, Lines};
 
@@ -326,17 +326,42 @@ fn connect_failure(error: ConnectError) -> Failure {
                      {host} {found} --force"
                 ))
         }
+        ConnectError::OtherKey {
+            host,
+            trusted,
+            found,
+        } => other_key(host, trusted, found),
         ConnectError::Resolve { .. } => Failure::of(Exit::Lost, &error)
             .kind("unreachable")
             .help("a host is NAME, NAME:PORT, ADDRESS or ADDRESS:PORT"),
         ConnectError::Unreachable { host, .. } => Failure::of(Exit::Lost, &error)
             .kind("unreachable")
             .help(format!(
-                "is `spore host` running there, and is {host} its address?"
+                "is `spore host` running there, and is {host} its address? It prints that as it \
+                 starts"
             )),
         ConnectError::Closed { .. } => Failure::of(Exit::Lost, &error).kind("unreachable"),
         _ => Failure::of(Exit::Local, &error),
     }
+}
+
+/// `--trust` named a key that the host does not have.
+fn other_key(host: &str, trusted: &PublicKey, found: &PublicKey) -> Failure {
+    let failure = Failure::usage(format!(
+        "the host at {host} has the key {found}, and --trust names {trusted}"
+    ))
+    .kind("other_key")
+    .detail("trusted", trusted.to_string())
+    .detail("found", found.to_string());
+    let own = crate::connect::home().and_then(|home| Ok(home.identity()?.public()));
+    let failure = match own {
+        Ok(own) if own == *trusted => failure.help("--trust names your own key, not that of a host"),
+        _ => failure,
+    };
+    failure
+        .help("compare it with what `spore key show --host` prints on that machine")
+        .help(format!("if the host's key is the same, add: --trust {found}"))
+        .help("if it is not, another machine answers in the host's place")
 }
 
 /// The end of a command that Ctrl-C ended.

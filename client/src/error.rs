@@ -98,6 +98,21 @@ pub enum ConnectError {
         /// The key that the host proved
         found: PublicKey,
     },
+    /// The host does not have the key that [`Connect::trust`](crate::Connect::trust) was told of:
+    /// that is the key of something else, or another machine answers in the host's place. Nothing
+    /// else was known of the host, or what was known is the key that it has.
+    #[error(
+        "the key of {host} is {found}, and not {trusted} that was to be trusted; compare it with \
+         what `spore key show --host` prints there"
+    )]
+    OtherKey {
+        /// As it was given
+        host: String,
+        /// The key that was to be trusted
+        trusted: PublicKey,
+        /// The key that the host proved
+        found: PublicKey,
+    },
     /// Identity or known hosts could not be used.
     #[error(transparent)]
     Home(#[from] HomeError),

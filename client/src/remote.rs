@@ -224,22 +224,27 @@ impl Remote {
             host, home, trust, ..
         } = &*self.0;
         let found = connection.peer();
-        let changed = |expected| ConnectError::ChangedKey {
-            host: host.clone(),
-            expected,
-            found,
+        let pinned = match home {
+            Some(home) => home.known_hosts()?.lookup(host, &found),
+            None => HostKey::Unknown,
         };
-        if let Some(expected) = *trust
-            && expected != found
-        {
-            return Err(changed(expected));
-        }
-        let Some(home) = home else { return Ok(()) };
-        match home.known_hosts()?.lookup(host, &found) {
-            HostKey::Known => Ok(()),
-            HostKey::Changed { expected } => Err(changed(expected)),
-            HostKey::Unknown if trust.is_some() => Ok(home.pin_host(host, &found)?),
-            HostKey::Unknown => Err(ConnectError::UnknownHost {
+        match (pinned, *trust) {
+            (HostKey::Changed { expected }, _) => Err(ConnectError::ChangedKey {
+                host: host.clone(),
+                expected,
+                found,
+            }),
+            (_, Some(trusted)) if trusted != found => Err(ConnectError::OtherKey {
+                host: host.clone(),
+                trusted,
+                found,
+            }),
+            (HostKey::Known, _) => Ok(()),
+            (HostKey::Unknown, Some(_)) => match home {
+                Some(home) => Ok(home.pin_host(host, &found)?),
+                None => Ok(()),
+            },
+            (HostKey::Unknown, None) => Err(ConnectError::UnknownHost {
                 host: host.clone(),
                 key: found,
             }),

@@ -165,10 +165,8 @@ async fn a_host_whose_key_is_not_known_is_not_believed_until_it_is_trusted() {
     // Trusting another key than the one it has pins nothing.
     let wrong = Identity::generate().public();
     match connect().trust(wrong).to(&address).await.err() {
-        Some(ConnectError::ChangedKey {
-            expected, found, ..
-        }) => {
-            assert_eq!((expected, found), (wrong, process.key));
+        Some(ConnectError::OtherKey { trusted, found, .. }) => {
+            assert_eq!((trusted, found), (wrong, process.key));
         }
         other => panic!("{other:?}"),
     }
@@ -185,6 +183,12 @@ async fn a_host_whose_key_is_not_known_is_not_believed_until_it_is_trusted() {
         Some(process.key)
     );
     assert_serves(&connect().to(&address).await.expect("it is pinned")).await;
+    // The host is known by now, and has not changed.
+    let other = connect().trust(wrong).to(&address).await.err();
+    assert!(
+        matches!(other, Some(ConnectError::OtherKey { .. })),
+        "{other:?}"
+    );
 }
 
 #[tokio::test]

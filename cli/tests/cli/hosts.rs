@@ -22,10 +22,22 @@ fn the_walk_through_two_machines() {
     let said = laptop.spore(["status", address]).failed(2);
     assert!(said.contains(&format!("--trust {}", host.key)), "{said}");
     // A key that is not the host's is not trusted, and not remembered.
+    let other = User::new().key();
+    let said = laptop
+        .spore(["status", address, "--trust", &other])
+        .failed(2);
+    let expected = format!(
+        "the host at {address} has the key {}, and --trust names {other}",
+        host.key
+    );
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains(&format!("add: --trust {}", host.key)), "{said}");
+    assert!(!said.contains("your own key"), "{said}");
     let said = laptop
         .spore(["status", address, "--trust", &laptop.key()])
-        .failed(5);
-    assert!(said.contains("another key"), "{said}");
+        .failed(2);
+    assert!(said.contains("--trust names your own key"), "{said}");
+    assert!(!laptop.path("known_hosts").exists());
 
     // This user is not known there: the refusal says what to run.
     let key = laptop.key();
@@ -282,6 +294,27 @@ fn a_host_that_is_not_there_is_unreachable() {
     assert_eq!(ended.json()["error"]["kind"], "unreachable");
     let said = ended.failed(4);
     assert!(said.contains("no such host"), "{said}");
+
+    // A machine that is there, and no host on it: it says so at once.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("bound").to_string();
+    drop(free);
+    let began = Instant::now();
+    let said = user.spore(["status", &address]).failed(4);
+    let expected = format!("cannot connect to {address}: nothing listens at {address}\n");
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains("is `spore host` running there"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(4), "that was waited for");
+}
+
+/// A name leads to several addresses, of which a host may listen at one only.
+#[test]
+fn every_address_of_a_name_is_tried() {
+    let user = User::new();
+    let host = user.host();
+    let port = host.address.rsplit(':').next().expect("a port");
+    let name = format!("localhost:{port}");
+    user.spore(["status", &name, "--trust", &host.key]).ok();
 }
 
 #[test]
