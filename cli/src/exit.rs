@@ -166,7 +166,13 @@ impl<T, E: Error + 'static> OrExit<T> for Result<T, E> {
 
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Failure {
-        Failure::of(Exit::Local, &error)
+        let failure = Failure::of(Exit::Local, &error);
+        match error {
+            HomeError::HostRuns { .. } => failure.help(
+                "stop it, or give the other one a folder of its own: SPORE_HOME=DIR spore host",
+            ),
+            _ => failure,
+        }
     }
 }
 

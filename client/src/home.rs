@@ -7,13 +7,16 @@
 //! | `known_hosts` | keys of hosts, pinned |
 //! | `authorized_keys` | keys that a host of this user serves |
 //! | `spore.toml` | configuration of such a host |
+//! | `host.lock` | nothing; a running host holds it |
 //! | `store/` | its blobs |
 //!
 //! All under `SPORE_HOME` when it is set; otherwise the store in the XDG folder of data, the rest
 //! in that of configuration.
 
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
 use spore_transport::identity::IdentityError;
@@ -22,6 +25,10 @@ use spore_transport::{Identity, PublicKey};
 
 /// The environment variable that puts everything in one folder.
 pub const HOME_VARIABLE: &str = "SPORE_HOME";
+
+/// How long [`Home::lock_host`] tries. Who looks whether a host runs holds the lock for an instant,
+/// and must not keep one from starting.
+const LOCK_TIME: Duration = Duration::from_secs(1);
 
 /// The folders of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +78,18 @@ pub enum HomeError {
         /// The line and what is wrong
         source: KnownHostsError,
     },
+    /// A host of this user runs, and there is one at a time.
+    #[error("a host of this user is running already: it holds {path}")]
+    HostRuns {
+        /// The lock
+        path: PathBuf,
+    },
+}
+
+/// Says that a host of this user runs, until it is dropped or the process has ended in any way.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: File,
 }
 
 impl Home {
@@ -124,6 +143,11 @@ impl Home {
         self.config.join("spore.toml")
     }
 
+    /// Where the lock of a running host is.
+    pub fn host_lock_path(&self) -> PathBuf {
+        self.config.join("host.lock")
+    }
+
     /// The folder of a host's blobs.
     pub fn store_path(&self) -> PathBuf {
         self.data.join("store")
@@ -168,6 +192,47 @@ impl Home {
         let identity = Identity::generate();
         write_private(&self.host_identity_path(), &identity.to_pem())?;
         Ok(identity)
+    }
+
+    /// Lets others know that a host of this user runs: to be held before it reads
+    /// `authorized_keys`, and as long as it serves. Blocks, mostly for no time.
+    ///
+    /// # Errors
+    ///
+    /// When one runs already, or the file cannot be written.
+    pub fn lock_host(&self) -> Result<HostLock, HomeError> {
+        const LOOK: Duration = Duration::from_millis(10);
+        let path = self.host_lock_path();
+        let failed = |source| HomeError::Io {
+            path: path.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&self.config).map_err(failed)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        // Who may open a file may lock it.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(failed)?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(HostLock { _file: file }),
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_TIME => {
+                    std::thread::sleep(LOOK);
+                }
+                Err(TryLockError::WouldBlock) => return Err(HomeError::HostRuns { path }),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+    }
+
+    /// Whether a host of this user runs. Where that cannot be told, it is said to.
+    pub fn host_runs(&self) -> bool {
+        match File::open(self.host_lock_path()) {
+            Ok(file) => file.try_lock_shared().is_err(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
     }
 
     /// The hosts that are known.
@@ -277,6 +342,38 @@ mod tests {
             Err(HomeError::Permissions { mode: 0o644, .. })
         ));
         assert_ne!(home.renew_identity().expect("made").public(), first);
+    }
+
+    #[test]
+    fn a_running_host_is_told_from_one_that_has_ended() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("folder");
+        let home = Home::at(folder.path().join("new"));
+        assert!(!home.host_runs());
+        let lock = home.lock_host().expect("none runs");
+        assert!(home.host_runs() && home.host_runs());
+        assert!(matches!(home.lock_host(), Err(HomeError::HostRuns { .. })));
+        let data = std::fs::metadata(home.host_lock_path()).expect("there");
+        assert_eq!(data.permissions().mode() & 0o777, 0o600);
+        drop(lock);
+        assert!(!home.host_runs());
+        home.lock_host().expect("none runs any more");
+    }
+
+    #[test]
+    fn a_look_keeps_no_host_from_starting() {
+        let folder = tempfile::tempdir().expect("folder");
+        let home = Home::at(folder.path());
+        drop(home.lock_host().expect("none runs"));
+        let look = File::open(home.host_lock_path()).expect("there");
+        look.try_lock_shared().expect("none runs");
+        assert!(!home.host_runs(), "nor another look");
+        let looking = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_TIME / 10);
+            drop(look);
+        });
+        home.lock_host().expect("it waits for the look");
+        looking.join().expect("no panic");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use callable::{
     Shipped,
 };
 pub use error::{CallError, ConnectError};
-pub use home::{HOME_VARIABLE, Home, HomeError, read_or_empty, write_private};
+pub use home::{HOME_VARIABLE, Home, HomeError, HostLock, read_or_empty, write_private};
 pub use host::Host;
 pub use remote::{Connect, PORT_DEFAULT, with_port};
 
