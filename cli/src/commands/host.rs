@@ -1,13 +1,14 @@
 //! `spore host`: serves others until it is told to stop.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use spore_client::{Home, write_private};
 use spore_host::config::{Config, PORT_DEFAULT};
-use spore_host::server::{Serve, Server};
+use spore_host::server::{Serve, Server, ServerError};
 use spore_transport::quic::Options;
-use spore_transport::{KeyOptions, authorized_keys};
+use spore_transport::{BindError, KeyOptions, authorized_keys};
 
 use crate::connect::{home, runtime};
 use crate::exit::{Exit, Failure, OrExit};
@@ -66,7 +67,7 @@ impl Host {
         // This thread does the I/O, and nothing else from here on.
         runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
-            let server = Server::bind(host, serve).or_exit(Exit::Local)?;
+            let server = Server::bind(host, serve).map_err(bind_failure)?;
             let address = server.local_address().or_exit(Exit::Local)?;
             tracing::info!(%address, %key, "ready");
             if let Err(failure) = output::print(&format!("ready {address} {key}\n")) {
@@ -107,13 +108,37 @@ fn take_descriptors() {
     }
 }
 
+/// Says which address cannot be had, and where to listen instead.
+fn bind_failure(error: ServerError) -> Failure {
+    let ServerError::Bind(BindError::Socket { address, source }) = &error else {
+        return Failure::of(Exit::Local, &error);
+    };
+    let (ip, port) = (address.ip(), address.port());
+    match source.kind() {
+        ErrorKind::AddrInUse => Failure::new(
+            Exit::Local,
+            format!("{address} is taken: another program listens there, perhaps another host"),
+        )
+        .help(format!(
+            "stop it, or listen at a free port: spore host --listen {}",
+            SocketAddr::new(ip, 0)
+        )),
+        ErrorKind::AddrNotAvailable => {
+            Failure::new(Exit::Local, format!("{ip} is no address of this machine")).help(format!(
+                "listen at all of its addresses: spore host --listen 0.0.0.0:{port}"
+            ))
+        }
+        _ => Failure::of(Exit::Local, &error),
+    }
+}
+
 /// Reads the configuration: the file that is named, or that in the user's folder if there is one.
 pub(crate) fn config(named: Option<&Path>, home: &Home) -> Result<Config, Failure> {
     let path = named.map_or_else(|| home.config_path(), Path::to_owned);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         // Only the one that was named has to be there.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => {
             return Ok(Config::default());
         }
         Err(error) => {

@@ -316,6 +316,38 @@ fn every_address_of_a_name_is_tried() {
     let name = format!("localhost:{port}");
     user.spore(["status", &name, "--trust", &host.key]).ok();
 }
+#[test]
+fn a_host_on_a_taken_address_says_where_else_to_listen() {
+    let (user, other) = (User::new(), User::new());
+    let host = user.host();
+    let said = other.spore(["host", "--listen", &host.address]).failed(5);
+    assert!(
+        said.contains(&format!("{} is taken", host.address)),
+        "{said}"
+    );
+    let help = "help: stop it, or listen at a free port: spore host --listen 127.0.0.1:0\n";
+    assert!(said.ends_with(help), "{said}");
+    // An address for documentation, which no machine has.
+    let said = other
+        .spore(["host", "--listen", "192.0.2.1:7473"])
+        .failed(5);
+    assert!(
+        said.contains("192.0.2.1 is no address of this machine"),
+        "{said}"
+    );
+    assert!(said.contains("--listen 0.0.0.0:7473"), "{said}");
+
+    // Another host of the same folder, on whatever address.
+    let said = user.spore(["host", "--listen", "127.0.0.1:0"]).failed(5);
+    assert!(
+        said.contains("a host of this user is running already"),
+        "{said}"
+    );
+    assert!(said.contains("SPORE_HOME=DIR spore host"), "{said}");
+    user.spore(["status", &host.address, "--trust", &host.key])
+        .ok();
+}
+
 
 #[test]
 fn a_host_that_dies_is_lost() {
