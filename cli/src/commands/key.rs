@@ -1,13 +1,20 @@
 //! `spore key`: who one is, whom a host serves, and which hosts are trusted.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use spore_client::{Home, PublicKey, read_or_empty, with_port, write_private};
+use spore_host::server::LOOK_INTERVAL;
 use spore_transport::authorized_keys::{self, AuthorizedKeys, AuthorizedKeysError};
 use spore_transport::{HostKey, KeyOptions};
 
 use crate::connect::home;
 use crate::exit::{Exit, Failure};
 use crate::output;
+
+/// Time after which a running host has looked at `authorized_keys`. It does so every
+/// [`LOOK_INTERVAL`], and may be late by as much again where the machine is busy.
+const LOOKED: Duration = LOOK_INTERVAL.saturating_mul(2);
 
 /// Show and make keys; authorise and revoke those of others
 #[derive(Args)]
@@ -102,7 +109,7 @@ impl New {
     }
 }
 
-/// Let a key use the host that this user runs. A running one learns of it within 250 ms
+/// Let a key use the host that this user runs. Waits until a running one has learnt of it
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -131,7 +138,8 @@ impl Authorize {
             .map_err(|error| bad_file(home, &error))?;
         write_private(&path, &new)?;
         let line = format!("{} {options}", self.key);
-        output::print(&format!("authorised: {}\n", output::plain(line.trim_end())))
+        output::print(&format!("authorised: {}\n", output::plain(line.trim_end())))?;
+        tell_running_host(home, "serves the key from now on")
     }
 
     /// Reads the options as a line of the file has them.
@@ -151,7 +159,7 @@ impl Authorize {
     }
 }
 
-/// Take the right to use the host from a key. A running one closes its connections within 250 ms
+/// Take the right to use the host from a key. Waits until a running one has closed its connections
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -175,8 +183,19 @@ impl Revoke {
             return Err(bad_file(home, &error)
                 .help("a host does not read the file, and serves the key, until that is mended"));
         }
-        output::print(&format!("revoked: {}\n", self.key))
+        output::print(&format!("revoked: {}\n", self.key))?;
+        tell_running_host(home, "has closed the key's connections")
     }
+}
+
+/// Waits until a host that runs has read the file again, so that what comes next finds it done.
+fn tell_running_host(home: &Home, done: &str) -> Result<(), Failure> {
+    // One that starts later reads the file as it is now.
+    if !home.host_runs() {
+        return Ok(());
+    }
+    std::thread::sleep(LOOKED);
+    output::print(&format!("the running host has read it, and {done}\n"))
 }
 
 fn bad_file(home: &Home, error: &AuthorizedKeysError) -> Failure {

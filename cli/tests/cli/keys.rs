@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use crate::common::User;
 
@@ -114,4 +115,34 @@ fn another_key_of_a_host_is_trusted_only_by_force() {
         .ok();
     let known = fs::read_to_string(user.path("known_hosts")).expect("there");
     assert_eq!(known, format!("board.local:7473 {b}\n"));
+}
+
+/// What a script does next finds the running host informed: nothing is tried twice here.
+#[test]
+fn a_running_host_has_read_a_change_when_the_command_ends() {
+    let (board, laptop) = (User::new(), User::new());
+    let key = laptop.key();
+    let began = Instant::now();
+    let said = board.spore(["key", "authorize", &key]).ok();
+    assert!(!said.contains("running host"), "{said}");
+    board.spore(["key", "revoke", &key]).ok();
+    assert!(began.elapsed() < Duration::from_secs(5));
+
+    let host = board.host();
+    laptop
+        .spore(["key", "trust", &host.address, &host.key])
+        .ok();
+    for _ in 0..3 {
+        let said = board.spore(["key", "authorize", &key]).ok();
+        let expected = "the running host has read it, and serves the key from now on\n";
+        assert!(said.ends_with(expected), "{said}");
+        laptop.spore(["status", &host.address]).ok();
+        let said = board.spore(["key", "revoke", &key]).ok();
+        let expected = "the running host has read it, and has closed the key's connections\n";
+        assert!(said.ends_with(expected), "{said}");
+        laptop.spore(["status", &host.address]).failed(3);
+    }
+    drop(host);
+    let said = board.spore(["key", "authorize", &key]).ok();
+    assert!(!said.contains("running host"), "{said}");
 }
