@@ -93,6 +93,11 @@ impl Failure {
         self
     }
 
+    /// What went wrong, without what to do next.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     fn kind(mut self, kind: &'static str) -> Failure {
         self.0.kind = kind;
         self

@@ -72,7 +72,7 @@ impl Host {
             tracing::info!(%address, %key, "ready");
             if let Err(failure) = output::print(&format!("ready {address} {key}\n")) {
                 // Who does not wait for the line may have closed standard output.
-                tracing::warn!(reason = %failure.json()["message"], "the ready line is not written");
+                tracing::warn!(reason = failure.message(), "the ready line is not written");
             }
             let (stop, stopped) = tokio::sync::oneshot::channel();
             let shutdown = async {

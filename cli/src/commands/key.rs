@@ -1,5 +1,6 @@
 //! `spore key`: who one is, whom a host serves, and which hosts are trusted.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -115,6 +116,8 @@ impl New {
 Example:
   spore key authorize ed25519:… grants=prices wall=10s memory=64MiB --comment laptop
 
+KEY is what `spore key show` prints on the other machine, without --host.
+
 Options lower the host's limits for this key: wall=TIME, memory=SIZE, running=COUNT, queued=COUNT,
 stored=SIZE. grants=NAME,NAME gives it what the host's configuration grants by these names; without
 it the key gets none. A key that is authorised already gets these options instead of its old ones.")]
@@ -127,11 +130,16 @@ struct Authorize {
     /// Whose key it is
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// Where the grants are configured [default: spore.toml in the folder of configuration]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Authorize {
     fn run(self, home: &Home) -> Result<(), Failure> {
         let options = self.options()?;
+        self.check_not_the_hosts(home)?;
+        self.check_grants(home, &options.grants)?;
         let path = home.authorized_keys_path();
         let old = read_or_empty(&path)?;
         let new = authorized_keys::authorize(&old, &self.key, &options)
@@ -140,6 +148,72 @@ impl Authorize {
         let line = format!("{} {options}", self.key);
         output::print(&format!("authorised: {}\n", output::plain(line.trim_end())))?;
         tell_running_host(home, "serves the key from now on")
+    }
+
+    /// Refuses the key of the host itself, which nobody connects with: the usual mix-up.
+    fn check_not_the_hosts(&self, home: &Home) -> Result<(), Failure> {
+        // Looking must not make one.
+        let is_there = home.host_identity_path().symlink_metadata().is_ok();
+        if !is_there || home.host_identity()?.public() != self.key {
+            return Ok(());
+        }
+        Err(
+            Failure::usage(format!("{} is the key of the host itself", self.key))
+                .help("authorise the key of who is to use it: on that machine run spore key show")
+                .help("the host's own key is for them: spore key trust HOST KEY, or --trust KEY"),
+        )
+    }
+
+    /// Refuses grants that the host does not have. Where its configuration cannot be read here,
+    /// says so.
+    fn check_grants(&self, home: &Home, grants: &[String]) -> Result<(), Failure> {
+        if grants.is_empty() {
+            return Ok(());
+        }
+        let path = self.config.clone().unwrap_or_else(|| home.config_path());
+        let file = path.display();
+        let untold = |why: String| {
+            let names = grants.join(", ");
+            let text = format!(
+                "warning: whether the host grants {names} cannot be told: {why}\n\
+                 help: name the host's configuration with --config FILE\n"
+            );
+            output::to_stderr(output::Lines(&text).to_string().as_bytes());
+        };
+        if self.config.is_none() && path.symlink_metadata().is_err() {
+            untold(format!("there is no {file}"));
+            return Ok(());
+        }
+        let config = match super::host::config(self.config.as_deref(), home) {
+            Ok(config) => config,
+            Err(failure) if self.config.is_none() => {
+                untold(failure.message().to_owned());
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let has = config.grants.directories;
+        let unknown: Vec<_> = grants
+            .iter()
+            .filter(|name| !has.contains_key(*name))
+            .map(String::as_str)
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let has: Vec<_> = has.keys().map(String::as_str).collect();
+        let granted = match has[..] {
+            [] => "nothing".to_owned(),
+            _ => has.join(", "),
+        };
+        Err(Failure::usage(format!(
+            "the host grants no {}: {file} grants {granted}",
+            unknown.join(", ")
+        ))
+        .help(format!(
+            "a directory is granted in {file}, under [grants.directories]; --config names another \
+             file"
+        )))
     }
 
     /// Reads the options as a line of the file has them.

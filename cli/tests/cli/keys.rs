@@ -146,3 +146,64 @@ fn a_running_host_has_read_a_change_when_the_command_ends() {
     let said = board.spore(["key", "authorize", &key]).ok();
     assert!(!said.contains("running host"), "{said}");
 }
+
+#[test]
+fn the_key_of_the_host_itself_is_not_authorised() {
+    let user = User::new();
+    let host = user.spore(["key", "show", "--host"]).ok();
+    let said = user.spore(["key", "authorize", host.trim_end()]).failed(2);
+    assert!(said.contains("is the key of the host itself"), "{said}");
+    assert!(said.contains("run spore key show"), "{said}");
+    assert!(!user.path("authorized_keys").exists());
+
+    // Looking for it makes none.
+    let other = User::new();
+    other.spore(["key", "authorize", host.trim_end()]).ok();
+    assert!(!other.path("host.pem").exists());
+}
+
+#[test]
+fn a_grant_that_the_host_does_not_have_is_named() {
+    let user = User::new();
+    let key = User::new().key();
+    let config = "[grants.directories]\nlogs = \"/var/log\"\nprices = \"/srv\"\n";
+    fs::write(user.path("spore.toml"), config).expect("it is ours");
+    let said = user
+        .spore(["key", "authorize", &key, "grants=logs,price"])
+        .failed(2);
+    let first = said.lines().next().expect("a line");
+    assert!(
+        first.starts_with("error: the host grants no price: "),
+        "{said}"
+    );
+    assert!(first.ends_with("spore.toml grants logs, prices"), "{said}");
+    assert!(!user.path("authorized_keys").exists());
+    let ended = user.spore(["key", "authorize", &key, "grants=logs,prices"]);
+    assert_eq!(ended.stderr, "");
+    ended.ok();
+
+    // Another file, as the host may be started with.
+    fs::write(user.path("other.toml"), "").expect("it is ours");
+    let args = ["key", "authorize", &key, "grants=logs", "--config"];
+    let with = |file: &'static str| user.spore(args.into_iter().chain([file]));
+    let said = with("other.toml").failed(2);
+    assert!(said.contains("other.toml grants nothing"), "{said}");
+    let said = with("nothing.toml").failed(2);
+    assert!(said.contains("cannot read nothing.toml"), "{said}");
+    with("spore.toml").ok();
+
+    // Where there is nothing to compare with, that is said, and the key authorised.
+    for (text, why) in [(Some("grants = 1"), "spore.toml"), (None, "there is no ")] {
+        match text {
+            Some(text) => fs::write(user.path("spore.toml"), text),
+            None => fs::remove_file(user.path("spore.toml")),
+        }
+        .expect("it is ours");
+        let ended = user.spore(["key", "authorize", &key, "grants=other"]);
+        let warned = "warning: whether the host grants other cannot be told: ";
+        assert!(ended.stderr.starts_with(warned), "{ended:?}");
+        assert!(ended.stderr.contains(why), "{ended:?}");
+        assert!(ended.stderr.contains("--config"), "{ended:?}");
+        ended.ok();
+    }
+}
