@@ -116,6 +116,8 @@ pub enum LineProblem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthorizedKeys {
     keys: HashMap<PublicKey, KeyOptions>,
+    /// As their lines follow one another
+    order: Vec<PublicKey>,
 }
 
 impl AuthorizedKeys {
@@ -125,7 +127,7 @@ impl AuthorizedKeys {
     ///
     /// The first line that is wrong, so that no half-understood file is ever served.
     pub fn parse(text: &str) -> Result<Self, AuthorizedKeysError> {
-        let mut keys = HashMap::new();
+        let mut authorized = AuthorizedKeys::default();
         let mut lines = HashMap::new();
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
@@ -139,9 +141,10 @@ impl AuthorizedKeys {
             if let Some(first) = lines.insert(key, number) {
                 return Err(error(LineProblem::DuplicateKey { first }));
             }
-            keys.insert(key, options);
+            authorized.order.push(key);
+            authorized.keys.insert(key, options);
         }
-        Ok(AuthorizedKeys { keys })
+        Ok(authorized)
     }
 
     /// What a key gets, or nothing when it is not authorised.
@@ -149,9 +152,9 @@ impl AuthorizedKeys {
         self.keys.get(key)
     }
 
-    /// Every key with what it gets, in no order.
+    /// Every key with what it gets, in the order of their lines.
     pub fn iter(&self) -> impl Iterator<Item = (&PublicKey, &KeyOptions)> {
-        self.keys.iter()
+        self.order.iter().map(|key| (key, &self.keys[key]))
     }
 
     /// How many keys there are.
@@ -331,6 +334,8 @@ mod tests {
         assert_eq!(keys.lookup(&B), Some(&KeyOptions::default()));
         assert_eq!(keys.lookup(&PublicKey([3; 32])), None);
         assert_eq!(keys.len(), 2);
+        let listed: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
+        assert_eq!(listed, [A, B]);
     }
 
     #[test]

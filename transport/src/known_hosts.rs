@@ -69,6 +69,8 @@ pub enum KnownHostsProblem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownHosts {
     keys: HashMap<String, PublicKey>,
+    /// The addresses, as their lines follow one another
+    order: Vec<String>,
 }
 
 impl KnownHosts {
@@ -78,7 +80,7 @@ impl KnownHosts {
     ///
     /// The first line that is wrong, so that no pinned key is ever passed over.
     pub fn parse(text: &str) -> Result<Self, KnownHostsError> {
-        let mut keys = HashMap::new();
+        let mut known = KnownHosts::default();
         let mut lines = HashMap::new();
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
@@ -92,9 +94,10 @@ impl KnownHosts {
             if let Some(first) = lines.insert(address.clone(), number) {
                 return Err(error(KnownHostsProblem::DuplicateAddress { first }));
             }
-            keys.insert(address, key);
+            known.order.push(address.clone());
+            known.keys.insert(address, key);
         }
-        Ok(KnownHosts { keys })
+        Ok(known)
     }
 
     /// What is known of `key` at `address`, which is `HOST:PORT` as the caller wrote it. Upper and
@@ -105,6 +108,13 @@ impl KnownHosts {
             Some(expected) => HostKey::Changed { expected },
             None => HostKey::Unknown,
         }
+    }
+
+    /// Every address, as `HOST:PORT` in lower case, with its key, in the order of their lines.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &PublicKey)> {
+        self.order
+            .iter()
+            .map(|address| (address.as_str(), &self.keys[address]))
     }
 
     /// The key pinned for `address`.
@@ -200,6 +210,8 @@ mod tests {
         );
         assert_eq!(hosts.lookup("office:4748", &A), HostKey::Unknown);
         assert_eq!(hosts.lookup("[::1]:4747", &B), HostKey::Known);
+        let listed: Vec<_> = hosts.iter().collect();
+        assert_eq!(listed, [("office:4747", &A), ("[::1]:4747", &B)]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `spore key`: who one is, whom a host serves, and which hosts are trusted.
 
+mod ls;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use crate::output;
 /// [`LOOK_INTERVAL`], and may be late by as much again where the machine is busy.
 const LOOKED: Duration = LOOK_INTERVAL.saturating_mul(2);
 
-/// Show and make keys; authorise and revoke those of others
+/// Show, list and make keys; authorise and revoke those of others
 #[derive(Args)]
 #[command(after_help = "\
 Example, for two machines:
@@ -25,6 +27,7 @@ Example, for two machines:
   laptop$ spore key show                        prints KEY
   board$  spore key authorize KEY --comment laptop
   laptop$ spore status board.local --trust HOSTKEY
+  board$  spore key ls
   board$  spore key revoke KEY")]
 pub(crate) struct Key {
     #[command(subcommand)]
@@ -38,6 +41,7 @@ enum Action {
     Authorize(Authorize),
     Revoke(Revoke),
     Trust(Trust),
+    Ls(ls::Ls),
 }
 
 impl Key {
@@ -49,6 +53,7 @@ impl Key {
             Action::Authorize(command) => command.run(&home),
             Action::Revoke(command) => command.run(&home),
             Action::Trust(command) => command.run(&home),
+            Action::Ls(command) => command.run(&home),
         }
     }
 }

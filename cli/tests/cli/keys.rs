@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::common::User;
 
 #[test]
@@ -206,4 +208,58 @@ fn a_grant_that_the_host_does_not_have_is_named() {
         assert!(ended.stderr.contains("--config"), "{ended:?}");
         ended.ok();
     }
+}
+
+#[test]
+fn keys_and_hosts_are_listed_as_their_files_have_them() {
+    let user = User::new();
+    let shown = user.spore(["key", "ls"]).ok();
+    assert_eq!(shown.matches("\n  none\n").count(), 2, "{shown}");
+    assert!(!user.path("identity.pem").exists(), "listing makes nothing");
+    let empty = json!({ "authorized": [], "trusted": [] });
+    assert_eq!(user.spore(["key", "ls", "--json"]).json(), empty);
+
+    let keys: Vec<_> = (0..4).map(|_| User::new().key()).collect();
+    let lines = format!(
+        "# mine\n{} grants=b,a wall=1m memory=64MiB running=2 queued=3 stored=1GiB # a \u{1b}[1m\n{}\n",
+        keys[0], keys[1]
+    );
+    fs::write(user.path("authorized_keys"), lines).expect("it is ours");
+    user.spore(["key", "trust", "z.local", &keys[2]]).ok();
+    user.spore(["key", "trust", "a.local:9", &keys[3]]).ok();
+
+    let shown = user.spore(["key", "ls"]).ok();
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    let options = "grants=b,a wall=1m memory=64MiB running=2 queued=3 stored=1GiB # a \\u{1b}[1m";
+    let expected = [
+        format!("  {}  {options}\n  {}\n", keys[0], keys[1]),
+        format!("  z.local:7473  {}\n  a.local:9     {}\n", keys[2], keys[3]),
+    ];
+    for expected in expected {
+        assert!(shown.contains(&expected), "{expected}: {shown}");
+    }
+    let without = |key: &str| {
+        json!({
+            "key": key, "grants": [], "wall_ms": null, "memory_bytes": null, "running": null,
+            "queued": null, "stored_bytes": null, "comment": "",
+        })
+    };
+    let with = json!({
+        "key": keys[0], "grants": ["b", "a"], "wall_ms": 60_000, "memory_bytes": 64 << 20,
+        "running": 2, "queued": 3, "stored_bytes": 1 << 30, "comment": "a \u{1b}[1m",
+    });
+    assert_eq!(
+        user.spore(["key", "ls", "--json"]).json(),
+        json!({
+            "authorized": [with, without(&keys[1])],
+            "trusted": [
+                { "host": "z.local:7473", "key": keys[2] },
+                { "host": "a.local:9", "key": keys[3] },
+            ],
+        })
+    );
+
+    fs::write(user.path("authorized_keys"), "nonsense\n").expect("it is ours");
+    let said = user.spore(["key", "ls"]).failed(5);
+    assert!(said.contains("authorized_keys: line 1"), "{said}");
 }

@@ -265,3 +265,4 @@ fn every_command_has_an_example() {
     }
     user.spore(["sing"]).failed(2);
 }
+        &["key", "ls"],
