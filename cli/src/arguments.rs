@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use spore_client::PublicKey;
+use spore_client::{Dynamic, PublicKey};
 use spore_transport::units::{parse_duration, parse_size};
 
 use crate::exit::Failure;
-use crate::output;
+use crate::{hint, output};
 
 /// Trust in a host that is not known yet.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -63,6 +63,49 @@ pub(crate) fn json(what: &str, text: &str) -> Result<Json, Failure> {
     };
     serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("{what} are not JSON: {error}")))
+}
+
+/// Whether the text names where the JSON stands instead of being it.
+pub(crate) fn is_elsewhere(text: &str) -> bool {
+    text == "-" || text.starts_with('@')
+}
+
+/// The captures of a callable, an object by their names, from the words on the command line; all
+/// but the first are too many. `command` is the command with other captures in their place.
+pub(crate) fn captures(
+    callee: &Dynamic,
+    words: &[&str],
+    command: impl FnOnce(&str) -> String,
+) -> Result<Json, Failure> {
+    let [text, more @ ..] = words else {
+        unreachable!("there is a first word");
+    };
+    let failure = match json("the captures", text) {
+        Ok(Json::Object(object)) if more.is_empty() => return Ok(Json::Object(object)),
+        Ok(Json::Object(_)) | Err(_) if !more.is_empty() => {
+            Failure::usage("the captures are one JSON object, and several words stand there")
+        }
+        Ok(other) => Failure::usage(format!(
+            "expected a JSON object of captures, found {}",
+            hint::kind(&other)
+        )),
+        Err(failure) => failure,
+    };
+    if is_elsewhere(text) {
+        return Err(failure);
+    }
+    let signature = callee.signature();
+    Err(match hint::captures(signature, words) {
+        Some(object) => failure.help(format!(
+            "the captures are a JSON object by their names: {}",
+            command(&output::json_line(&object))
+        )),
+        None => failure.help(format!(
+            "the captures of {} are a JSON object by their names: {}",
+            callee.name(),
+            hint::captures_to_fill_in(signature)
+        )),
+    })
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 //!
 //! Each command is one file of [`commands`]. What every one of them needs stands beside it: how a
 //! command ends and what is said then ([`exit`]), what reaches a terminal and in which form
-//! ([`output`]), arguments of more than one command ([`arguments`]), and connecting to a host
-//! ([`connect`]).
+//! ([`output`]), arguments of more than one command ([`arguments`]), what someone meant who
+//! typed them wrongly ([`hint`]), and connecting to a host ([`connect`]).
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod commands;
 mod connect;
 mod exit;
+mod hint;
 mod logging;
 mod output;
 mod screen;

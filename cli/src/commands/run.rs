@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
+use spore_bundle::Manifest;
 use spore_client::{
     Bundle, BundleId, CallLimits, Completed, Dynamic, Host, Limits, Setup, Timing, with_port,
 };
+use spore_value::Signature;
 
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
-use crate::output;
 use crate::screen::Screen;
 use crate::signals::Signals;
+use crate::{hint, output};
 
 /// Call a callable in a host of this process, or on another machine
 #[derive(clap::Args)]
@@ -31,10 +33,15 @@ pub(crate) struct Run {
     bundle: String,
     /// The callable: its name in full, or the last part. May be left out when there is only one,
     /// or when captures are bound to one
+    #[arg(allow_negative_numbers = true)]
     callable: Option<String>,
-    /// The arguments: a JSON array, @FILE, or - for standard input [default: []]
-    #[arg(value_name = "ARGS-JSON")]
+    /// The arguments: a JSON array such as '["text", 1.5]', @FILE, or - for standard input
+    /// [default: []]
+    #[arg(value_name = "ARGS-JSON", allow_negative_numbers = true)]
     arguments: Option<String>,
+    /// Words too many, to say what was meant
+    #[arg(hide = true, allow_negative_numbers = true)]
+    more: Vec<String>,
     /// The host: NAME, NAME:PORT, ADDRESS or ADDRESS:PORT
     #[arg(long, value_name = "HOST")]
     on: Option<String>,
@@ -123,40 +130,31 @@ impl Run {
     }
 
     fn ended(&self) -> Result<Ended, Failure> {
-        let (name, arguments) = self.positions();
-        let arguments = match arguments {
-            Some(text) => arguments::json("the arguments", text)?,
-            None => json!([]),
-        };
-        let captures = match &self.captures {
-            Some(text) => Some(arguments::json("the captures", text)?),
-            None => None,
-        };
         if let Some(id) = self.id() {
             let Some(on) = &self.on else {
                 return Err(Failure::usage(format!("there is no file {}", self.bundle))
                     .help("an id names a bundle that was sent to a host: add --on HOST"));
             };
-            if captures.is_some() {
+            if self.captures.is_some() {
                 return Err(Failure::usage("captures are bound to a file, not to an id")
                     .help("spore capture FILE CALLABLE JSON -o OUT, then run OUT"));
             }
+            let arguments = self.arguments(None)?;
             return runtime()?.block_on(async {
                 let host = connect(on, self.trust).await?;
-                let ended = self.call_shipped(&host, id, name, arguments).await;
+                let ended = self.call_shipped(&host, id, arguments).await;
                 host.close().await;
                 ended
             });
         }
         let bundle = Bundle::open(&self.bundle)?;
-        let mut callee = match name {
-            Some(name) => bundle.callable(name)?,
-            None => {
-                let (_, callable) = bundle.inner().default_callable().or_exit(Exit::Usage)?;
-                bundle.callable(&callable.name)?
-            }
-        };
-        if let Some(captures) = captures {
+        let name = self.callable_of(bundle.inner().manifest())?;
+        let mut callee = bundle.callable(&name)?;
+        let arguments = self.arguments(Some(&callee))?;
+        if let Some(text) = &self.captures {
+            let captures = arguments::captures(&callee, &[text], |json| {
+                self.command(self.words().0, &output::json_line(&arguments), Some(json))
+            })?;
             callee = callee.capture(&captures)?;
         }
         self.check_bound(&callee)?;
@@ -171,14 +169,116 @@ impl Run {
         })
     }
 
-    /// Callable and arguments. A callable's name does not begin as the arguments do.
-    fn positions(&self) -> (Option<&str>, Option<&str>) {
-        let (first, second) = (self.callable.as_deref(), self.arguments.as_deref());
-        let is_arguments = |text: &str| text == "-" || text.trim_start().starts_with(['[', '@']);
-        match (first, second) {
-            (Some(first), None) if is_arguments(first) => (None, Some(first)),
-            others => others,
+    /// The name of the callable, and the words that stand for the arguments: one, if all is well.
+    /// A callable's name does not begin as the arguments do.
+    fn words(&self) -> (Option<&str>, Vec<&str>) {
+        let first = self.callable.as_deref();
+        let is_arguments =
+            |text: &&str| arguments::is_elsewhere(text) || text.trim_start().starts_with('[');
+        let (name, unnamed) = match first.filter(is_arguments) {
+            Some(_) => (None, first),
+            None => (first, None),
+        };
+        let others = self.arguments.iter().chain(&self.more);
+        let words = unnamed.into_iter().chain(others.map(String::as_str));
+        (name, words.collect())
+    }
+
+    /// The name in full of the callable that is named, or else is the only one or that of the
+    /// captures.
+    fn callable_of(&self, manifest: &Manifest) -> Result<String, Failure> {
+        let (name, words) = self.words();
+        let default = manifest.default_callable();
+        let Some(name) = name else {
+            return Ok(default.or_exit(Exit::Usage)?.1.name.clone());
+        };
+        let error = match manifest.callable(name) {
+            Ok((_, callable)) => return Ok(callable.name.clone()),
+            Err(error) => error,
+        };
+        // Perhaps it is no name, but an argument without its array.
+        let words: Vec<_> = [name].into_iter().chain(words).collect();
+        let named = hint::may_name_a_callable(name);
+        let failure = match named {
+            true => Failure::of(Exit::Usage, &error),
+            false => Failure::usage(format!(
+                "expected the name of a callable or a JSON array of arguments, found {name}"
+            )),
+        };
+        let array =
+            |word: &&str| word.trim_start().starts_with('[') || arguments::is_elsewhere(word);
+        if words.last().is_some_and(array) {
+            return Err(failure);
         }
+        Err(match default {
+            Ok((_, callable)) => match hint::arguments(Some(&callable.signature), &words) {
+                Some(array) => self.meant(failure, None, &array, named),
+                None if named => failure,
+                None => failure.help(takes(&callable.name, &callable.signature)),
+            },
+            // It is to be named first.
+            Err(_) if named => failure,
+            Err(several) => failure
+                .help(several)
+                .help(match hint::arguments(None, &words) {
+                    Some(array) => self.command(Some("CALLABLE"), &output::json_line(&array), None),
+                    None => "the arguments are one JSON array".to_owned(),
+                }),
+        })
+    }
+
+    /// Reads the arguments, for this callable where it is here already.
+    fn arguments(&self, callee: Option<&Dynamic>) -> Result<Json, Failure> {
+        let (name, words) = self.words();
+        let [text, more @ ..] = &words[..] else {
+            return match callee {
+                Some(callee) if !callee.signature().parameters.is_empty() => {
+                    Err(Failure::usage(takes(callee.name(), callee.signature())))
+                }
+                _ => Ok(json!([])),
+            };
+        };
+        let failure = match arguments::json("the arguments", text) {
+            Ok(Json::Array(list)) if more.is_empty() => return Ok(Json::Array(list)),
+            Ok(other) if more.is_empty() => Failure::usage(format!(
+                "expected a JSON array of arguments, found {}",
+                hint::kind(&other)
+            )),
+            Err(failure) if more.is_empty() => failure,
+            _ => Failure::usage("the arguments are one JSON array, and several words stand there"),
+        };
+        if arguments::is_elsewhere(text) {
+            return Err(failure);
+        }
+        let meant = hint::arguments(callee.map(Dynamic::signature), &words);
+        Err(match (meant, callee) {
+            (Some(array), _) => self.meant(failure, name, &array, false),
+            (None, Some(callee)) => failure.help(takes(callee.name(), callee.signature())),
+            (None, None) => failure.help("an array is like '[\"text\", 1.5]'"),
+        })
+    }
+
+    /// Adds the command as it was meant, perhaps.
+    fn meant(&self, failure: Failure, name: Option<&str>, array: &Json, perhaps: bool) -> Failure {
+        let command = self.command(name, &output::json_line(array), self.captures.as_deref());
+        let when = match perhaps {
+            true => "if that is an argument: arguments",
+            false => "arguments",
+        };
+        failure.help(format!(
+            "{when} are a JSON array, in single quotes: {command}"
+        ))
+    }
+
+    /// This command with other arguments and captures.
+    fn command(&self, name: Option<&str>, array: &str, captures: Option<&str>) -> String {
+        let mut words = vec!["spore", "run", &self.bundle];
+        words.extend(name);
+        words.push(array);
+        for (option, value) in [("--captures", captures), ("--on", self.on.as_deref())] {
+            words.extend(value.into_iter().flat_map(|value| [option, value]));
+        }
+        hint::shell(words)
     }
 
     /// The id that is given instead of a file.
@@ -198,34 +298,25 @@ impl Run {
             .iter()
             .map(|it| crate::signature::named(it, types))
             .collect();
-        let example: Vec<_> = signature
-            .captures
-            .iter()
-            .map(|it| format!("\"{}\": …", it.name))
-            .collect();
         let message = format!(
             "{} captures {}, and nothing is bound to it",
             callee.name(),
             names.join(", ")
         );
-        Err(Failure::usage(message).help(format!("add: --captures '{{{}}}'", example.join(", "))))
+        Err(Failure::usage(message).help(format!(
+            "add: --captures {}",
+            hint::captures_to_fill_in(signature)
+        )))
     }
 
     async fn call_shipped(
         &self,
         host: &Host,
         id: BundleId,
-        name: Option<&str>,
         arguments: Json,
     ) -> Result<Ended, Failure> {
         let shipped = host.shipped(id).await?;
-        let callee = match name {
-            Some(name) => shipped.callable(name)?,
-            None => {
-                let (_, callable) = shipped.manifest().default_callable().or_exit(Exit::Usage)?;
-                shipped.callable(&callable.name)?
-            }
-        };
+        let callee = shipped.callable(&self.callable_of(shipped.manifest())?)?;
         self.check_bound(&callee)?;
         self.call(host, &callee, arguments).await
     }
@@ -302,6 +393,20 @@ impl Run {
         setup.grants.directories = self.directories.iter().cloned().collect::<BTreeMap<_, _>>();
         Ok(setup)
     }
+}
+
+/// What a callable takes, for a person.
+fn takes(name: &str, signature: &Signature) -> String {
+    let named: Vec<_> = signature
+        .parameters
+        .iter()
+        .map(|it| crate::signature::named(it, &signature.definitions))
+        .collect();
+    let takes = match named[..] {
+        [] => "no arguments".to_owned(),
+        _ => format!("one JSON array: [{}]", named.join(", ")),
+    };
+    format!("{} takes {takes}", output::plain(name))
 }
 
 /// Where the time of a call went, for scripts.

@@ -184,6 +184,33 @@ fn captures_of_the_wrong_type_are_named_with_their_path() {
         assert!(said.contains(expected), "{json}: {said}");
         assert!(!user.path("out.spore").exists());
     }
+    fs::copy(closure, user.path("closure.spore")).expect("built");
+    let command =
+        |object: &str| format!("spore capture closure.spore scale '{object}' -o out.spore");
+    for (typed, expected) in [
+        (&["3.0"][..], command(r#"{"factor":3.0}"#)),
+        (&["-3"], command(r#"{"factor":-3}"#)),
+        (&["[3.0]"], command(r#"{"factor":3.0}"#)),
+        (&["factor=3.0"], command(r#"{"factor":3.0}"#)),
+        // A shell has taken the quotes away.
+        (&["{factor:", "3.0}"], command(r#"{"factor":3.0}"#)),
+        (&["three"], r#"by their names: '{"factor": …}'"#.to_owned()),
+        (
+            &["{factr:", "3.0}"],
+            r#"by their names: '{"factor": …}'"#.to_owned(),
+        ),
+    ] {
+        let start = ["capture", "closure.spore", "scale"];
+        let args = start.iter().chain(typed).chain(&["-o", "out.spore"]);
+        let said = user.spore(args).failed(2);
+        assert!(said.contains(&expected), "{typed:?}: {said}");
+        assert!(!user.path("out.spore").exists());
+    }
+    let said = user
+        .spore(["run", "closure.spore", "[1.0]", "--captures", "3.0"])
+        .failed(2);
+    let expected = r#"spore run closure.spore '[1.0]' --captures '{"factor":3.0}'"#;
+    assert!(said.contains(expected), "{said}");
     let said = user
         .spore(["capture", closure, "scala", "{}", "-o", "out.spore"])
         .failed(2);

@@ -71,6 +71,109 @@ fn what_is_given_wrongly_is_usage() {
     assert!(said.contains("--on HOST"), "{said}");
 }
 
+/// The command that a person has most likely meant is shown, and does what was meant.
+#[test]
+fn arguments_without_their_array_are_shown_with_it() {
+    let user = User::new();
+    let bundle = text(&guests().hello);
+    fs::copy(bundle, user.path("hello.spore")).expect("built");
+    fs::copy(&guests().trouble, user.path("trouble.spore")).expect("built");
+    let hello = r#"{"greeting": "Hello"}"#;
+    user.spore(["capture", "hello.spore", "greet", hello, "-o", "hi.spore"])
+        .ok();
+    let array = "spore run hi.spore '[\"world\"]'";
+    let named = "spore run hi.spore greet '[\"world\"]'";
+    for (typed, error, command) in [
+        // A word that might be a callable, and one that cannot.
+        (&["hi.spore", "world"][..], "no callable \"world\"", array),
+        (
+            &["hi.spore", "5"],
+            "found 5",
+            "spore run hi.spore '[\"5\"]'",
+        ),
+        (&["hi.spore", "greet", "world"], "are not JSON", named),
+        (&["hi.spore", "greet", "\"world\""], "found text", named),
+        (
+            &["hi.spore", "greet", "{\"name\": \"world\"}"],
+            "found an object",
+            named,
+        ),
+        // A shell has taken the quotes away.
+        (&["hi.spore", "[world]"], "are not JSON", array),
+        (&["hi.spore", "greet", "[world]"], "are not JSON", named),
+        (&["hi.spore", "a", "b c"], "no callable \"a\"", ""),
+        (
+            &["hi.spore"],
+            "greet takes one JSON array: [name: String]",
+            "",
+        ),
+        (
+            &["hi.spore", "greet", "it's"],
+            "are not JSON",
+            r#"spore run hi.spore greet '["it'\''s"]'"#,
+        ),
+        (
+            &["trouble.spore", "root", "9"],
+            "found a number",
+            "spore run trouble.spore root '[9]'",
+        ),
+        (
+            &["trouble.spore", "root", "-9"],
+            "found a number",
+            "spore run trouble.spore root '[-9]'",
+        ),
+        (
+            &["trouble.spore", "says", "a", "b"],
+            "one JSON array",
+            "spore run trouble.spore says '[\"a\",\"b\"]'",
+        ),
+        // Several callables: which one is meant cannot be told.
+        (
+            &["trouble.spore", "9"],
+            "found 9",
+            "spore run trouble.spore CALLABLE '[9]'",
+        ),
+        (&["trouble.spore", "cube"], "no callable \"cube\"", ""),
+        (
+            &["trouble.spore", "cube", "[9]"],
+            "no callable \"cube\"",
+            "",
+        ),
+        (&["trouble.spore", "root", "nine"], "are not JSON", ""),
+        (&["trouble.spore", "traps", "1"], "found a number", ""),
+    ] {
+        let said = user.spore(["run"].iter().chain(typed)).failed(2);
+        let first = said.lines().next().unwrap_or_default();
+        assert!(first.contains(error), "{typed:?}: {said}");
+        match command {
+            "" => assert!(!said.contains("spore run"), "{typed:?}: {said}"),
+            _ => assert!(said.contains(command), "{typed:?}: {said}"),
+        }
+    }
+    let said = user
+        .spore(["run", "trouble.spore", "root", "nine"])
+        .failed(2);
+    assert!(
+        said.contains("hello::root takes one JSON array: [x: f64]"),
+        "{said}"
+    );
+    let said = user.spore(["run", "trouble.spore", "traps", "1"]).failed(2);
+    assert!(said.contains("hello::traps takes no arguments"), "{said}");
+
+    // What is shown keeps what else was said, and runs as it stands.
+    let args = ["run", "hello.spore", "greet", "world", "--captures", hello];
+    let said = user.spore(args).failed(2);
+    let shown = said.split_once("single quotes: ").expect("a command").1;
+    let shown = shown
+        .trim_end()
+        .replacen("spore", env!("CARGO_BIN_EXE_spore"), 1);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &shown]).current_dir(user.path(""));
+    let output = shell.env("SPORE_HOME", user.path("")).output();
+    let ended = Ended::from(output.expect("a shell"));
+    assert_eq!(ended.ok(), "\"Hello, world!\"\n");
+}
+
 #[test]
 fn a_guests_own_error_is_typed() {
     let user = User::new();
@@ -250,6 +353,7 @@ fn every_command_has_an_example() {
         &["key", "authorize"],
         &["key", "revoke"],
         &["key", "trust"],
+        &["key", "ls"],
         &["status"],
         &["store"],
         &["store", "ls"],
@@ -265,4 +369,3 @@ fn every_command_has_an_example() {
     }
     user.spore(["sing"]).failed(2);
 }
-        &["key", "ls"],
