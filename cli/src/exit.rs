@@ -317,7 +317,9 @@ fn connect_failure(error: ConnectError) -> Failure {
                 .kind("unknown_host")
                 .detail("key", key.to_string())
                 .help("compare it with what `spore key show --host` prints on that machine")
-                .help(format!("if it is the same, add: --trust {key}"))
+                .help(format!(
+                    "if it is the same, run: spore key trust {host} {key}, or add: --trust {key}"
+                ))
         }
         ConnectError::ChangedKey {
             host,
@@ -366,12 +368,16 @@ fn other_key(host: &str, trusted: &PublicKey, found: &PublicKey) -> Failure {
     .detail("found", found.to_string());
     let own = crate::connect::home().and_then(|home| Ok(home.identity()?.public()));
     let failure = match own {
-        Ok(own) if own == *trusted => failure.help("--trust names your own key, not that of a host"),
+        Ok(own) if own == *trusted => {
+            failure.help("--trust names your own key, not that of a host")
+        }
         _ => failure,
     };
     failure
         .help("compare it with what `spore key show --host` prints on that machine")
-        .help(format!("if the host's key is the same, add: --trust {found}"))
+        .help(format!(
+            "if the host's key is the same, add: --trust {found}"
+        ))
         .help("if it is not, another machine answers in the host's place")
 }
 

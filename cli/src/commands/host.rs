@@ -50,9 +50,9 @@ impl Host {
         logging::for_host(self.log.as_deref(), self.log_json)?;
         let home = home()?;
         let config = config(self.config.as_deref(), &home)?;
-        let identity = home.host_identity()?;
         // Held from before the keys are read: `spore key` waits for the host from here on.
         let _lock = home.lock_host()?;
+        let identity = home.host_identity()?;
         let key = identity.public();
         authorize_starter(&home)?;
         let serve = Serve {

@@ -6,3 +6,4 @@ mod hosts;
 mod keys;
 mod runs;
 mod stores;
+mod trust;
