@@ -2,6 +2,7 @@
 
 mod arch;
 mod demo;
+mod install;
 mod run;
 mod setup;
 
@@ -37,6 +38,9 @@ enum Task {
         /// Only figures whose name contains this.
         filter: Option<String>,
     },
+    /// Installs the command from a copy of the checkout and uses it without; not part of `ci`, since
+    /// everything in the copy is compiled anew.
+    Install,
     /// Checks format, lints and documentation, then runs all tests.
     Ci,
 }
@@ -49,6 +53,7 @@ fn main() -> Result<()> {
         } => arch::test(arch),
         Task::Test { arch: None, rest } => test(&rest),
         Task::Bench { json, filter } => bench(json, filter.as_deref()),
+        Task::Install => install::install(),
         Task::Ci => ci(),
     }
 }
