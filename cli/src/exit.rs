@@ -183,7 +183,13 @@ impl From<HomeError> for Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
-        Failure::of(Exit::Usage, &error)
+        let failure = Failure::of(Exit::Usage, &error);
+        match error {
+            OpenError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                failure.help("a bundle is a file such as hello.spore, which `spore build` makes")
+            }
+            _ => failure,
+        }
     }
 }
 

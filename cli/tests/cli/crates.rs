@@ -166,6 +166,9 @@ fn a_damaged_file_is_no_bundle() {
     }
     let said = user.spore(["inspect", "nothing.spore"]).failed(2);
     assert!(said.contains("cannot read nothing.spore"), "{said}");
+    let said = user.spore(["run", "nothing.spore"]).failed(2);
+    assert!(said.contains("cannot read nothing.spore"), "{said}");
+    assert!(said.contains("which `spore build` makes"), "{said}");
 }
 
 #[test]
