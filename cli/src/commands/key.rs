@@ -164,8 +164,8 @@ impl Authorize {
         }
         Err(
             Failure::usage(format!("{} is the key of the host itself", self.key))
-                .help("authorise the key of who is to use it: on that machine run spore key show")
-                .help("the host's own key is for them: spore key trust HOST KEY, or --trust KEY"),
+                .help("authorise the key of who is to use it: `spore key show` on that machine")
+                .help("there the host's key is trusted: `spore key trust HOST KEY`"),
         )
     }
 
@@ -300,6 +300,15 @@ struct Trust {
 impl Trust {
     fn run(self, home: &Home) -> Result<(), Failure> {
         let host = with_port(&self.host);
+        // Looking must not make one.
+        let is_there = home.identity_path().symlink_metadata().is_ok();
+        if is_there && home.identity()?.public() == self.key {
+            return Err(Failure::usage(format!(
+                "{} is your own key, not that of a host",
+                self.key
+            ))
+            .help("trust what `spore key show --host` prints on the host's machine"));
+        }
         if let HostKey::Changed { expected } = home.known_hosts()?.lookup(&host, &self.key)
             && !self.force
         {

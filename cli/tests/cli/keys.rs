@@ -155,13 +155,26 @@ fn the_key_of_the_host_itself_is_not_authorised() {
     let host = user.spore(["key", "show", "--host"]).ok();
     let said = user.spore(["key", "authorize", host.trim_end()]).failed(2);
     assert!(said.contains("is the key of the host itself"), "{said}");
-    assert!(said.contains("run spore key show"), "{said}");
+    assert!(said.contains("`spore key show` on that machine"), "{said}");
     assert!(!user.path("authorized_keys").exists());
 
     // Looking for it makes none.
     let other = User::new();
     other.spore(["key", "authorize", host.trim_end()]).ok();
     assert!(!other.path("host.pem").exists());
+
+    // The same mix-up from the other side.
+    other.spore(["key", "trust", "h:1", host.trim_end()]).ok();
+    assert!(!other.path("identity.pem").exists());
+    let own = other.key();
+    let said = other.spore(["key", "trust", "h:2", &own]).failed(2);
+    assert!(
+        said.contains("is your own key, not that of a host"),
+        "{said}"
+    );
+    assert!(said.contains("`spore key show --host`"), "{said}");
+    let known = fs::read_to_string(other.path("known_hosts")).expect("there");
+    assert!(!known.contains(&own), "{known}");
 }
 
 #[test]
