@@ -48,7 +48,7 @@ pub(crate) fn bundle(code: Bytes) -> Result<Bundle> {
         consumes_captures: false,
         resumable: false,
         streams: false,
-        directories: Vec::new(),
+        grants: Vec::new(),
     };
     let bundle = spore_bundle::Bundle::pack(code, "generated", "0.1.0", vec![description])?;
     Ok(bundle.into())

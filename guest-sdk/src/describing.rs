@@ -1,6 +1,6 @@
 //! Makes the description of a callable, from what `#[callable]` knows of it.
 
-use spore_abi::Description;
+use spore_abi::{Description, Grant};
 use spore_value::{Describer, Parameter, Signature, Type, Value};
 
 /// A description being made.
@@ -31,7 +31,7 @@ impl Describing {
                 consumes_captures: false,
                 resumable: false,
                 streams: false,
-                directories: Vec::new(),
+                grants: Vec::new(),
             },
         }
     }
@@ -68,7 +68,8 @@ impl Describing {
     /// It asks for a directory.
     #[must_use]
     pub fn directory(mut self, name: &str) -> Self {
-        self.description.directories.push(name.to_owned());
+        let grant = Grant::Directory(name.to_owned());
+        self.description.grants.push(grant);
         self
     }
 

@@ -37,7 +37,7 @@ mod runtime;
 mod wasm;
 
 pub use handle::{Handle, NoCaptures};
-pub use spore_abi::Description;
+pub use spore_abi::{Description, Grant};
 pub use spore_guest_macros::callable;
 pub use spore_value as value;
 pub use spore_value::Value;

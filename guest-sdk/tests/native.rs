@@ -6,7 +6,7 @@ use std::convert::Infallible;
 
 use spore_guest::prelude::*;
 use spore_guest::value::{Definition, Field, Fields, Parameter, Shape, Type};
-use spore_guest::{Handle, NoCaptures};
+use spore_guest::{Grant, Handle, NoCaptures};
 
 /// Positions
 #[derive(Value)]
@@ -115,7 +115,7 @@ fn descriptions_say_what_the_source_says() {
     assert_eq!(description.name, "native::scale");
     assert_eq!(description.docs, "`x` times the captured factor.");
     assert!(description.consumes_captures);
-    assert!(!description.resumable && !description.streams && description.directories.is_empty());
+    assert!(!description.resumable && !description.streams && description.grants.is_empty());
     assert_eq!(
         description.signature.captures,
         [parameter("factor", Type::U32)]
@@ -145,7 +145,7 @@ fn captures_and_definitions_are_described_in_order() {
         description.docs,
         "What `book` is worth.\n\n  At these prices."
     );
-    assert_eq!(description.directories, ["prices"]);
+    assert_eq!(description.grants, [Grant::Directory("prices".to_owned())]);
     // `rate` is taken by value.
     assert!(description.consumes_captures);
     let signature = description.signature;

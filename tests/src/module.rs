@@ -171,6 +171,6 @@ fn run() -> Description {
         consumes_captures: false,
         resumable: false,
         streams: false,
-        directories: Vec::new(),
+        grants: Vec::new(),
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! The order of fields and variants is the order of their bytes. `docs/FORMAT.md` has them one by
 //! one, and a test holds an example of every byte. The types of values are those of
-//! `spore_value::types`, whose encoding is frozen with this version.
+//! `spore_value::types`, and grants those of the ABI; their encoding is frozen with this version.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use spore_abi::Description;
+pub use spore_abi::Grant;
 use spore_value::{Signature, codec};
 
 use crate::ids::{CodeId, StateId};
@@ -155,35 +156,7 @@ impl From<Description> for Callable {
             consumes_captures: description.consumes_captures,
             resumable: description.resumable,
             streams: description.streams,
-            grants: description
-                .directories
-                .into_iter()
-                .map(Grant::Directory)
-                .collect(),
-        }
-    }
-}
-
-/// What a callable asks for by name. A host that does not grant it refuses the call.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Grant {
-    /// A directory of this name, seen by the guest as `/NAME`, read-only.
-    Directory(String),
-    /// The environment variable of this name.
-    Environment(String),
-    /// Clocks that show the time, instead of fixed ones.
-    Clock,
-    /// Random bytes from the system, instead of seeded ones.
-    Random,
-}
-
-impl fmt::Display for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory(name) => write!(f, "directory {name}"),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::Clock => f.write_str("clock"),
-            Self::Random => f.write_str("random bytes"),
+            grants: description.grants,
         }
     }
 }

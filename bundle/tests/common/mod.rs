@@ -60,7 +60,7 @@ pub(crate) fn add() -> Description {
         consumes_captures: false,
         resumable: false,
         streams: false,
-        directories: Vec::new(),
+        grants: Vec::new(),
     }
 }
 

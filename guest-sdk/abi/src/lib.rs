@@ -6,6 +6,7 @@ extern crate alloc;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 use spore_value::Signature;
 
@@ -96,6 +97,32 @@ pub struct Description {
     pub resumable: bool,
     /// Whether it emits items of the `returns` type before it ends.
     pub streams: bool,
-    /// Names of the directories it asks for, each seen by the guest as `/NAME`, read-only.
-    pub directories: Vec<String>,
+    /// What it asks a host to let it touch, each once.
+    pub grants: Vec<Grant>,
+}
+
+/// What a callable asks for by name. A host that does not grant it refuses the call.
+///
+/// Manifests hold it too: the order of the variants is that of their numbers, and frozen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Grant {
+    /// A directory of this name, seen by the guest as `/NAME`, read-only.
+    Directory(String),
+    /// The environment variable of this name.
+    Environment(String),
+    /// Clocks that show the time, instead of fixed ones.
+    Clock,
+    /// Random bytes from the system, instead of seeded ones.
+    Random,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(name) => write!(f, "directory {name}"),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Clock => f.write_str("clock"),
+            Self::Random => f.write_str("random bytes"),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Modules that lie when they are asked what their callables are.
 
-use spore_abi::Description;
+use spore_abi::{Description, Grant};
 use spore_build::{DescribeError, describe};
 use spore_value::{Signature, Type, codec};
 
@@ -42,7 +42,12 @@ fn description(name: &str) -> Description {
         consumes_captures: false,
         resumable: false,
         streams: false,
-        directories: vec!["data".to_owned()],
+        grants: vec![
+            Grant::Directory("data".to_owned()),
+            Grant::Environment("LANG".to_owned()),
+            Grant::Clock,
+            Grant::Random,
+        ],
     }
 }
 
