@@ -163,6 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn the_features_are_those_of_the_document() {
+        let document = include_str!("../../docs/ABI.md");
+        let head = "\n| feature | what it is |\n";
+        let (_, rows) = document.split_once(head).expect("the table exists");
+        let rows = rows.lines().skip(1).take_while(|row| row.starts_with('|'));
+        let cells = rows.filter_map(|row| row.split('|').nth(1));
+        let named: WasmFeatures = cells
+            .flat_map(|cell| cell.trim().split(", "))
+            .map(|name| {
+                let name = name.trim_matches('`').replace('-', "_").to_uppercase();
+                WasmFeatures::from_name(&name).unwrap_or_else(|| panic!("no feature {name}"))
+            })
+            .collect();
+        assert_eq!(named, features());
+    }
+
+    #[test]
     fn this_machine_has_addresses() {
         assert!((32..=57).contains(&address_bits()), "{}", address_bits());
     }

@@ -66,12 +66,17 @@ pub(crate) struct Seed {
 
 impl Seed {
     fn generator(&self) -> ChaCha12Rng {
+        ChaCha12Rng::from_seed(self.key())
+    }
+
+    /// The key of the generator, as `docs/ABI.md` derives it.
+    fn key(&self) -> [u8; 32] {
         let mut hash = blake3::Hasher::new_derive_key("spore 1 random bytes of a call");
         hash.update(&self.bundle);
         hash.update(&self.callable.to_le_bytes());
         hash.update(&self.seed.to_le_bytes());
         hash.update(&self.arguments);
-        ChaCha12Rng::from_seed(*hash.finalize().as_bytes())
+        *hash.finalize().as_bytes()
     }
 }
 
@@ -246,5 +251,64 @@ impl AsyncWrite for GuestOutput {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
         std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::rand_core::Rng;
+
+    /// The second cell of the document's row whose first is this.
+    fn documented(first: &str) -> &'static str {
+        let document = include_str!("../../docs/ABI.md");
+        let row = format!("\n| {first} | ");
+        let (_, rest) = document.split_once(&row).expect(first);
+        let (cell, _) = rest.split_once(" |").expect(first);
+        cell.trim_matches('`')
+    }
+
+    #[test]
+    fn the_clocks_are_those_of_the_document() {
+        let shown = documented("`clock_time_get`");
+        let (wall, monotonic) = (WALL_CLOCK.as_nanos(), MONOTONIC_CLOCK_NS);
+        assert!(
+            shown.contains(&format!("realtime (0): {wall}, ")),
+            "{shown}"
+        );
+        assert!(
+            shown.contains(&format!("monotonic (1): {monotonic};")),
+            "{shown}"
+        );
+
+        let shown = documented("`clock_res_get`");
+        let wall = HostWallClock::resolution(&FixedClock).as_nanos();
+        let monotonic = HostMonotonicClock::resolution(&FixedClock);
+        assert!(shown.contains(&format!("realtime (0): {wall};")), "{shown}");
+        assert!(
+            shown.contains(&format!("monotonic (1): {monotonic};")),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn random_bytes_are_those_of_the_document() {
+        let hexadecimal =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+        let bundle: [u8; 32] = std::array::from_fn(|index| index as u8);
+        assert_eq!(documented("BundleId"), hexadecimal(&bundle));
+        let seed = Seed {
+            bundle,
+            callable: documented("callable").parse().expect("a number"),
+            seed: documented("seed").parse().expect("a number"),
+            arguments: Bytes::from_static(&[3, 4]),
+        };
+        assert_eq!(documented("arguments"), hexadecimal(&seed.arguments));
+        assert_eq!(documented("key"), hexadecimal(&seed.key()));
+
+        // How WASI makes bytes of words, `tests/tests/abi.rs` asks a host.
+        let mut words = seed.generator();
+        let bytes = [0; 24].map(|_: u8| words.next_u32() as u8);
+        assert_eq!(documented("random bytes"), hexadecimal(&bytes));
     }
 }

@@ -55,7 +55,7 @@ fn the_imports_are_those_of_the_code() {
         [
             (IMPORT_MODULE, import::PROGRESS),
             (IMPORT_MODULE, import::FAULT),
-            (WASI_MODULE, "any"),
+            (WASI_MODULE, "the 46 functions of WASI preview 1"),
         ]
     );
 }
