@@ -36,7 +36,9 @@ pub use bundle::{
 };
 pub use ids::{BundleId, CodeId, ParseIdError, StateId};
 pub use limits::Limits;
-pub use manifest::{Callable, CodeKind, Grant, Manifest, ManifestError, State, StateKind};
+pub use manifest::{
+    Callable, CodeKind, Grant, Manifest, ManifestError, State, StateKind, is_plain_name,
+};
 pub use module::{AbiError, Interface, ModuleError, ModuleLimits};
 pub use sections::{Section, SectionError};
 pub use state::StateError;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{SUM, bound, decode, module};
-use spore_bundle::{BundleId, CodeId, CodeKind, Grant, StateId, StateKind};
+use spore_bundle::{BundleId, CodeId, CodeKind, Grant, StateId, StateKind, is_plain_name};
 use spore_value::{Field, Fields, Shape, Type, Variant, codec};
 
 const DOCUMENT: &str = include_str!("../../docs/FORMAT.md");
@@ -117,6 +117,29 @@ fn the_limits_are_those_of_the_document() {
 
 fn encoded(value: &impl serde::Serialize) -> Vec<u8> {
     codec::encode_serde(value).expect("the value is shallow")
+}
+
+/// One side of the document's table of names, the plain ones or the others.
+fn names(column: usize) -> impl Iterator<Item = &'static str> {
+    let head = "| plain names | none |\n| --- | --- |\n";
+    let (_, rows) = DOCUMENT.split_once(head).expect("the table exists");
+    let row = rows.lines().next().expect("it has a row");
+    let cell = row.split(" | ").nth(column).expect("of two cells");
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn plain_names_are_those_of_the_document() {
+    for name in names(0) {
+        assert!(is_plain_name(name), "{name}");
+    }
+    for name in names(1) {
+        assert!(!is_plain_name(name), "{name}");
+    }
+    let longest = "a".repeat(spore_bundle::limits::NAME_BYTES_MAX);
+    assert!(is_plain_name(&longest));
+    assert!(!is_plain_name(&format!("{longest}a")));
+    assert!(!is_plain_name(""));
 }
 
 /// Types and shapes have the numbers that the document gives them, whatever the order in the source.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use spore_bundle::is_plain_name;
 use spore_client::{Dynamic, PublicKey};
 use spore_transport::units::{parse_duration, parse_size};
 
@@ -33,10 +34,9 @@ pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
     let (name, path) = text
         .split_once('=')
         .ok_or("a directory is given as NAME=PATH")?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+    if !is_plain_name(name) {
         return Err(format!(
-            "{name:?} must consist of letters, digits, `-`, `_` and `.`"
+            "{name:?} must consist of letters, digits, `-`, `_` and `.`, and begin with no `.`"
         ));
     }
     let path = PathBuf::from(path);
@@ -116,7 +116,14 @@ mod tests {
     fn a_directory_has_a_name_and_is_there() {
         let here = directory("data.v1=.").expect("this one");
         assert_eq!(here, ("data.v1".to_owned(), PathBuf::from(".")));
-        for wrong in ["data", "=.", "a/b=.", "..=.", "data=./no such folder"] {
+        for wrong in [
+            "data",
+            "=.",
+            "a/b=.",
+            "..=.",
+            ".data=.",
+            "data=./no such folder",
+        ] {
             directory(wrong).expect_err(wrong);
         }
     }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use spore_bundle::is_plain_name;
 use spore_transport::units::{parse_duration, parse_size};
 
 use crate::grants::Grants;
@@ -82,8 +83,11 @@ pub enum ConfigError {
         /// Largest value
         most: u64,
     },
-    /// The name of a directory that a guest could not open.
-    #[error("grants.directories: {name:?} must consist of letters, digits, `-` and `_`")]
+    /// The name of a directory that no guest could ask for.
+    #[error(
+        "grants.directories: {name:?} must consist of letters, digits, `-`, `_` and `.`, and begin \
+         with no `.`"
+    )]
     GrantName {
         /// The name
         name: String,
@@ -158,13 +162,8 @@ impl Config {
             1,
             10_000_000,
         )?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        match self
-            .grants
-            .directories
-            .keys()
-            .find(|name| name.is_empty() || !name.chars().all(plain))
-        {
+        let mut names = self.grants.directories.keys();
+        match names.find(|name| !is_plain_name(name)) {
             Some(name) => Err(ConfigError::GrantName { name: name.clone() }),
             None => Ok(()),
         }
@@ -333,6 +332,18 @@ mod tests {
             .to_string();
         assert!(message.contains("limits.memory = 1"), "{message}");
         assert!(Config::parse("[limits]\nwall = \"soon\"").is_err());
-        assert!(Config::parse("[grants.directories]\n\"a/b\" = \"/srv\"").is_err());
+    }
+
+    #[test]
+    fn directories_have_the_names_that_guests_ask_for() {
+        let grant = |name: &str| format!("[grants.directories]\n{name:?} = \"/srv\"");
+        for name in ["prices", "prices.v1", "a-b_c"] {
+            let config = Config::parse(&grant(name)).expect(name);
+            assert!(config.grants.directories.contains_key(name));
+        }
+        for name in ["", ".", "..", ".prices", "a/b", "a b"] {
+            let message = Config::parse(&grant(name)).expect_err(name).to_string();
+            assert!(message.contains(&format!("{name:?}")), "{message}");
+        }
     }
 }

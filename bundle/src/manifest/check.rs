@@ -15,7 +15,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Result<(), ManifestError> {
             known: ABI_VERSION,
         });
     }
-    name("the guest", &manifest.name, plain_name)?;
+    name("the guest", &manifest.name, is_plain_name)?;
     name("the guest's version", &manifest.version, version)?;
     for export in manifest.init.iter().chain(&manifest.restored) {
         name("an export", export, visible_name)?;
@@ -81,8 +81,8 @@ fn grants(callable: &Callable) -> Result<(), ManifestError> {
     at_most("grants of a callable", callable.grants.len(), GRANTS_MAX)?;
     for (position, grant) in callable.grants.iter().enumerate() {
         match grant {
-            Grant::Directory(directory) => name("a directory", directory, plain_name)?,
-            Grant::Environment(variable) => name("a variable", variable, plain_name)?,
+            Grant::Directory(directory) => name("a directory", directory, is_plain_name)?,
+            Grant::Environment(variable) => name("a variable", variable, is_plain_name)?,
             Grant::Clock | Grant::Random => {}
         }
         if callable.grants[..position].contains(grant) {
@@ -162,10 +162,15 @@ fn docs(of: &str, docs: &str) -> Result<(), ManifestError> {
     }
 }
 
-/// Letters, digits, `_`, `-` and `.`, but not only dots: such a name may become part of a path.
-fn plain_name(name: &str) -> bool {
+/// Whether a guest, a segment of a callable, a directory or a variable may have this name: 1 to
+/// [`NAME_BYTES_MAX`] letters and digits of ASCII, `_`, `-` and `.`, the first of them no `.`.
+///
+/// Such a name is one part of a path, and leads neither to where one is nor up; nor is it hidden.
+pub fn is_plain_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    name.chars().all(allowed) && name.chars().any(|c| c != '.')
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.chars().all(allowed)
 }
 
 fn version(version: &str) -> bool {
@@ -175,8 +180,7 @@ fn version(version: &str) -> bool {
 }
 
 fn callable_name(name: &str) -> bool {
-    name.split("::")
-        .all(|segment| !segment.is_empty() && plain_name(segment))
+    name.split("::").all(is_plain_name)
 }
 
 fn visible_name(name: &str) -> bool {

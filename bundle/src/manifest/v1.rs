@@ -24,9 +24,9 @@ pub(super) const VERSION: u16 = 1;
 pub struct Manifest {
     /// Version of the ABI that the code follows.
     pub abi: u32,
-    /// Name of the guest: letters, digits, `_`, `-` and `.`.
+    /// Name of the guest: a plain name, see [`is_plain_name`](super::is_plain_name).
     pub name: String,
-    /// Version of the guest, as its author gave it: as the name, and `+`.
+    /// Version of the guest, as its author gave it: letters, digits, `_`, `-`, `.` and `+`.
     pub version: String,
     /// The code.
     pub code: Code,
@@ -113,7 +113,7 @@ impl StateKind {
 /// A callable of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Callable {
-    /// As in the exports: segments of letters, digits, `_`, `-` and `.`, joined by `::`.
+    /// As in the exports: plain names joined by `::`.
     pub name: String,
     /// The documentation comment, or empty.
     pub docs: String,

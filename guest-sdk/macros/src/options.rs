@@ -17,8 +17,8 @@ pub(crate) struct Options {
     pub(crate) directories: Vec<String>,
 }
 
-/// Longest name of a directory, in bytes.
-const DIRECTORY_BYTES_MAX: usize = 64;
+/// Longest name of a directory, in bytes, as manifests allow it.
+const DIRECTORY_BYTES_MAX: usize = 256;
 
 /// Reads the options, and reports each that is wrong at its own place.
 pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Options {
@@ -67,12 +67,7 @@ fn name(options: &mut Options, text: &LitStr, errors: &mut Errors) {
 
 fn directory(options: &mut Options, text: &LitStr, errors: &mut Errors) {
     let value = text.value();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if value.is_empty()
-        || value.len() > DIRECTORY_BYTES_MAX
-        || value.starts_with('.')
-        || !value.chars().all(plain)
-    {
+    if !is_plain_name(&value) {
         errors.push(
             text.span(),
             &format!(
@@ -85,6 +80,14 @@ fn directory(options: &mut Options, text: &LitStr, errors: &mut Errors) {
         errors.push(text.span(), "this directory is already asked for");
     }
     options.directories.push(value);
+}
+
+/// The rule for names in manifests, which a packer would enforce later and without a span.
+fn is_plain_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (1..=DIRECTORY_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.chars().all(allowed)
 }
 
 fn text(meta: &Meta) -> Option<LitStr> {
@@ -120,4 +123,42 @@ pub(crate) fn crate_name(errors: &mut Errors) -> String {
         );
         String::new()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One side of the table of names in the document of the format: the plain ones or the others.
+    fn names(column: usize) -> impl Iterator<Item = &'static str> {
+        let document = include_str!("../../../docs/FORMAT.md");
+        let head = "| plain names | none |\n| --- | --- |\n";
+        let (_, rows) = document.split_once(head).expect("the table exists");
+        let row = rows.lines().next().expect("it has a row");
+        let cell = row.split(" | ").nth(column).expect("of two cells");
+        cell.split('`').skip(1).step_by(2)
+    }
+
+    fn is_taken(name: &str) -> bool {
+        let mut errors = Errors::default();
+        let options = parse(quote::quote!(directory = #name), &mut errors);
+        assert_eq!(options.directories, [name]);
+        errors.into_compile_errors().is_none()
+    }
+
+    #[test]
+    fn directories_have_plain_names() {
+        for name in names(0) {
+            assert!(is_taken(name), "{name}");
+        }
+        for name in names(1) {
+            assert!(!is_taken(name), "{name}");
+        }
+        let longest = "a".repeat(DIRECTORY_BYTES_MAX);
+        assert!(is_taken(&longest));
+        assert!(!is_taken(&format!("{longest}a")));
+        assert!(!is_taken(""));
+        let limit = format!("has at most\n  {DIRECTORY_BYTES_MAX} bytes.");
+        assert!(include_str!("../../../docs/FORMAT.md").contains(&limit));
+    }
 }
