@@ -50,11 +50,27 @@ impl Bundle {
         version: &str,
         descriptions: Vec<Description>,
     ) -> Result<Self, PackError> {
+        Self::pack_within(&ModuleLimits::default(), code, name, version, descriptions)
+    }
+
+    /// As [`pack`](Self::pack), within limits of the caller's: those of the hosts that the code is
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// As [`pack`](Self::pack).
+    pub fn pack_within(
+        limits: &ModuleLimits,
+        code: impl Into<Bytes>,
+        name: &str,
+        version: &str,
+        descriptions: Vec<Description>,
+    ) -> Result<Self, PackError> {
         let code = code.into();
         if let Some(name) = file::reserved_section(&code)? {
             return Err(PackError::ReservedSection { name });
         }
-        let interface = Interface::read(&code, &ModuleLimits::default())?;
+        let interface = Interface::read(&code, limits)?;
 
         let mut callables: Vec<Callable> = descriptions.into_iter().map(Callable::from).collect();
         // A linker may order exports as it likes, and the order is part of the bundle's id.

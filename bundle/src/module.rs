@@ -16,13 +16,13 @@ pub use reading::ModuleError;
 /// Most functions that code may define, unless set otherwise.
 ///
 /// Bounds the time that a compiler takes. A guest in Rust has a few hundred, CPython ten thousand.
-pub const FUNCTIONS_MAX_DEFAULT: u32 = 50_000;
+pub const FUNCTIONS_MAX_DEFAULT: u32 = 100_000;
 
 /// Largest body of a function, unless set otherwise, in bytes.
 ///
 /// Bounds the time and memory that a compiler takes for one function, which grow faster than its
 /// size. Interpreter loops, the largest that people write, have a few hundred KiB.
-pub const BODY_BYTES_MAX_DEFAULT: u32 = 1 << 20;
+pub const BODY_BYTES_MAX_DEFAULT: u32 = 4 << 20;
 
 /// Most imports, unless set otherwise. WASI has 46 functions, and each needs one import.
 pub const IMPORTS_MAX_DEFAULT: u32 = 1_000;
@@ -47,6 +47,19 @@ pub struct ModuleLimits {
     pub exports_max: u32,
     /// Most types of functions. [`TYPES_MAX_DEFAULT`] by default.
     pub types_max: u32,
+}
+
+impl ModuleLimits {
+    /// No limits: for who compiled the code, or only looks at it.
+    ///
+    /// What is read is bounded by the size of the code all the same.
+    pub const NONE: Self = Self {
+        functions_max: u32::MAX,
+        body_bytes_max: u32::MAX,
+        imports_max: u32::MAX,
+        exports_max: u32::MAX,
+        types_max: u32::MAX,
+    };
 }
 
 impl Default for ModuleLimits {

@@ -96,18 +96,18 @@ fn the_limits_are_those_of_the_document() {
             limits::STATE_BYTES_MAX_DEFAULT == 256 << 20,
         ),
         (
-            "| functions | 50,000,",
-            module::FUNCTIONS_MAX_DEFAULT == 50_000,
+            "| functions | 100,000,",
+            module::FUNCTIONS_MAX_DEFAULT == 100_000,
         ),
         (
-            "| body of a function | 1 MiB,",
-            module::BODY_BYTES_MAX_DEFAULT == 1 << 20,
+            "| body of a function | 4 MiB,",
+            module::BODY_BYTES_MAX_DEFAULT == 4 << 20,
         ),
         ("| imports | 1,000,", module::IMPORTS_MAX_DEFAULT == 1000),
         ("| exports | 6,144,", module::EXPORTS_MAX_DEFAULT == 6144),
         (
-            "| types of functions | 50,000,",
-            module::TYPES_MAX_DEFAULT == 50_000,
+            "| types of functions | 100,000,",
+            module::TYPES_MAX_DEFAULT == 100_000,
         ),
     ] {
         assert!(DOCUMENT.contains(row), "{row}");

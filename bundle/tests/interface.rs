@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{SUM, module, unbound};
+use common::{SUM, add, chain, module, unbound};
 use proptest::prelude::*;
 use spore_bundle::module::{Item, Memory};
-use spore_bundle::{AbiError, Interface, ModuleError, ModuleLimits, SectionError};
+use spore_bundle::{AbiError, Bundle, Interface, ModuleError, ModuleLimits, SectionError};
 
 fn read(text: &str) -> Interface {
     Interface::read(&module(text), &ModuleLimits::default()).expect("the module is sound")
@@ -181,6 +181,25 @@ fn one_more_than_the_limits_is_refused_with_numbers() {
 }
 
 #[test]
+fn code_is_packed_within_the_limits_of_the_caller() {
+    let few = &ModuleLimits {
+        functions_max: 5,
+        ..ModuleLimits::default()
+    };
+    let pack = |limits: &ModuleLimits| {
+        Bundle::pack_within(limits, module(SUM), "sum", "0.1.0", vec![add()])
+    };
+    let refused = pack(few).expect_err("it has six functions");
+    assert_eq!(
+        chain(&refused),
+        "the code cannot be used: 6 functions, at most 5 are allowed"
+    );
+    for limits in &[ModuleLimits::default(), ModuleLimits::NONE] {
+        assert_eq!(pack(limits).expect("it has no more"), unbound());
+    }
+}
+
+#[test]
 fn counts_that_lie_take_no_memory() {
     // A section of one entry that claims four thousand million.
     let huge = [0xff, 0xff, 0xff, 0xff, 0x0f];
@@ -191,6 +210,12 @@ fn counts_that_lie_take_no_memory() {
         let error = Interface::read(&code, &ModuleLimits::default()).unwrap_err();
         assert!(
             matches!(error, ModuleError::TooMany { .. }),
+            "{section}: {error:?}"
+        );
+        // Without limits the entries are missed one by one.
+        let error = Interface::read(&code, &ModuleLimits::NONE).unwrap_err();
+        assert!(
+            matches!(error, ModuleError::Invalid(_) | ModuleError::TooMany { .. }),
             "{section}: {error:?}"
         );
     }

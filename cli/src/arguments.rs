@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use spore_bundle::is_plain_name;
-use spore_client::{Dynamic, PublicKey};
+use spore_client::{BundleLimits, Dynamic, PublicKey};
 use spore_transport::units::{parse_duration, parse_size};
 
 use crate::exit::Failure;
@@ -45,6 +45,13 @@ pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
     }
     Ok((name.to_owned(), path))
 }
+
+/// What bounds a bundle that the user names: its code is in the file as it is, and how much of that
+/// is taken is for a host to say. Its state is decompressed, and has the usual limit.
+pub(crate) const BUNDLE_LIMITS: BundleLimits = BundleLimits {
+    code_bytes_max: u64::MAX,
+    state_bytes_max: spore_bundle::limits::STATE_BYTES_MAX_DEFAULT,
+};
 
 /// JSON as it stands on the command line, or `@FILE`, or `-` for standard input: a command line
 /// holds 128 KiB.

@@ -39,37 +39,63 @@ pub enum OpenError {
 }
 
 impl Bundle {
-    /// Reads a `.spore` file. Runs nothing of it.
+    /// Reads a `.spore` file, of code and state within the default [`Limits`]. Runs nothing of it.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or is not a whole and sound bundle.
     pub fn open(path: impl AsRef<Path>) -> Result<Bundle, OpenError> {
+        Bundle::open_with(path, &Limits::default())
+    }
+
+    /// As [`open`](Self::open), within limits of the caller's: those of a host that takes more.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Bundle, OpenError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| OpenError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Bundle::from_bytes(bytes).map_err(|source| OpenError::Decode {
+        Bundle::from_bytes_with(bytes, limits).map_err(|source| OpenError::Decode {
             path: path.to_owned(),
             source,
         })
     }
 
-    /// Takes the bytes of a `.spore` file.
+    /// Takes the bytes of a `.spore` file, of code and state within the default [`Limits`].
     ///
     /// # Errors
     ///
     /// When they are not a whole and sound bundle.
     pub fn from_bytes(bytes: impl Into<bytes::Bytes>) -> Result<Bundle, DecodeError> {
-        let inner = spore_bundle::Bundle::decode(bytes, &Limits::default())?;
+        Bundle::from_bytes_with(bytes, &Limits::default())
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), within limits of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_bytes`](Self::from_bytes).
+    pub fn from_bytes_with(
+        bytes: impl Into<bytes::Bytes>,
+        limits: &Limits,
+    ) -> Result<Bundle, DecodeError> {
+        let inner = spore_bundle::Bundle::decode(bytes, limits)?;
         Ok(Bundle { inner })
     }
 
     /// Takes the bytes that [`embedded_bundle!`](crate::embedded_bundle) includes.
     #[doc(hidden)]
     pub fn from_static(bytes: &'static [u8]) -> Bundle {
-        Bundle::from_bytes(bytes).expect("the build script wrote a bundle")
+        // They are the program's own.
+        let limits = Limits {
+            code_bytes_max: u64::MAX,
+            state_bytes_max: u64::MAX,
+        };
+        Bundle::from_bytes_with(bytes, &limits).expect("the build script wrote a bundle")
     }
 
     /// The callable of a typed handle, or of a name, in full or its last segment.

@@ -52,7 +52,7 @@ pub use home::{HOME_VARIABLE, Home, HomeError, HostLock, read_or_empty, write_pr
 pub use host::Host;
 pub use remote::{Connect, PORT_DEFAULT, with_port};
 
-pub use spore_bundle::{BundleId, CodeId, StateId};
+pub use spore_bundle::{BundleId, CodeId, Limits as BundleLimits, StateId};
 pub use spore_guest::{Handle, NoCaptures};
 #[cfg(feature = "embedded")]
 pub use spore_host::{Grants, Limits, Setup, StartError};

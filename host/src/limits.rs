@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use spore_bundle::limits::{CODE_BYTES_MAX_DEFAULT, STATE_BYTES_MAX_DEFAULT};
+use spore_bundle::module::{BODY_BYTES_MAX_DEFAULT, FUNCTIONS_MAX_DEFAULT};
 use spore_transport::message::CallLimits;
 
 const MIB: u64 = 1 << 20;
@@ -93,8 +94,8 @@ impl Default for Limits {
             arguments_per_key: 512 * MIB,
             code: CODE_BYTES_MAX_DEFAULT,
             state: STATE_BYTES_MAX_DEFAULT,
-            functions: 100_000,
-            function_body: 4 << 20,
+            functions: FUNCTIONS_MAX_DEFAULT,
+            function_body: BODY_BYTES_MAX_DEFAULT,
             table_elements: 100_000,
             open_files: 64,
             stack: MIB,

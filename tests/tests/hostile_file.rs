@@ -1,10 +1,10 @@
 //! Files that are no bundles, or bundles that somebody has changed.
 
 use spore_bundle::{Bundle as Parts, DecodeError, PartsError, StateError};
-use spore_client::{Bundle, CallError, Host, OpenError};
+use spore_client::{Bundle, BundleLimits, CallError, Host, OpenError};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, wall};
-use spore_tests::module::Raw;
+use spore_tests::module::{Raw, bundle_of};
 use spore_tests::outcome::soon;
 use spore_tests::plain as plain_bundle;
 
@@ -319,4 +319,47 @@ async fn captures_of_another_type_in_a_file_are_the_guests_refusal() {
         other => panic!("{other:?}"),
     }
     assert_serves(&host).await;
+}
+
+#[test]
+fn a_program_may_take_more_than_by_default_and_less() {
+    let default = BundleLimits::default();
+    let code = [
+        Raw::default().code(),
+        custom("padding", &vec![0; default.code_bytes_max as usize]),
+    ]
+    .concat();
+    let code_bytes = code.len() as u64;
+    let folder = tempfile::tempdir().expect("a folder for tests");
+    let path = folder.path().join("large.spore");
+    std::fs::write(&path, bundle_of(code).inner().encode()).expect("written");
+    match Bundle::open(&path).expect_err("it is larger than usual") {
+        OpenError::Decode {
+            source: DecodeError::Parts(PartsError::CodeTooLarge { bytes, limit }),
+            ..
+        } => assert_eq!((bytes, limit), (code_bytes, default.code_bytes_max)),
+        other => panic!("{other:?}"),
+    }
+    let more = BundleLimits {
+        code_bytes_max: code_bytes,
+        ..default
+    };
+    Bundle::open_with(&path, &more).expect("as large as may be");
+
+    let whole = Bundle::from_bytes(file()).expect("it is whole");
+    let state_bytes = whole.inner().state().expect("captures").len() as u64;
+    let less = |state_bytes_max| BundleLimits {
+        state_bytes_max,
+        ..default
+    };
+    Bundle::from_bytes_with(file(), &less(state_bytes)).expect("as large as may be");
+    let error = Bundle::from_bytes_with(file(), &less(state_bytes - 1)).expect_err("one too many");
+    assert!(
+        matches!(
+            error,
+            DecodeError::Parts(PartsError::StateTooLarge { bytes, limit })
+                if (bytes, limit) == (state_bytes, state_bytes - 1)
+        ),
+        "{error:?}"
+    );
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use spore_client::Bundle;
 
+use crate::arguments::{self, BUNDLE_LIMITS};
 use crate::exit::Failure;
-use crate::{arguments, hint, output};
+use crate::{hint, output};
 
 /// Bind what a callable captures, and write the bundle that results
 #[derive(clap::Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Capture {
 
 impl Capture {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let callee = Bundle::open(&self.file)?.callable(&self.callable)?;
+        let callee = Bundle::open_with(&self.file, &BUNDLE_LIMITS)?.callable(&self.callable)?;
         let words = [&self.captures].into_iter().chain(&self.more);
         let words: Vec<_> = words.map(String::as_str).collect();
         let captures = arguments::captures(&callee, &words, |json| {

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
+use spore_bundle::module::Import;
 use spore_bundle::sections::sections;
 use spore_bundle::{Callable, Interface, ModuleLimits, Section};
 use spore_client::Bundle;
 use spore_value::{Limits, json as values};
 
+use crate::arguments::BUNDLE_LIMITS;
 use crate::exit::Failure;
 use crate::output::{self, plain, size};
 use crate::signature;
@@ -36,7 +38,8 @@ struct Inspected {
     bundle: Bundle,
     sections: Vec<Section>,
     file_bytes: u64,
-    interface: Interface,
+    /// What the code says of itself, or why it cannot be read: no part of a bundle's being one
+    interface: Result<Interface, String>,
     /// By name, when captures are bound
     captures: Option<Vec<(String, Json)>>,
 }
@@ -62,10 +65,10 @@ impl Inspected {
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
         let file_bytes = file.len() as u64;
         let sections = sections(&file).map_err(|error| wrong("not a bundle", &error))?;
-        let bundle = Bundle::from_bytes(file)
+        let bundle = Bundle::from_bytes_with(file, &BUNDLE_LIMITS)
             .map_err(|error| wrong("not a bundle that can be used", &error))?;
-        let interface = Interface::read(bundle.inner().code(), &ModuleLimits::default())
-            .map_err(|error| wrong("the code cannot be read", &error))?;
+        let interface = Interface::read(bundle.inner().code(), &ModuleLimits::NONE)
+            .map_err(|error| crate::exit::chain(&error));
         let captures = match bundle.inner().captures() {
             None => None,
             Some((index, bytes)) => {
@@ -139,8 +142,13 @@ impl Inspected {
         text.push_str(&self.captures_text());
 
         text.push_str("\nimports\n");
-        for import in self.interface.imports() {
-            text.push_str(&format!("  {}\n", plain(&import.to_string())));
+        match &self.interface {
+            Ok(interface) => {
+                for import in interface.imports() {
+                    text.push_str(&format!("  {}\n", plain(&import.to_string())));
+                }
+            }
+            Err(why) => text.push_str(&format!("  the code cannot be read: {}\n", plain(why))),
         }
         text.push_str("\nsections\n");
         let rows: Vec<_> = self
@@ -193,18 +201,18 @@ impl Inspected {
         let bundle = self.bundle.inner();
         let manifest = bundle.manifest();
         let callables: Json = self.callables().iter().map(callable_json).collect();
-        let imports: Json = self
-            .interface
-            .imports()
-            .iter()
-            .map(|import| {
-                json!({
-                    "module": import.module,
-                    "name": import.name,
-                    "type": import.item.to_string(),
-                })
+        let import = |import: &Import| {
+            json!({
+                "module": import.module,
+                "name": import.name,
+                "type": import.item.to_string(),
             })
-            .collect();
+        };
+        let imports: Option<Vec<_>> = self
+            .interface
+            .as_ref()
+            .ok()
+            .map(|interface| interface.imports().iter().map(import).collect());
         let sections: Json = self
             .sections
             .iter()
@@ -230,6 +238,7 @@ impl Inspected {
             "callables": callables,
             "captures": captures,
             "imports": imports,
+            "unreadable": self.interface.as_ref().err(),
             "sections": sections,
         })
     }

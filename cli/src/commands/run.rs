@@ -147,7 +147,7 @@ impl Run {
                 ended
             });
         }
-        let bundle = Bundle::open(&self.bundle)?;
+        let bundle = Bundle::open_with(&self.bundle, &arguments::BUNDLE_LIMITS)?;
         let name = self.callable_of(bundle.inner().manifest())?;
         let mut callee = bundle.callable(&name)?;
         let arguments = self.arguments(Some(&callee))?;

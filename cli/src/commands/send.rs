@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use spore_client::Bundle;
 
-use crate::arguments::Trust;
+use crate::arguments::{BUNDLE_LIMITS, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::Failure;
 use crate::output;
@@ -27,7 +27,7 @@ pub(crate) struct Send {
 
 impl Send {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let bundle = Bundle::open(&self.file)?;
+        let bundle = Bundle::open_with(&self.file, &BUNDLE_LIMITS)?;
         let id = runtime()?.block_on(async {
             let host = connect(&self.to, self.trust).await?;
             let id = host.ship(&bundle).await;

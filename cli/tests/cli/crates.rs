@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::json;
+use spore_bundle::{Bundle, CodeId, Limits};
 
 use crate::common::{User, guests, text};
 
@@ -147,6 +148,30 @@ fn types_and_grants_are_shown() {
         json!(["directory prices"])
     );
     assert_eq!(json["captures"], json!(null));
+}
+
+#[test]
+fn a_bundle_whose_code_cannot_be_read_is_shown() {
+    let user = User::new();
+    let whole = fs::read(&guests().closure).expect("built");
+    let whole = Bundle::decode(whole, &Limits::default()).expect("built");
+    // A section of types that ends before the five that it announces.
+    let code = b"\0asm\x01\0\0\0\x01\x01\x05".to_vec();
+    let mut manifest = whole.manifest().clone();
+    manifest.code.id = CodeId::of(&code);
+    manifest.code.bytes = code.len() as u64;
+    let manifest = manifest.encode().expect("it is sound");
+    let odd = Bundle::from_parts(manifest, code, None).expect("the parts fit");
+    fs::write(user.path("odd.spore"), odd.encode()).expect("it is ours");
+
+    let shown = user.spore(["inspect", "odd.spore"]).ok();
+    for expected in ["closure::scale(", "\nimports\n  the code cannot be read: "] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let json = user.spore(["inspect", "odd.spore", "--json"]).json();
+    assert_eq!(json["bundle"], odd.id().to_string());
+    assert_eq!(json["imports"], json!(null));
+    assert!(json["unreadable"].is_string(), "{json}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use spore_bundle::{Bundle, PackError};
+use spore_bundle::{Bundle, ModuleLimits, PackError};
 
 use crate::cargo::{Cargo, Compiled, TARGET};
 use crate::project::Project;
@@ -214,7 +214,9 @@ impl Guest {
             version,
             ..
         } = project;
-        let bundle = Bundle::pack(code, &name, &version, descriptions).map_err(BuildError::Pack)?;
+        // How large code may be is for hosts to say, which can be told to take more.
+        let bundle = Bundle::pack_within(&ModuleLimits::NONE, code, &name, &version, descriptions)
+            .map_err(BuildError::Pack)?;
         Ok(Built {
             bundle,
             name,
