@@ -226,6 +226,20 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    /// What users are promised of a host that is told nothing else.
+    #[test]
+    fn the_defaults_are_the_promised_ones() {
+        let limits = Limits::default();
+        assert_eq!(limits.wall, Duration::from_secs(60));
+        assert_eq!(limits.memory, 256 << 20);
+        assert_eq!(limits.result, 64 << 20);
+        assert_eq!(limits.output, 1 << 20);
+        assert_eq!(limits.code, 64 << 20);
+        assert_eq!(limits.state, 256 << 20);
+        assert_eq!(limits.stack, 1 << 20);
+        assert_eq!(limits.queue, 1024);
+    }
+
     #[test]
     fn a_caller_lowers_and_never_raises() {
         let limits = Limits::default();

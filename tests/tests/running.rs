@@ -286,3 +286,13 @@ async fn calls_of_one_connection_run_at_the_same_time() {
         }
     }
 }
+
+#[tokio::test]
+async fn there_are_as_many_workers_as_cores() {
+    let cores = std::thread::available_parallelism().expect("this machine tells");
+    let both = Both::of(Setup::default());
+    for host in both.hosts().await {
+        let status = host.status().await.expect("it serves");
+        assert_eq!(status.workers as usize, cores.get());
+    }
+}
