@@ -62,9 +62,9 @@ const LOOPBACK_MTU: u16 = 6500;
 /// fill quinn's usual window by themselves, and hold back everything behind them.
 const LOOPBACK_WINDOW_BYTES: u64 = 256 << 10;
 /// Connection attempts that may wait for [`Listener::accept`].
-const INCOMING_MAX: usize = 1024;
+pub const INCOMING_MAX: usize = 1024;
 /// Bytes of waiting connection attempts together.
-const INCOMING_BYTES_MAX: u64 = 16 << 20;
+pub const INCOMING_BYTES_MAX: u64 = 16 << 20;
 /// Payload pieces up to this size are copied beside their header, which costs less than a segment
 /// of their own.
 const COPY_BYTES_MAX: usize = 2048;

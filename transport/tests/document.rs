@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use spore_transport::exchange::*;
-use spore_transport::failure::{Failure, TrapCode};
+use spore_transport::failure::*;
 use spore_transport::frame::{Frame, FrameReader, put_header};
 use spore_transport::message::*;
 use spore_transport::quic;
@@ -95,33 +95,47 @@ fn the_codes_are_those_of_the_code() {
     assert_eq!(table("## Trap codes"), expected);
 }
 
+/// A number as the page has it, with commas between groups of three digits.
+fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
+}
+
 #[test]
-fn the_numbers_are_those_of_the_code() {
-    let rows = table("## Limits");
-    let number = |what: &str| {
-        let row = rows
-            .iter()
-            .find(|row| row[0] == what)
-            .unwrap_or_else(|| panic!("{what}"));
-        row[1].clone()
-    };
+fn the_limits_are_those_of_the_code() {
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    for (what, expected) in [
-        ("body of a frame", "1 MiB; less for each message".to_owned()),
+    let body = mib(tag::BODY_BYTES_MAX.into());
+    let failure = format!(
+        "{}, file {FAILURE_FILE_BYTES_MAX}; {BACKTRACE_FRAMES_MAX} frames of \
+         {BACKTRACE_NAME_BYTES_MAX}",
+        grouped(FAILURE_TEXT_BYTES_MAX as u64)
+    );
+    let waiting = format!(
+        "{}, together {}",
+        grouped(quic::INCOMING_MAX as u64),
+        mib(quic::INCOMING_BYTES_MAX)
+    );
+    let unproved = format!("none beyond {} open connections", quic::RETRY_ABOVE);
+    let expected = [
+        ("body of a frame", format!("{body}; less for each message")),
         ("arguments", mib(ARGS_BYTES_MAX_DEFAULT)),
         ("manifest", mib(MANIFEST_BYTES_MAX_DEFAULT)),
         ("code", mib(CODE_BYTES_MAX_DEFAULT)),
         ("state", mib(STATE_BYTES_MAX_DEFAULT)),
+        ("decompressed blob", "its `raw_bytes`".to_owned()),
         ("result", mib(RESULT_BYTES_MAX_DEFAULT)),
         ("output of a call", mib(OUTPUT_BYTES_MAX_DEFAULT)),
         ("blobs asked for in a stream", MISSING_MAX.to_string()),
         (
             "text of a refusal",
-            format!("{REFUSAL_TEXT_BYTES_MAX} bytes"),
+            format!("{} bytes", grouped(REFUSAL_TEXT_BYTES_MAX as u64)),
         ),
+        ("text of a failure", failure),
         (
             "streams of a connection",
-            quic::STREAMS_MAX_DEFAULT.to_string(),
+            grouped(quic::STREAMS_MAX_DEFAULT.into()),
         ),
         (
             "bytes ahead of reading, a stream",
@@ -131,10 +145,18 @@ fn the_numbers_are_those_of_the_code() {
             "bytes ahead of reading, a connection",
             mib(quic::CONNECTION_WINDOW_BYTES_DEFAULT.into()),
         ),
-    ] {
-        assert_eq!(number(what), expected, "{what}");
-    }
-    assert_eq!(tag::BODY_BYTES_MAX, 1 << 20);
+        ("connection attempts waiting", waiting),
+        ("attempts from unproved addresses", unproved),
+    ];
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(what, limit)| row([what, limit]))
+        .collect();
+    assert_eq!(columns("## Limits", &[0, 1]), expected);
+}
+
+#[test]
+fn the_times_are_those_of_the_code() {
     let times = table("## Times");
     let seconds: Vec<_> = times.iter().map(|row| row[1].as_str()).collect();
     let expected = [
