@@ -84,3 +84,50 @@ fn the_examples_are_true() {
     }
     assert_eq!(count, 33);
 }
+
+/// A power of two as the specification writes it.
+fn power(number: u64) -> String {
+    assert!(number.is_power_of_two());
+    let digits = number.trailing_zeros().to_string();
+    let raised = |digit: char| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize - '0' as usize);
+    let raised: String = digits.chars().filter_map(raised).collect();
+    format!("2{raised}")
+}
+
+#[test]
+fn the_limits_of_decoding_are_those_of_the_code() {
+    let Limits {
+        bytes,
+        elements,
+        work,
+        depth,
+    } = Limits::default();
+    let (_, section) = SPECIFICATION
+        .split_once("\n### Limits of decoding\n")
+        .expect("the section exists");
+    let section = section.split("\n### ").next().unwrap_or(section);
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let rows: Vec<_> = rows
+        .skip(2)
+        .map(|row| {
+            let mut cells = row.trim_start_matches("| ").split(" | ");
+            [cells.next(), cells.next()].map(|cell| cell.unwrap().to_owned())
+        })
+        .collect();
+    let expected = [
+        ("bytes", format!("{} MiB", bytes >> 20)),
+        ("elements", power(elements)),
+        ("work", power(work)),
+        ("depth", depth.to_string()),
+    ];
+    let expected = expected.map(|(limit, default)| [limit.to_owned(), default]);
+    assert_eq!(rows, expected);
+
+    let per_work = format!("every full {} bytes", spore_value::limits::BYTES_PER_WORK);
+    let deepest = spore_value::limits::DEPTH_MAX_DEFAULT;
+    let nothing_deeper = format!("Nothing deeper than {deepest} levels");
+    let json = format!("at most {} units of work", power(json::JSON_WORK_MAX));
+    for words in [per_work, nothing_deeper, json] {
+        assert!(section.contains(&words), "{words}");
+    }
+}
