@@ -17,7 +17,8 @@ use spore_abi::Description;
 ///
 /// Types are those of values: a parameter `&T` counts as `T`, `&str` as `String`, `&[T]` as
 /// `Vec<T>`. A `C` other than [`NoCaptures`], and an `A`, are values; their encoding is the
-/// concatenation that the ABI asks for.
+/// concatenation that the ABI asks for. Where there are more than 32, the tuple is one of tuples of
+/// 32 and of the rest: `((A1, …, A32), (A33, …))`.
 ///
 /// A handle is a name and a description. It holds no code: that is in the guest's bundle.
 pub struct Handle<C, A, R, E> {

@@ -141,7 +141,7 @@ async fn a_bundle_keeps_what_it_has_captured() {
 }
 
 #[tokio::test]
-async fn as_many_parameters_as_there_may_be() {
+async fn as_many_parameters_as_a_tuple_has_members() {
     let weighted = of(plain_bundle(), plain::weighted::HANDLE);
     let ones = (
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
@@ -153,6 +153,35 @@ async fn as_many_parameters_as_there_may_be() {
             host.call(&weighted, ones).await.expect("weighted"),
             31 * 32 / 2 - 32
         );
+    }
+}
+
+#[tokio::test]
+async fn more_captures_and_parameters_than_a_tuple_has_members() {
+    let first = (
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+        25, 26, 27, 28, 29, 30, 31,
+    );
+    let wide = plain_bundle()
+        .callable(plain::wide::HANDLE)
+        .expect("it is there");
+    let wide = wide.capture(&(first, (32,))).expect("bytes");
+    let dynamic = plain_bundle().callable("wide").expect("it is there");
+    let captures = (0..=32).map(|n| (format!("c{n}"), json!(n))).collect();
+    let dynamic = dynamic.capture(&captures).expect("bytes");
+    let all: Vec<u8> = (0..=32).chain(0..=32).collect();
+    for host in hosts().await {
+        let called = host.call(&wide, (first, (32,))).await;
+        assert_eq!(called.expect("in order"), all);
+        let bytes = host.call(&dynamic, (0..=32).collect()).await;
+        let same = spore_value::json::from_json(
+            &spore_value::Type::Bytes,
+            &[],
+            &bytes.expect("in order"),
+            &spore_value::Limits::default(),
+        );
+        let encoded = spore_value::codec::encode(&all).expect("shallow");
+        assert_eq!(same.expect("it is base64"), encoded);
     }
 }
 

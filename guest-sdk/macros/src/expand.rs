@@ -1,7 +1,7 @@
 //! Writes what `#[callable]` expands to.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Index, ItemFn};
 
@@ -89,7 +89,7 @@ fn handle(callable: &Callable, item: &ItemFn) -> TokenStream {
     let captures = match captures.as_slice() {
         [] => quote!(::spore_guest::NoCaptures),
         [one] => quote!(#one),
-        more => quote!((#(#more,)*)),
+        _ => tuple(callable.captures()),
     };
     let arguments = tuple(callable.arguments());
     let (returns, error) = match &callable.output {
@@ -166,33 +166,59 @@ fn docs(callable: &Callable) -> TokenStream {
 /// What the function is called with, from the tuples `_captures` and `_arguments`.
 fn passed(callable: &Callable) -> Vec<TokenStream> {
     let (mut captures, mut arguments) = (0, 0);
+    let captures_count = callable.captures().count();
+    let arguments_count = callable.arguments().count();
     callable
         .parameters
         .iter()
         .map(|parameter| {
-            let (tuple, next) = if parameter.captured {
-                (quote!(_captures), &mut captures)
+            let (tuple, next, count) = if parameter.captured {
+                (quote!(_captures), &mut captures, captures_count)
             } else {
-                (quote!(_arguments), &mut arguments)
+                (quote!(_arguments), &mut arguments, arguments_count)
             };
-            let index = Index::from(*next);
+            let member = member(*next, count);
             *next += 1;
             match parameter.passing {
-                Passing::Value => quote!(#tuple.#index),
-                Passing::Reference => quote!(&#tuple.#index),
+                Passing::Value => quote!(#tuple.#member),
+                Passing::Reference => quote!(&#tuple.#member),
             }
         })
         .collect()
 }
 
+/// Most members of a tuple that is a value.
+const TUPLE_MAX: usize = 32;
+
+/// The type of these parameters' values together: their tuple or, where that would have too many
+/// members, a tuple of tuples of [`TUPLE_MAX`] and of the rest. Bytes have no trace of tuples.
 fn tuple<'a>(parameters: impl Iterator<Item = &'a Parameter>) -> TokenStream {
-    let types = parameters.map(|parameter| &parameter.ty);
-    quote!((#(#types,)*))
+    let types: Vec<_> = parameters.map(|parameter| &parameter.ty).collect();
+    if types.len() <= TUPLE_MAX {
+        return quote!((#(#types,)*));
+    }
+    let parts = types.chunks(TUPLE_MAX).map(|part| quote!((#(#part,)*)));
+    quote!((#(#parts,)*))
+}
+
+/// Where in that tuple, of `count` values, the value at `index` is.
+fn member(index: usize, count: usize) -> TokenStream {
+    if count <= TUPLE_MAX {
+        return Index::from(index).to_token_stream();
+    }
+    let (part, index) = (
+        Index::from(index / TUPLE_MAX),
+        Index::from(index % TUPLE_MAX),
+    );
+    quote!(#part.#index)
 }
 
 #[cfg(test)]
 mod tests {
     use proc_macro2::TokenStream;
+
+    use super::TUPLE_MAX;
+    use crate::input::PARAMETERS_MAX;
 
     /// Expands `source`, and compares token by token with what the golden file has.
     fn check(options: &str, source: &str, golden: &str) {
@@ -251,6 +277,55 @@ mod tests {
             ) -> Result<f64, self::Missing> { todo!() }",
             include_str!("../tests/golden/references.rs"),
         );
+    }
+
+    /// A function of so many captures by reference and as many other parameters.
+    fn function(count: usize) -> String {
+        let captures = (0..count).map(|index| format!("#[capture] c{index}: &u8, "));
+        let parameters = (0..count).map(|index| format!("p{index}: u16, "));
+        let all: String = captures.chain(parameters).collect();
+        format!("pub fn many({all}) {{}}")
+    }
+
+    #[test]
+    fn more_than_a_tuple_has_are_a_tuple_of_tuples() {
+        let made = |count: usize| {
+            let tokens = function(count).parse().expect("sound tokens");
+            normal(super::callable(TokenStream::new(), tokens))
+        };
+        let flat = made(TUPLE_MAX);
+        let types = format!("({})", vec!["u16"; TUPLE_MAX].join(","));
+        assert!(flat.contains(&types), "{flat}");
+        assert!(flat.contains("&_captures.31,_arguments.0,"), "{flat}");
+
+        let nested = made(TUPLE_MAX + 1);
+        assert!(nested.contains(&format!("({types},(u16))")), "{nested}");
+        assert!(
+            nested.contains("&_captures.0.31,&_captures.1.0,"),
+            "{nested}"
+        );
+        assert!(
+            nested.contains("_arguments.0.31,_arguments.1.0)"),
+            "{nested}"
+        );
+    }
+
+    #[test]
+    fn as_many_as_a_manifest_holds_and_no_more() {
+        let row = format!("| captures, parameters of a callable | {PARAMETERS_MAX} each,");
+        assert!(include_str!("../../../docs/FORMAT.md").contains(&row));
+        let made = |count: usize| {
+            let tokens = function(count).parse().expect("sound tokens");
+            super::callable(TokenStream::new(), tokens).to_string()
+        };
+        assert!(!made(PARAMETERS_MAX).contains("compile_error"));
+        let refused = made(PARAMETERS_MAX + 1);
+        for what in [
+            "256 captures, and this one 257",
+            "256 parameters, and this one 257",
+        ] {
+            assert!(refused.contains(what), "{refused}");
+        }
     }
 
     #[test]

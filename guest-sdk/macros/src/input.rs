@@ -9,9 +9,8 @@ use syn::{Attribute, Expr, ExprLit, FnArg, ItemFn, Lit, Meta, Pat, PatType, Visi
 use crate::options::{self, Options};
 use crate::types::{self, Output, Passing};
 
-/// Most captures, and most other parameters, of one callable: how many members the tuples of
-/// values can have.
-pub(crate) const PARAMETERS_MAX: usize = 32;
+/// Most captures, and most other parameters, of one callable, as manifests allow them.
+pub(crate) const PARAMETERS_MAX: usize = 256;
 
 /// What is wrong with one item; each error keeps its place.
 #[derive(Default)]

@@ -34,7 +34,7 @@ use proc_macro::TokenStream;
 /// `T`, `&str` a `String`, `&[T]` a `Vec<T>`. Those marked `#[capture]` are bound before the
 /// callable ships; their order among themselves is the order of the captures. A function that
 /// takes any capture by value *consumes* its captures: each run starts from freshly bound ones.
-/// There are at most 32 captures and 32 other parameters.
+/// There are at most 256 captures and 256 other parameters.
 ///
 /// # Return types
 ///

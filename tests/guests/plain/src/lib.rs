@@ -147,6 +147,24 @@ pub fn weighted(
         .sum()
 }
 
+macro_rules! wide {
+    ($($capture:ident)*; $($parameter:ident)*) => {
+        /// More captures and more parameters than a tuple of values can have, in their order.
+        #[callable]
+        #[allow(clippy::too_many_arguments, reason = "that is what it is for")]
+        pub fn wide($(#[capture] $capture: u8,)* $($parameter: &u8,)*) -> Vec<u8> {
+            vec![$($capture,)* $(*$parameter),*]
+        }
+    };
+}
+
+wide! {
+    c0 c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11 c12 c13 c14 c15 c16 c17 c18 c19 c20 c21 c22 c23 c24 c25
+    c26 c27 c28 c29 c30 c31 c32;
+    p0 p1 p2 p3 p4 p5 p6 p7 p8 p9 p10 p11 p12 p13 p14 p15 p16 p17 p18 p19 p20 p21 p22 p23 p24 p25
+    p26 p27 p28 p29 p30 p31 p32
+}
+
 /// One of each kind of value.
 #[derive(Value, Clone, Debug, PartialEq)]
 pub struct Everything {
