@@ -1,4 +1,5 @@
 //! Spore beside its floors, in one run. `README.md` says what each figure is.
+#![forbid(unsafe_code)]
 
 mod alone;
 mod child;

@@ -3,6 +3,7 @@
 //! A [`Host`] compiles the code of bundles, runs each call in a fresh instance on worker threads,
 //! in turn between keys, and holds it to limits. It serves a program that embeds it directly, and
 //! others over QUIC through [`server`].
+#![forbid(unsafe_code)]
 
 mod bundles;
 mod callers;

@@ -6,6 +6,7 @@
 //!   Both are reached over QUIC through their [`door`].
 //! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
 //! - [`outcome`]: takes results apart, and waits for what must come true.
+#![forbid(unsafe_code)]
 
 pub mod door;
 pub mod guests;

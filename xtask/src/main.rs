@@ -1,4 +1,5 @@
 //! `cargo xtask …`: everything that a newcomer or CI runs.
+#![forbid(unsafe_code)]
 
 mod arch;
 mod demo;

@@ -1,5 +1,6 @@
 //! The guest that is measured: callables that do next to nothing, so that what is measured is not
 //! theirs.
+#![forbid(unsafe_code)]
 
 use spore_guest::prelude::*;
 

@@ -1,4 +1,5 @@
 //! The derive macro of `spore-value`, which documents and re-exports it.
+#![forbid(unsafe_code)]
 
 mod attributes;
 mod expand;

@@ -1,4 +1,5 @@
 //! The smallest guest that captures something.
+#![forbid(unsafe_code)]
 
 use spore_guest::prelude::*;
 

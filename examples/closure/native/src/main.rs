@@ -1,4 +1,5 @@
 //! Captures a number and calls the closure over it: here, or on the host that is named.
+#![forbid(unsafe_code)]
 
 use anyhow::Result;
 use spore_client::{Host, embedded_bundle};

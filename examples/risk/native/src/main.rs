@@ -3,6 +3,7 @@
 //! ```text
 //! risk-example [HOST]
 //! ```
+#![forbid(unsafe_code)]
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
 //! A guest that does what a guest should not: each callable is one way to misbehave.
+#![forbid(unsafe_code)]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! A guest that uses everything a callable may.
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
