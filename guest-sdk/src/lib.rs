@@ -18,8 +18,9 @@
 //! the function can be called directly. Values are what implements [`Value`]; one derive makes a
 //! type one.
 //!
-//! What a guest prints reaches the caller while the call runs, and so does [`progress`]. A panic
-//! reaches it as message, file and line.
+//! What a guest prints reaches the caller while the call runs, line by line, and so does
+//! [`progress`]; what follows the last line does when the call ends, also by a panic. A panic reaches
+//! the caller as message, file and line.
 //!
 //! The crate is to be known under its own name in the guest's `Cargo.toml`, since what the macro
 //! expands to names it.

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -130,9 +129,7 @@ impl Task {
         };
         if let Some(run) = self.run.take() {
             self.outcome = run();
-            // The standard library holds back what follows the last newline, and flushes it only
-            // when a program exits. That nobody hears it is no error.
-            let _ = std::io::stdout().flush();
+            wasm::flush_output();
         }
         RECORD.kind.store(self.outcome.kind, Relaxed);
         RECORD

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
+use std::io::Write as _;
 use std::panic::PanicHookInfo;
 
 use spore_abi::fault;
@@ -112,8 +113,15 @@ pub(crate) fn progress(done: u64, total: u64) {
     host::progress(done, total);
 }
 
+/// Gives out what the standard library holds back after the last line. It does so itself only when
+/// a program exits, which a guest never does. That nobody hears it is no error.
+pub(crate) fn flush_output() {
+    let _ = std::io::stdout().flush();
+}
+
 /// Tells the host why the guest ends, and ends it.
 pub(crate) fn fault(kind: u32, message: &str, file: &str, line: u32) -> ! {
+    flush_output();
     // SAFETY: the host only reads, and only what both strings hold.
     unsafe {
         host::fault(

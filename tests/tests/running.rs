@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use spore_client::{CallError, OutputStream, RefusalCode};
+use spore_client::{CallError, Failure, OutputStream, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of};
 use spore_tests::local::Both;
@@ -57,6 +57,32 @@ async fn output_and_progress_arrive_while_the_guest_runs() {
 enum Heard {
     Output(OutputStream, Vec<u8>),
     Progress(u64, u64),
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_ended_arrives_also_before_a_panic() {
+    let half_a_line = of(plain_bundle(), plain::half_a_line::HANDLE);
+    let both = Both::of(Setup::default());
+    for host in both.hosts().await {
+        for fail in [false, true] {
+            let (hear, heard) = mpsc::channel();
+            let call = host
+                .call(&half_a_line, (fail,))
+                .on_output(move |stream, bytes| {
+                    assert!(matches!(stream, OutputStream::Stdout));
+                    hear.send(bytes.to_vec()).expect("the test hears");
+                });
+            match call.await {
+                Ok(()) => assert!(!fail),
+                Err(CallError::Failed(Failure::Panic { message, .. })) => {
+                    assert!(fail && message == "before its end", "{message}");
+                }
+                other => panic!("{other:?}"),
+            }
+            let heard: Vec<_> = heard.try_iter().flatten().collect();
+            assert_eq!(heard, b"half a line");
+        }
+    }
 }
 
 #[tokio::test]

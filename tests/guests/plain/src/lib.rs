@@ -270,6 +270,13 @@ pub fn narrate(steps: u64, pause_ms: u64) -> u64 {
     steps
 }
 
+/// Prints a line that it does not end, and panics if it is to.
+#[callable]
+pub fn half_a_line(fail: bool) {
+    print!("half a line");
+    assert!(!fail, "before its end");
+}
+
 /// Bits of numbers that are no numbers, made in several ways from the arguments.
 #[callable]
 #[allow(clippy::eq_op, reason = "that is how they are made")]
