@@ -67,3 +67,4 @@ pub use validate::{
     TypeError, validate,
 };
 pub use value::Value;
+pub use value::keyed::{HashedKey, OrderedKey};

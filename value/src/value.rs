@@ -1,7 +1,7 @@
 //! The trait of values.
 
 mod containers;
-mod keyed;
+pub(crate) mod keyed;
 mod never;
 mod primitives;
 mod tuples;
@@ -48,6 +48,8 @@ use crate::types::Type;
     label = "not a `Value`",
     note = "for a struct or an enum of your own, add `#[derive(Value)]`; for a generic parameter, \
             the bound `T: Value`",
+    note = "for a type of another crate, or of the standard library, such as `IpAddr`: keep its \
+            parts in a type of your own, and convert",
     note = "values own what they hold: in place of references and slices use `String`, `Vec` or \
             `Box`, in place of `Rc`, `Arc`, `Cell`, `RefCell` or `Mutex` the value inside, in \
             place of functions and trait objects an enum of the cases"

@@ -4,6 +4,7 @@
 //! that. So that it can, sets reach it as maps to `()`, which takes no bytes.
 
 use core::fmt;
+use core::hash::Hash;
 use core::marker::PhantomData;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,40 @@ use serde::{Deserializer, Serializer};
 use super::{Ref, Seed, Value};
 use crate::describe::Describer;
 use crate::types::Type;
+
+/// What can be a key of a `BTreeMap` or an element of a `BTreeSet`: all that has an order.
+///
+/// There is nothing to implement but [`Ord`]; the trait says what to do where that is missing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key of a `BTreeMap` or an element of a `BTreeSet`",
+    label = "has no order among its values",
+    note = "floats have none, since a NaN is neither less nor more than anything: use integers of a \
+            fixed unit, such as cents, or a list of pairs in place of the map",
+    note = "for a struct or an enum of your own, derive `PartialEq`, `Eq`, `PartialOrd` and `Ord`; \
+            for a generic parameter, add the bound `Ord`"
+)]
+pub trait OrderedKey: Ord {}
+
+// Without this the message would be that `f64: Ord` is not satisfied, and no more.
+#[diagnostic::do_not_recommend]
+impl<K: Ord> OrderedKey for K {}
+
+/// What can be a key of a `HashMap` or an element of a `HashSet`: all that can be hashed.
+///
+/// There is nothing to implement but [`Eq`] and [`Hash`]; the trait says what to do where one is
+/// missing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key of a `HashMap` or an element of a `HashSet`",
+    label = "cannot be hashed",
+    note = "floats cannot, since a NaN is not equal to itself: use integers of a fixed unit, such as \
+            cents, or a list of pairs in place of the map",
+    note = "for a struct or an enum of your own, derive `PartialEq`, `Eq` and `Hash`; for a generic \
+            parameter, add the bounds `Eq` and `Hash`"
+)]
+pub trait HashedKey: Eq + Hash {}
+
+#[diagnostic::do_not_recommend]
+impl<K: Eq + Hash> HashedKey for K {}
 
 /// A map or a set while it is filled. A second equal key is refused, not merged.
 trait Fill<K, V>: Sized {
@@ -140,17 +175,17 @@ macro_rules! set {
     };
 }
 
-impl<K: Value + Ord, V: Value> Value for BTreeMap<K, V> {
+impl<K: Value + OrderedKey, V: Value> Value for BTreeMap<K, V> {
     map!();
 }
 
-impl<K: Value + Ord> Value for BTreeSet<K> {
+impl<K: Value + OrderedKey> Value for BTreeSet<K> {
     set!();
 }
 
 #[cfg(feature = "std")]
 mod hashed {
-    use core::hash::{BuildHasher, Hash};
+    use core::hash::BuildHasher;
     use std::collections::{HashMap, HashSet};
 
     use super::super::containers::capacity;
@@ -178,14 +213,14 @@ mod hashed {
 
     impl<K, V, S> Value for HashMap<K, V, S>
     where
-        K: Value + Eq + Hash,
+        K: Value + HashedKey,
         V: Value,
         S: BuildHasher + Default + 'static,
     {
         map!();
     }
 
-    impl<K: Value + Eq + Hash, S: BuildHasher + Default + 'static> Value for HashSet<K, S> {
+    impl<K: Value + HashedKey, S: BuildHasher + Default + 'static> Value for HashSet<K, S> {
         set!();
     }
 }

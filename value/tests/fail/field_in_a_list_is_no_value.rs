@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use spore_value::Value;
 
 struct Plain;
@@ -7,7 +5,6 @@ struct Plain;
 #[derive(Value)]
 struct Holder {
     list: Vec<Plain>,
-    map: BTreeMap<f64, u8>,
 }
 
 #[derive(Value)]
