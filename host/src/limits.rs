@@ -240,6 +240,28 @@ mod tests {
         assert_eq!(limits.queue, 1024);
     }
 
+    /// The rows of PROTOCOL's table of limits that are a host's to configure.
+    #[test]
+    fn the_limits_of_connections_are_those_of_the_protocol() {
+        let document = include_str!("../../docs/PROTOCOL.md");
+        let Limits {
+            connections_per_key,
+            handshakes,
+            handshakes_per_address,
+            ..
+        } = Limits::default();
+        for row in [
+            format!("| connections of a key | {connections_per_key} |"),
+            format!(
+                "| handshakes under way, until the key is known to be authorised | {handshakes}, \
+                 {handshakes_per_address} from one address |"
+            ),
+            "| the same from unproved addresses | a quarter of each |".to_owned(),
+        ] {
+            assert!(document.contains(&row), "{row}");
+        }
+    }
+
     #[test]
     fn a_caller_lowers_and_never_raises() {
         let limits = Limits::default();

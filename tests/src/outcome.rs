@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use spore_client::{CallError, Failure, Host, RefusalCode, Refused};
 
 /// Longest that anything is waited for. Only a test that fails takes this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Time between looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(5);
