@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::grants::Allowed;
 use crate::limits::{Limits, millis};
+use crate::places::Places;
 use crate::room::{Budget, Total};
 use crate::scheduler::{Turn, lock};
 
@@ -33,7 +34,7 @@ pub(crate) struct KeyState {
     /// Calls queued or running.
     pub(crate) calls: AtomicU32,
     /// Instances that the key may have alive.
-    pub(crate) instances: Semaphore,
+    pub(crate) instances: Arc<Places>,
     pub(crate) connections: AtomicU32,
     /// Requests that are open.
     pub(crate) requests: AtomicU32,
@@ -94,7 +95,7 @@ impl Callers {
             let state = Arc::new(KeyState {
                 turn: self.turns.fetch_add(1, Ordering::Relaxed),
                 calls: AtomicU32::new(0),
-                instances: Semaphore::new(limits.instances_per_key as usize),
+                instances: Places::new(limits.instances_per_key),
                 connections: AtomicU32::new(0),
                 requests: AtomicU32::new(0),
                 loading: Arc::new(Semaphore::new(LOADING_MAX)),
@@ -110,6 +111,8 @@ impl Callers {
             keys.insert(key, Arc::downgrade(&state));
             state
         });
+        // A key that was there before may have another line by now.
+        state.instances.resize(limits.instances_per_key);
         let turn = state.turn;
         Caller {
             state,

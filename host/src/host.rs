@@ -462,18 +462,9 @@ impl Work {
         let queued = Instant::now();
         let mut timing = request.timing;
         let slots = async {
-            let own = key
-                .instances
-                .acquire()
-                .await
-                .expect("the semaphore is never closed");
-            (
-                own,
-                instances
-                    .acquire()
-                    .await
-                    .expect("the semaphore is never closed"),
-            )
+            let own = key.instances.take().await;
+            let of_all = instances.acquire().await;
+            (own, of_all.expect("the semaphore is never closed"))
         };
         let Ok(_slots) = (Interrupted {
             work: pin!(slots),

@@ -15,6 +15,7 @@ mod grants;
 mod guest;
 mod host;
 mod limits;
+mod places;
 mod poll;
 mod pools;
 mod room;

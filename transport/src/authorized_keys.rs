@@ -246,7 +246,7 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
             }
             "wall" => set(&mut options.wall, "wall", value, DURATION, parse_duration)?,
             "memory" => set(&mut options.memory_bytes, "memory", value, SIZE, parse_size)?,
-            "running" => set(&mut options.running, "running", value, COUNT, parse_count)?,
+            "running" => set(&mut options.running, "running", value, PLACES, parse_places)?,
             "queued" => set(&mut options.queued, "queued", value, COUNT, parse_count)?,
             "stored" => set(&mut options.stored_bytes, "stored", value, SIZE, parse_size)?,
             name => {
@@ -259,9 +259,15 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
     Ok(Some((key, options)))
 }
 
+/// A count of places, of which there is one at least: calls would wait for ever.
+fn parse_places(text: &str) -> Option<u32> {
+    parse_count(text).filter(|places| *places > 0)
+}
+
 const DURATION: &str = "a time, like 500ms, 10s, 2m or 1h";
 const SIZE: &str = "a size, like 4096, 64KiB, 64MiB or 1GiB";
 const COUNT: &str = "a number up to 4294967295";
+const PLACES: &str = "a number from 1 to 4294967295";
 const GRANTS: &str = "names of grants, like data,logs";
 
 fn set<T>(
@@ -366,7 +372,8 @@ mod tests {
             ("wall=18446744073709551615h", DURATION),
             ("memory=64MB", SIZE),
             ("memory=", SIZE),
-            ("running=4294967296", COUNT),
+            ("running=4294967296", PLACES),
+            ("running=0", PLACES),
             ("queued=4k", COUNT),
             ("grants=", GRANTS),
             ("grants=a,,b", GRANTS),
