@@ -7,18 +7,25 @@ use std::process::ExitCode;
 use serde_json::{Map, Value as Json};
 use spore_client::{ArgumentsError, BindError, CallError, ConnectError, Failure as GuestFailure};
 use spore_client::{FindError, HomeError, OpenError, PublicKey, RefusalCode, Refused};
+use spore_transport::{ConnectError as TransportError, ConnectionError};
 
 use crate::output::{self, Lines};
 
 /// The exit codes, for `--help`. The README has the same table.
 pub(crate) const HELP: &str = "\
+Example:
+  spore new hello && cd hello && spore build
+  spore run hello.spore greet '[\"world\"]' --captures '{\"greeting\": \"Hello\"}'
+
 Exit codes:
   0    it worked
   1    the guest returned its own error, panicked or trapped
-  2    usage: wrong arguments, JSON of the wrong type, an unknown callable, a file that is no bundle
+  2    usage: wrong arguments, JSON of the wrong type, an unknown callable, a file that is no bundle,
+       a host whose key is not known or not the one that --trust names
   3    the host refused
   4    the host could not be reached, or was lost
-  5    another failure here: a file that cannot be written, a guest that does not compile, a deadline
+  5    another failure here: a file that cannot be written, a guest that does not compile, a deadline,
+       a host's changed key
   130  interrupted with Ctrl-C
 
 Files live in the XDG folders, or all under SPORE_HOME when it is set.";
@@ -353,6 +360,12 @@ fn connect_failure(error: ConnectError) -> Failure {
         ConnectError::Resolve { .. } => Failure::of(Exit::Lost, &error)
             .kind("unreachable")
             .help("a host is NAME, NAME:PORT, ADDRESS or ADDRESS:PORT"),
+        ConnectError::Unreachable {
+            source: TransportError::Connection(ConnectionError::VersionMismatch),
+            ..
+        } => Failure::of(Exit::Lost, &error)
+            .kind("version")
+            .help("the two speak no common version: install the same release on both sides"),
         ConnectError::Unreachable { host, .. } => Failure::of(Exit::Lost, &error)
             .kind("unreachable")
             .help(format!(

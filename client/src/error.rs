@@ -77,7 +77,7 @@ pub enum ConnectError {
     /// The host's key is not known here.
     #[error(
         "the key of {host} is not known: {key}; compare it with what `spore key show --host` \
-         prints there, then pass it to --trust"
+         prints there, then run `spore key trust {host} {key}`"
     )]
     UnknownHost {
         /// As it was given

@@ -34,6 +34,9 @@ use crate::limits::Limits;
 /// Port of a host that is told no other.
 pub const PORT_DEFAULT: u16 = 7473;
 
+/// Most threads that run guests: more than machines have cores.
+const WORKERS_MAX: usize = 4096;
+
 /// Time that running calls get to finish after SIGTERM, unless configured otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -83,6 +86,18 @@ pub enum ConfigError {
         /// Largest value
         most: u64,
     },
+    /// A limit that lets nothing through at all.
+    #[error("limits.{name} is zero: the host could not carry out anything")]
+    Zero {
+        /// The limit's name
+        name: &'static str,
+    },
+    /// No threads for guests, or more than make sense.
+    #[error("workers = {workers}: must be from 1 to {WORKERS_MAX}")]
+    Workers {
+        /// What it is set to
+        workers: usize,
+    },
     /// The name of a directory that no guest could ask for.
     #[error(
         "grants.directories: {name:?} must consist of letters, digits, `-`, `_` and `.`, and begin \
@@ -105,7 +120,7 @@ impl Config {
         let defaults = Config::default();
         let config = Config {
             listen: file.listen.unwrap_or(defaults.listen),
-            workers: file.workers.map(|workers| usize::from(workers.get())),
+            workers: file.workers.map(|workers| workers as usize),
             grace: file.grace.map_or(defaults.grace, |grace| grace.0),
             limits: file.limits.over(defaults.limits),
             grants: Grants {
@@ -127,6 +142,11 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
+        if let Some(workers) = self.workers
+            && !(1..=WORKERS_MAX).contains(&workers)
+        {
+            return Err(ConfigError::Workers { workers });
+        }
         let range = |name, value, least, most| {
             if (least..=most).contains(&value) {
                 return Ok(());
@@ -139,6 +159,34 @@ impl Config {
             })
         };
         range("memory", limits.memory, 64 << 10, 4 << 30)?;
+        // None of these would let anything through, and the host would look sound.
+        for (name, value) in [
+            ("wall", limits.wall),
+            ("upload_stall", limits.upload_stall),
+            ("compilation", limits.compilation),
+            ("reader_stall", limits.reader_stall),
+        ] {
+            if value.is_zero() {
+                return Err(ConfigError::Zero { name });
+            }
+        }
+        for (name, value) in [
+            ("arguments_per_key", limits.arguments_per_key),
+            ("memory_total", limits.memory_total),
+            ("memory_per_key", limits.memory_per_key),
+            ("uploads", limits.uploads),
+            ("store", limits.store),
+            ("code", limits.code),
+            ("functions", limits.functions.into()),
+            ("function_body", limits.function_body.into()),
+            ("connections", limits.connections.into()),
+            ("connections_per_key", limits.connections_per_key.into()),
+            ("requests_per_key", limits.requests_per_key.into()),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { name });
+            }
+        }
         range("stack", limits.stack, 64 << 10, 64 << 20)?;
         range("instances", u64::from(limits.instances), 1, 10_000)?;
         range(
@@ -174,7 +222,7 @@ impl Config {
 #[serde(deny_unknown_fields, default)]
 struct File {
     listen: Option<SocketAddr>,
-    workers: Option<std::num::NonZeroU8>,
+    workers: Option<u32>,
     grace: Option<Span>,
     limits: LimitsFile,
     grants: GrantsFile,
@@ -223,6 +271,10 @@ impl<'de> Deserialize<'de> for Size {
 /// Declares the limits of the file once: name and kind.
 macro_rules! limits_file {
     ($( $name:ident: $kind:ty, )*) => {
+        /// Every key of `[limits]`.
+        #[cfg(test)]
+        const LIMIT_KEYS: &[&str] = &[$( stringify!($name), )*];
+
         #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         struct LimitsFile {
@@ -310,6 +362,22 @@ mod tests {
         );
     }
 
+    /// The table of limits that people read has every key, with its default.
+    #[test]
+    fn the_readme_has_every_limit_with_its_default() {
+        let readme = include_str!("../../cli/README.md");
+        let mut rows = readme.lines().filter_map(|line| {
+            let (key, rest) = line.strip_prefix("| `")?.split_once("` | `")?;
+            Some((key, rest.split_once("` | ")?.0))
+        });
+        for key in LIMIT_KEYS {
+            let (_, default) = rows.find(|(name, _)| name == key).expect(key);
+            let text = format!("[limits]\n{key} = {default}");
+            let config = Config::parse(&text).expect(key);
+            assert_eq!(config, Config::default(), "{key} = {default}");
+        }
+    }
+
     #[test]
     fn an_unknown_key_is_named() {
         for (text, key) in [
@@ -332,6 +400,16 @@ mod tests {
             .to_string();
         assert!(message.contains("limits.memory = 1"), "{message}");
         assert!(Config::parse("[limits]\nwall = \"soon\"").is_err());
+        for (text, expected) in [
+            ("workers = 0", "workers = 0: must be from 1 to 4096"),
+            ("workers = 4097", "workers = 4097: must be from 1 to 4096"),
+            ("[limits]\nwall = \"0s\"", "limits.wall is zero"),
+            ("[limits]\nconnections = 0", "limits.connections is zero"),
+            ("[limits]\nuploads = 0", "limits.uploads is zero"),
+        ] {
+            let message = Config::parse(text).expect_err(text).to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct KnownHostsError {
 #[non_exhaustive]
 pub enum KnownHostsProblem {
     /// The address is not a host and a port.
-    #[error("{address:?} is no address; one is like host:4747 or [::1]:4747")]
+    #[error("{address:?} is no address; one is like host:7473 or [::1]:7473")]
     Address {
         /// What stands in its place
         address: String,

@@ -130,6 +130,12 @@ impl Run {
     }
 
     fn ended(&self) -> Result<Ended, Failure> {
+        if self.on.is_none() && self.trust.key.is_some() {
+            return Err(
+                Failure::usage("--trust is the key of a host, and none is named")
+                    .help("add: --on HOST"),
+            );
+        }
         if let Some(id) = self.id() {
             let Some(on) = &self.on else {
                 return Err(Failure::usage(format!("there is no file {}", self.bundle))

@@ -228,6 +228,40 @@ fn limits_and_deadlines_end_a_loop() {
     assert!(said.contains("the deadline passed"), "{said}");
 }
 
+/// The help of the command and its README say the same of exit codes.
+#[test]
+fn the_exit_codes_are_documented_alike() {
+    let help = User::new().spore(["-h"]).ok();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = words(&help);
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("## Exit codes").expect("it is there");
+    let mut rows = 0;
+    for line in section
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .skip(2)
+    {
+        let Some((code, meaning)) = line
+            .strip_prefix("| ")
+            .and_then(|line| line.strip_suffix(" |")?.split_once(" | "))
+        else {
+            break;
+        };
+        let row = words(&format!("{code} {meaning}"));
+        assert!(help.contains(&row), "{row}\nis not in\n{help}");
+        rows += 1;
+    }
+    assert_eq!(rows, 7);
+}
+
+#[test]
+fn a_key_to_trust_needs_a_host_that_has_it() {
+    let key = User::new().spore(["key", "show"]).ok();
+    let ended = trouble(&User::new(), ["naps", "[0]", "--trust", key.trim()]);
+    assert!(ended.failed(2).contains("add: --on HOST"));
+}
+
 #[test]
 fn ctrl_c_ends_the_guest() {
     let user = User::new();
