@@ -10,14 +10,14 @@ use spore_transport::message::Refused;
 use crate::callers::KeyState;
 use crate::code::Ready;
 use crate::room::Total;
-use crate::scheduler::Turn;
+use crate::scheduler::lock;
 use crate::weighted::Weighted;
 
 /// A bundle whose code is compiled, as one caller has it: what a call needs. Counts against what
-/// the caller may hold until it is dropped.
+/// the caller may hold until it is dropped, once for all that the caller has of it.
 pub struct Loaded {
     ready: Arc<Ready>,
-    _charge: Charge,
+    _charge: Arc<Charge>,
 }
 
 impl Loaded {
@@ -37,22 +37,41 @@ pub(crate) struct Charge {
     bytes: u64,
 }
 
+/// What a key is charged for now, by bundle.
+#[derive(Default)]
+pub(crate) struct Charges {
+    held: HashMap<BundleId, Weak<Charge>>,
+    /// How many there may be before those that are over are forgotten.
+    forget_at: usize,
+}
+
+/// Charges that are kept before any is forgotten.
+const CHARGES_MIN: usize = 64;
+
 impl Charge {
-    /// Charges the key for a bundle of so many bytes.
+    /// Charges the key for a bundle of so many bytes, unless it is charged for it already.
     ///
     /// # Errors
     ///
     /// Refuses when its calls hold too many. One alone always has room.
-    pub(crate) fn take(key: &KeyState, bytes: u64) -> Result<Charge, Refused> {
-        let total = key.bundles.clone();
-        match total.take_or_alone(bytes) {
-            Ok(()) => Ok(Charge { total, bytes }),
-            Err(all) => {
-                let what = "bytes of bundles of the key in use";
-                let refused = Refused::new(RefusalCode::QueueFull, what);
-                Err(refused.past(total.limit(), all))
-            }
+    pub(crate) fn take(key: &KeyState, id: BundleId, bytes: u64) -> Result<Arc<Charge>, Refused> {
+        let mut charges = lock(&key.charges);
+        if let Some(charge) = charges.held.get(&id).and_then(Weak::upgrade) {
+            return Ok(charge);
         }
+        let total = key.bundles.clone();
+        if let Err(all) = total.take_or_alone(bytes) {
+            let what = "bytes of bundles of the key in use";
+            let refused = Refused::new(RefusalCode::QueueFull, what);
+            return Err(refused.past(total.limit(), all));
+        }
+        let charge = Arc::new(Charge { total, bytes });
+        if charges.held.len() >= charges.forget_at {
+            charges.held.retain(|_, charge| charge.strong_count() > 0);
+            charges.forget_at = CHARGES_MIN.max(2 * charges.held.len());
+        }
+        charges.held.insert(id, Arc::downgrade(&charge));
+        Ok(charge)
     }
 }
 
@@ -67,8 +86,6 @@ impl Drop for Charge {
 pub(crate) struct Bundles {
     recent: Weighted<BundleId, Arc<Ready>>,
     all: HashMap<BundleId, Weak<Ready>>,
-    /// Those that calls hold, by whose calls.
-    lent: HashMap<(Turn, BundleId), Weak<Loaded>>,
     bytes_max: u64,
 }
 
@@ -78,7 +95,6 @@ impl Bundles {
         Bundles {
             recent: Weighted::new(recent_bytes),
             all: HashMap::new(),
-            lent: HashMap::new(),
             bytes_max,
         }
     }
@@ -96,11 +112,8 @@ impl Bundles {
         let Some(ready) = self.ready(id) else {
             return Ok(None);
         };
-        if let Some(loaded) = self.lent(key, id) {
-            return Ok(Some(loaded));
-        }
-        let charge = Charge::take(key, ready.bytes())?;
-        Ok(Some(self.lend(key, ready, charge)))
+        let charge = Charge::take(key, *id, ready.bytes())?;
+        Ok(Some(lend(ready, charge)))
     }
 
     /// Sees to it that there is room for a bundle of so many bytes.
@@ -123,7 +136,7 @@ impl Bundles {
     }
 
     /// Keeps a bundle, and gives it to the key that is charged for it.
-    pub(crate) fn put(&mut self, key: &KeyState, ready: Ready, charge: Charge) -> Arc<Loaded> {
+    pub(crate) fn put(&mut self, ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
         let id = ready.bundle.id();
         // Another request may have been faster.
         let ready = self.ready(&id).unwrap_or_else(|| {
@@ -132,8 +145,7 @@ impl Bundles {
             ready
         });
         self.recent.put(id, ready.clone(), ready.bytes());
-        let lent = self.lent(key, &id);
-        lent.unwrap_or_else(|| self.lend(key, ready, charge))
+        lend(ready, charge)
     }
 
     fn ready(&mut self, id: &BundleId) -> Option<Arc<Ready>> {
@@ -141,26 +153,17 @@ impl Bundles {
         recent.or_else(|| self.all.get(id)?.upgrade())
     }
 
-    fn lent(&self, key: &KeyState, id: &BundleId) -> Option<Arc<Loaded>> {
-        self.lent.get(&(key.turn(), *id))?.upgrade()
-    }
-
-    fn lend(&mut self, key: &KeyState, ready: Arc<Ready>, charge: Charge) -> Arc<Loaded> {
-        let id = ready.bundle.id();
-        let loaded = Arc::new(Loaded {
-            ready,
-            _charge: charge,
-        });
-        let lent = Arc::downgrade(&loaded);
-        self.lent.insert((key.turn(), id), lent);
-        loaded
-    }
-
     /// Bytes of the bundles that are there. Forgets the others.
     fn bytes(&mut self) -> u64 {
-        self.lent.retain(|_, loaded| loaded.strong_count() > 0);
         self.all.retain(|_, ready| ready.strong_count() > 0);
         let there = self.all.values().filter_map(Weak::upgrade);
         there.map(|ready| ready.bytes()).sum()
     }
+}
+
+fn lend(ready: Arc<Ready>, charge: Arc<Charge>) -> Arc<Loaded> {
+    Arc::new(Loaded {
+        ready,
+        _charge: charge,
+    })
 }

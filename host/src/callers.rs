@@ -9,6 +9,7 @@ use spore_transport::status::RunningCall;
 use spore_transport::{BlobId, KeyOptions, PublicKey};
 use tokio::sync::Semaphore;
 
+use crate::bundles::Charges;
 use crate::grants::Allowed;
 use crate::limits::{Limits, millis};
 use crate::places::Places;
@@ -48,12 +49,20 @@ pub(crate) struct KeyState {
     pub(crate) memory: Arc<Total>,
     /// Bundles that the key's calls hold, in bytes: half of what all may hold.
     pub(crate) bundles: Arc<Total>,
+    pub(crate) charges: Mutex<Charges>,
     /// Memory for arguments.
     pub(crate) arguments: Budget,
     /// Memory for uploads: half of what all keys have, so that none keeps the others out.
     pub(crate) uploads: Budget,
     listed: Mutex<HashMap<u64, (BlobId, String, Instant)>>,
     next: AtomicU64,
+}
+
+/// How much of what all keys share one of them may have.
+#[derive(Clone, Copy)]
+enum Share {
+    Half,
+    Whole,
 }
 
 /// The keys with something under way.
@@ -78,20 +87,31 @@ impl Callers {
     pub(crate) fn of_key(&self, key: &PublicKey, options: &KeyOptions, limits: &Limits) -> Caller {
         let limits = limits.for_key(options);
         let allowed = Allowed::Named(options.grants.clone());
-        self.caller(key.0, limits, allowed)
+        self.caller(key.0, limits, allowed, Share::Half)
     }
 
     /// The user of an embedded host.
     pub(crate) fn embedded(&self, limits: &Limits) -> Caller {
-        self.caller([0; 32], limits.clone(), Allowed::All)
+        // There is no other key, so that nothing need be left for one.
+        let limits = Limits {
+            queue_per_key: limits.queue,
+            instances_per_key: limits.instances,
+            memory_per_key: limits.memory_total,
+            ..limits.clone()
+        };
+        self.caller([0; 32], limits, Allowed::All, Share::Whole)
     }
 
-    fn caller(&self, key: [u8; 32], limits: Limits, allowed: Allowed) -> Caller {
+    fn caller(&self, key: [u8; 32], limits: Limits, allowed: Allowed, share: Share) -> Caller {
         let mut keys = lock(&self.keys);
         let state = keys.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             // Keys that went away are forgotten when another comes.
             keys.retain(|_, state| state.strong_count() > 0);
-            let compilations_max = (self.compilations / 2).max(1);
+            let (compilations, bundles) = (self.compilations, limits.bundles_in_use());
+            let (compilations_max, bundles_max) = match share {
+                Share::Half => ((compilations / 2).max(1), bundles / 2),
+                Share::Whole => (compilations, bundles),
+            };
             let state = Arc::new(KeyState {
                 turn: self.turns.fetch_add(1, Ordering::Relaxed),
                 calls: AtomicU32::new(0),
@@ -102,7 +122,8 @@ impl Callers {
                 compilations: Arc::new(Semaphore::new(compilations_max)),
                 compilations_max,
                 memory: Total::new(limits.memory_per_key),
-                bundles: Total::new(limits.bundles_in_use() / 2),
+                bundles: Total::new(bundles_max),
+                charges: Mutex::default(),
                 arguments: Budget::new(limits.arguments_per_key),
                 uploads: Budget::new(limits.uploads / 2),
                 listed: Mutex::default(),
@@ -124,11 +145,6 @@ impl Callers {
 }
 
 impl KeyState {
-    /// Whose turn its calls take, which names the key among those with something under way.
-    pub(crate) fn turn(&self) -> Turn {
-        self.turn
-    }
-
     /// Lists a call as running until the guard goes.
     pub(crate) fn list(self: &Arc<Self>, bundle: BlobId, callable: &str) -> Listed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

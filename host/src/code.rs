@@ -183,6 +183,13 @@ impl Compiler {
             .spawn_blocking(move || shop.check(&checked))
             .await
             .map_err(|_| Refused::new(RefusalCode::Internal, "the check panicked"))??;
+        // One that is under way is joined, whoever began it.
+        let under_way = lock(&self.shop.flights)
+            .get(&id)
+            .map(watch::Sender::subscribe);
+        if let Some(flight) = under_way {
+            return Ok((self.land(flight).await?, began.elapsed()));
+        }
         // The key's own turn comes first. A key that waits for it has begun nothing that others
         // could come to wait for.
         let turn = key.compilations.clone().acquire_owned();
@@ -194,6 +201,11 @@ impl Compiler {
             _permit: turn.expect("the semaphore is never closed"),
             _key: key.clone(),
         };
+        // It may have ended while this waited.
+        let kept = lock(&self.shop.cache).get(&id);
+        if let Some(code) = kept {
+            return Ok((code, began.elapsed()));
+        }
         let flight = self.flight(id, bundle.code(), turn);
         Ok((self.land(flight).await?, began.elapsed()))
     }

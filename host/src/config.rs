@@ -118,11 +118,12 @@ impl Config {
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         let file: File = toml::from_str(text)?;
         let defaults = Config::default();
+        let halved = Halved::of(&file.limits);
         let config = Config {
             listen: file.listen.unwrap_or(defaults.listen),
             workers: file.workers.map(|workers| workers as usize),
             grace: file.grace.map_or(defaults.grace, |grace| grace.0),
-            limits: file.limits.over(defaults.limits),
+            limits: file.limits.over(halved.over(defaults.limits)),
             grants: Grants {
                 directories: file.grants.directories,
             },
@@ -269,6 +270,35 @@ impl<'de> Deserialize<'de> for Size {
 }
 
 /// Declares the limits of the file once: name and kind.
+/// The shares of one key that follow from totals: a half, where only the total is given.
+struct Halved {
+    queue: Option<u32>,
+    instances: Option<u32>,
+    memory: Option<u64>,
+}
+
+impl Halved {
+    fn of(file: &LimitsFile) -> Halved {
+        Halved {
+            queue: file.queue.map(|queue| queue.div_ceil(2)),
+            instances: file.instances.map(|instances| instances.div_ceil(2)),
+            memory: file.memory_total.as_ref().map(|total| total.0.div_ceil(2)),
+        }
+    }
+
+    fn over(self, mut limits: Limits) -> Limits {
+        let Halved {
+            queue,
+            instances,
+            memory,
+        } = self;
+        limits.queue_per_key = queue.unwrap_or(limits.queue_per_key);
+        limits.instances_per_key = instances.unwrap_or(limits.instances_per_key);
+        limits.memory_per_key = memory.unwrap_or(limits.memory_per_key);
+        limits
+    }
+}
+
 macro_rules! limits_file {
     ($( $name:ident: $kind:ty, )*) => {
         /// Every key of `[limits]`.
@@ -376,6 +406,17 @@ mod tests {
             let config = Config::parse(&text).expect(key);
             assert_eq!(config, Config::default(), "{key} = {default}");
         }
+    }
+
+    #[test]
+    fn one_key_gets_a_half_of_a_total_unless_it_is_given_its_own() {
+        let limits = |text: &str| Config::parse(text).expect("right").limits;
+        let halved = limits("[limits]\nqueue = 101\ninstances = 20\nmemory_total = \"2GiB\"");
+        assert_eq!(halved.queue_per_key, 51);
+        assert_eq!(halved.instances_per_key, 10);
+        assert_eq!(halved.memory_per_key, 1 << 30);
+        let given = limits("[limits]\nqueue = 100\nqueue_per_key = 90");
+        assert_eq!(given.queue_per_key, 90);
     }
 
     #[test]

@@ -123,6 +123,9 @@ impl Host {
                 "fewer instances: addresses are short here"
             );
             setup.limits.instances = built.instances;
+            // One key must not have all of the few.
+            let half = built.instances.div_ceil(2);
+            setup.limits.instances_per_key = setup.limits.instances_per_key.min(half);
         }
         tracing::debug!(workers, reservation = built.reservation, "engine ready");
         let engine = built.engine;
@@ -243,10 +246,10 @@ impl Host {
         }
         let bytes = code::bytes(bundle);
         let key = &caller.state;
-        let charge = Charge::take(key, bytes)?;
+        let charge = Charge::take(key, bundle.id(), bytes)?;
         lock(&inner.loaded).make_room(bytes)?;
         let (ready, took) = inner.compiler.load(key, bundle.clone()).await?;
-        let loaded = lock(&inner.loaded).put(key, ready, charge);
+        let loaded = lock(&inner.loaded).put(ready, charge);
         Ok((loaded, took))
     }
 

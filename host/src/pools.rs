@@ -11,8 +11,9 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use crate::scheduler::lock;
 
 /// How much nicer than the rest of the host threads are that compile. While others want the
-/// processor they get a tenth of what one of those gets, and else all of it.
-const NICER: i32 = 10;
+/// processor they get a third of what one of those gets, and else all of it. With less than that,
+/// keys whose guests never rest would keep others from compiling within `compilation`.
+const NICER: i32 = 5;
 
 /// The nicest that a thread can be.
 const NICEST: i32 = 19;

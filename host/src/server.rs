@@ -175,7 +175,11 @@ impl Server {
         tokio::spawn(async move {
             match incoming.accept().await {
                 Ok(connection) => serve_connection(shared, connection, handshake).await,
-                Err(error) => tracing::debug!(%from, error = chain(&error), "no handshake"),
+                Err(error) => {
+                    tracing::debug!(%from, error = chain(&error), "no handshake");
+                    tokio::time::sleep(CLOSE_TIME).await;
+                    drop(handshake);
+                }
             }
         });
     }
@@ -263,8 +267,9 @@ async fn serve_connection(shared: Shared, connection: Connection, handshake: Han
             tracing::warn!(%key, %from, unsaid, "not authorised");
         }
         connection.close(CloseCode::NotAuthorised, &format!("key {key}"));
-        // The close must reach the peer before the connection is dropped.
-        let _ = tokio::time::timeout(CLOSE_TIME, connection.closed()).await;
+        // The close reaches the peer before the connection is dropped; and one who may not come in
+        // has its place among the handshakes for a while, so that it cannot begin thousands.
+        tokio::time::sleep(CLOSE_TIME).await;
         return;
     };
     let too_many = |what: &str, limit: u32| {

@@ -22,7 +22,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use spore_transport::{BlobId, PublicKey};
 
@@ -36,6 +36,10 @@ pub(crate) use verified::{Collecting, NotTheBlob};
 /// Most blobs of a store, however small. Each takes an inode, another for each owner, and a few
 /// hundred bytes of memory, none of which the bound on bytes counts.
 pub const BLOBS_MAX: usize = 1 << 16;
+
+/// Time after which a blob that is used again is noted as used: noting it each time would cost
+/// calls more than the order of a minute is worth.
+const USED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Locks of blobs, by the first byte of their ids.
 const SHARDS: usize = 256;
@@ -189,12 +193,23 @@ impl Store {
         Ok(Index::read(folder)?.0.listed(folder))
     }
 
-    /// Whether `key` may use the blob.
+    /// Whether `key` may use the blob. Who asks is about to, so that it counts as used now: what is
+    /// called from memory all day is not what goes first when there is room to be made.
     pub fn may_use(&self, key: &PublicKey, id: &BlobId) -> bool {
-        lock(&self.index)
+        let mut index = lock(&self.index);
+        let Some(used) = index
             .entries
             .get(id)
-            .is_some_and(|entry| entry.owners.contains(key))
+            .filter(|entry| entry.owners.contains(key))
+            .map(|entry| entry.used)
+        else {
+            return false;
+        };
+        let now = SystemTime::now();
+        if now.duration_since(used).unwrap_or_default() >= USED_AGAIN_AFTER {
+            index.touch(id, now);
+        }
+        true
     }
 
     /// Reads a blob that `key` may use, and checks it. Blocks.
@@ -213,7 +228,11 @@ impl Store {
                 // It was evicted meanwhile, or another process removed it.
                 let _shard = self.lock_shard(id);
                 if !path.exists() {
-                    lock(&self.index).forget(id);
+                    let owners = lock(&self.index).forget(id).unwrap_or_default();
+                    // A note without its blob would be a right to whatever comes under the name.
+                    for key in owners {
+                        remove_file(&self.owner_folder(&key).join(id.to_string()))?;
+                    }
                 }
                 return Ok(None);
             }

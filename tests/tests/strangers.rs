@@ -60,11 +60,16 @@ impl Between {
 
     async fn hear_client(&mut self) -> Vec<u8> {
         let mut packet = vec![0; 1 << 16];
-        let received = soon("a packet of the client", self.near.recv_from(&mut packet)).await;
-        let (length, client) = received.expect("received");
-        self.client = client;
-        packet.truncate(length);
-        packet
+        loop {
+            let received = soon("a packet of the client", self.near.recv_from(&mut packet)).await;
+            let (length, client) = received.expect("received");
+            // An empty one asks whether anything listens; the handshake comes from elsewhere.
+            if length > 0 {
+                self.client = client;
+                packet.truncate(length);
+                return packet;
+            }
+        }
     }
 
     async fn tell_host(&self, packet: &[u8]) {

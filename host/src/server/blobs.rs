@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::collector::Collector;
+use crate::callers::KeyState;
 use crate::code::chain;
 use crate::room::{Budget, Room};
 use crate::scheduler::lock;
@@ -87,7 +88,7 @@ impl Blobs {
         self: &Arc<Self>,
         key: PublicKey,
         blob: Verified,
-        room: Option<[Room; 2]>,
+        room: Option<UploadRoom>,
     ) -> tokio::task::JoinHandle<Result<(), StoreError>> {
         let id = blob.id();
         *lock(&self.pending)
@@ -149,12 +150,17 @@ impl Blobs {
     }
 
     /// Begins to receive a blob: waits for room in the budget of the key, and in that of all.
-    pub(crate) async fn receive(&self, of_key: &Budget, blob: Blob) -> Result<Reception, Refused> {
+    pub(crate) async fn receive(
+        &self,
+        key: &Arc<KeyState>,
+        blob: Blob,
+    ) -> Result<Reception, Refused> {
         let room = async {
-            [
-                of_key.take(blob.raw_bytes).await,
-                self.budget.take(blob.raw_bytes).await,
-            ]
+            UploadRoom {
+                _of_key: key.uploads.take(blob.raw_bytes).await,
+                _of_all: self.budget.take(blob.raw_bytes).await,
+                _key: key.clone(),
+            }
         };
         let Ok(room) = tokio::time::timeout(ROOM_WAIT, room).await else {
             let refused = Refused::new(RefusalCode::QueueFull, "bytes of uploads under way");
@@ -168,6 +174,14 @@ impl Blobs {
             room,
         })
     }
+}
+
+/// Room for an upload, until it is on disk. Keeps the key known meanwhile: one that went away and
+/// came back would get a new budget.
+pub(crate) struct UploadRoom {
+    _of_key: Room,
+    _of_all: Room,
+    _key: Arc<KeyState>,
 }
 
 /// See [`Blobs::claim`].
@@ -204,7 +218,7 @@ pub(crate) struct Reception {
     batch: Vec<Bytes>,
     batch_bytes: usize,
     background: Handle,
-    room: [Room; 2],
+    room: UploadRoom,
 }
 
 /// Where the part is that has arrived.
@@ -248,7 +262,7 @@ impl Reception {
     }
 
     /// Ends the blob and gives it with its room in the budgets.
-    pub(crate) async fn finish(mut self) -> Result<(Verified, [Room; 2]), Refused> {
+    pub(crate) async fn finish(mut self) -> Result<(Verified, UploadRoom), Refused> {
         let mut collector = self.stage.settle().await?;
         let batch = self.batch;
         let checked = self.background.spawn_blocking(move || {

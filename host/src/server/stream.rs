@@ -655,7 +655,7 @@ impl Serving {
                 HostEvent::Blob { blob, .. } => {
                     self.check_quota(blob.raw_bytes)?;
                     let peer = self.peer.clone();
-                    let room = peer.blobs.receive(&peer.caller.state.uploads, blob);
+                    let room = peer.blobs.receive(&peer.caller.state, blob);
                     let reception = self.wait_unread(room).await??;
                     self.expect_bytes(blob.wire_bytes);
                     match blob.wire_bytes {
