@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use rand_chacha::ChaCha12Rng;
 use spore_abi::{fault, import};
 use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use crate::events::Events;
 use crate::limits::RunLimits;
-use crate::poll;
 use crate::room::Total;
 use crate::wasi::{OutputBudget, World};
+use crate::{poll, random};
 
 /// Beside each instance.
 pub(crate) struct Guest {
@@ -20,6 +21,8 @@ pub(crate) struct Guest {
     /// What the guest said before it trapped.
     pub(crate) fault: Option<Fault>,
     world: World,
+    /// Set up when the guest first asks for random bytes.
+    random: Option<ChaCha12Rng>,
     wasi: Option<WasiP1Ctx>,
     /// Why there is no WASI, if opening it failed.
     pub(crate) wasi_error: Option<String>,
@@ -48,6 +51,7 @@ impl Guest {
             output: OutputBudget::new(limits.output),
             fault: None,
             world,
+            random: None,
             wasi: None,
             wasi_error: None,
         }
@@ -56,6 +60,12 @@ impl Guest {
     /// Files that it may have open at one time.
     pub(crate) fn open_files(&self) -> u32 {
         self.world.open_files
+    }
+
+    /// Where its random bytes come from.
+    pub(crate) fn random(&mut self) -> &mut ChaCha12Rng {
+        let Guest { random, world, .. } = self;
+        random.get_or_insert_with(|| world.seed.generator())
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {
@@ -211,6 +221,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     p1::add_to_linker_async(&mut linker, Guest::wasi)?;
     linker.allow_shadowing(true);
     poll::add_to_linker(&mut linker)?;
+    random::add_to_linker(&mut linker)?;
     // wasmtime's log each call, and a guest makes a million in a second.
     let module = "wasi_snapshot_preview1";
     linker.func_wrap(module, "sock_accept", |_: i32, _: i32, _: i32| NOT_A_SOCKET)?;

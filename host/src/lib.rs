@@ -18,6 +18,7 @@ mod limits;
 mod places;
 mod poll;
 mod pools;
+mod random;
 mod room;
 mod run;
 mod scheduler;

@@ -540,6 +540,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_is_not_the_longest_unused_also_after_a_restart() {
+        for restarted in [false, true] {
+            let folder = tempfile::tempdir().expect("folder");
+            let mut store = Store::open(folder.path(), 10).expect("opens");
+            let key = key();
+            let (read, unread, new) = (blob(b"1111"), blob(b"2222"), blob(b"3333"));
+            store.write(&key, &read).expect("fits");
+            store.write(&key, &unread).expect("fits");
+            assert!(store.read(&key, &read.id()).expect("reads").is_some());
+            if restarted {
+                drop(store);
+                store = Store::open(folder.path(), 10).expect("opens");
+            }
+            store.write(&key, &new).expect("fits once one is evicted");
+            assert!(store.may_use(&key, &read.id()));
+            assert!(!store.may_use(&key, &unread.id()));
+        }
+    }
+
+    #[test]
     fn their_number_is_bounded_too() {
         let folder = tempfile::tempdir().expect("folder");
         let mut store = Store::open(folder.path(), 100).expect("opens");

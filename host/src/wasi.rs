@@ -65,7 +65,7 @@ pub(crate) struct Seed {
 }
 
 impl Seed {
-    fn generator(&self) -> ChaCha12Rng {
+    pub(crate) fn generator(&self) -> ChaCha12Rng {
         ChaCha12Rng::from_seed(self.key())
     }
 

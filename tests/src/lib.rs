@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: guests, hosts that they run on, and a client that lies.
 //!
 //! - [`guests`]: the bundles of the crates in `guests/`, and [`module`]: modules that no compiler
-//!   makes.
+//!   makes. [`lanes`]: some of them that calculate.
 //! - [`local`]: a host that listens from a thread of the test; [`process`]: the `spore` command's.
 //!   Both are reached over QUIC through their [`door`].
 //! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
@@ -10,6 +10,7 @@
 
 pub mod door;
 pub mod guests;
+pub mod lanes;
 pub mod local;
 pub mod module;
 pub mod outcome;

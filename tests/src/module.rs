@@ -1,10 +1,16 @@
 //! Modules that no compiler makes, and bundles that no `spore build` packs.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use spore_abi::{ABI_VERSION, Description};
 use spore_bundle::manifest::Code;
 use spore_bundle::{Bundle, Callable, CodeId, CodeKind, Manifest};
+use spore_client::{Handle, NoCaptures};
 use spore_value::{Parameter, Signature, Type};
+
+/// The callable of a [`Raw`] guest, for a program that knows its types.
+pub const RUN: Handle<NoCaptures, (Vec<u8>,), Vec<u8>, Infallible> = Handle::new("raw::run", run);
 
 /// A guest of `raw::run`, which takes bytes, captures nothing and returns bytes. By itself it
 /// returns the single byte 0: an empty list.

@@ -13,7 +13,10 @@ use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of, wall};
 use spore_tests::local::Both;
 use spore_tests::outcome::{refused, until};
+use spore_tests::peer::{Peer, ship};
 use spore_tests::{Local, Process, hostile, plain as plain_bundle};
+use spore_transport::BlobId;
+use spore_transport::message::{BlobKind, Call, Message, Received};
 
 const MIB: u64 = 1 << 20;
 
@@ -268,10 +271,22 @@ async fn a_caller_lowers_limits_and_raises_none() {
     }
 }
 
+/// How many modules the host has compiled.
+fn compiled(process: &Process) -> usize {
+    let log = process.log();
+    log.lines().filter(|line| line.contains("compiled")).count()
+}
+
+/// Of which kinds the blobs are that the host asks for now.
+async fn asked(peer: &mut Peer) -> Vec<BlobKind> {
+    let missing = peer.missing().await;
+    missing.iter().map(|blob| blob.kind).collect()
+}
+
 #[tokio::test]
 async fn code_is_sent_and_compiled_once_for_many_captures() {
-    let local = Local::start(Setup::default(), &[""]);
-    let host = local.connect(0).await;
+    let process = Process::start("", &[""]);
+    let host = process.connect(0).await;
     let append = plain_bundle()
         .callable(plain::append::HANDLE)
         .expect("it is there");
@@ -287,7 +302,32 @@ async fn code_is_sent_and_compiled_once_for_many_captures() {
         host.status().await.expect("it serves").stored_blobs.count == 41
     })
     .await;
-    assert_eq!(host.status().await.expect("it serves").cached_code.count, 1);
+    // One more, by hand: the host asks for all but the code.
+    let bundle = append.capture(&vec![20]).expect("a byte").bundle();
+    let parts = bundle.inner();
+    let (callable, _) = parts.callable("append").expect("it is there");
+    let mut peer = Peer::open(&process.connection(0).await).await;
+    peer.say(&Message::Call(Call {
+        bundle: BlobId(*bundle.id().as_bytes()),
+        callable,
+        limits: CallLimits::default(),
+        seed: 0,
+        args_bytes: 1,
+    }))
+    .await;
+    peer.pour(vec![0]).await;
+    assert_eq!(asked(&mut peer).await, [BlobKind::Manifest]);
+    peer.honest_blob(parts.manifest_bytes()).await;
+    assert_eq!(asked(&mut peer).await, [BlobKind::State]);
+    peer.honest_blob(parts.state().expect("it has captures"))
+        .await;
+    let done = peer.message().await;
+    assert!(matches!(done, Message::Done(_)), "{done:?}");
+    assert!(matches!(peer.hear().await, Ok(Received::Data(list)) if list[..] == [1, 20]));
+
+    let status = host.status().await.expect("it serves");
+    assert_eq!((status.cached_code.count, status.finished.ok), (1, 21));
+    assert_eq!(compiled(&process), 1, "{}", process.log());
 }
 
 #[tokio::test]
@@ -311,9 +351,7 @@ async fn many_callers_of_the_same_missing_blob_share_one_compilation() {
     }
     let status = process.connect(0).await.status().await.expect("it serves");
     assert_eq!((status.cached_code.count, status.finished.ok), (1, 12));
-    let log = process.log();
-    let compiled = log.lines().filter(|line| line.contains("compiled")).count();
-    assert_eq!(compiled, 1, "{log}");
+    assert_eq!(compiled(&process), 1, "{}", process.log());
 }
 
 #[tokio::test]
@@ -346,7 +384,7 @@ async fn shipping_ahead_stores_and_compiles_and_the_id_alone_then_suffices() {
 }
 
 #[tokio::test]
-async fn unknown_callables_are_refused_here_and_there() {
+async fn callables_that_a_bundle_does_not_have_are_not_found_in_it() {
     let bundle = plain_bundle();
     assert!(matches!(bundle.callable("treble"), Err(FindError::Name(_))));
     // A handle of another guest.
@@ -355,13 +393,19 @@ async fn unknown_callables_are_refused_here_and_there() {
         Err(FindError::Name(_))
     ));
     // A handle of this name with other types.
-    let description = plain::half::HANDLE;
     let other: Handle<NoCaptures, (u64,), u64, NoHalf> =
         Handle::new("plain::double", || plain::half::HANDLE.description());
-    assert!(
-        matches!(bundle.callable(other), Err(FindError::Types { .. })),
-        "{description:?}"
-    );
+    let found = bundle.callable(other);
+    assert!(matches!(found, Err(FindError::Types { .. })), "{found:?}");
+    // The same for what a host says of it.
+    for host in hosts().await {
+        host.ship(bundle).await.expect("shipped");
+        let shipped = host.shipped(bundle.id()).await.expect("it was shipped");
+        assert!(shipped.callable("double").is_ok());
+        for name in ["treble", "hostile::spin"] {
+            assert!(matches!(shipped.callable(name), Err(FindError::Name(_))));
+        }
+    }
 }
 
 #[tokio::test]
@@ -489,42 +533,55 @@ async fn arguments_beyond_the_limit_are_refused_with_the_limit() {
 
 #[tokio::test]
 async fn state_and_code_beyond_the_limit_are_refused_before_they_are_sent() {
-    let limits = Limits {
-        state: 1_000,
-        ..Limits::default()
-    };
-    let both = Both::of(Setup {
-        limits,
-        ..Setup::default()
-    });
-    let hosts = both.hosts().await;
     let weigh = plain_bundle()
         .callable(plain::weigh::HANDLE)
         .expect("it is there");
+    // A list of so many bytes has three bytes of length before them.
     let (fits, large) = (vec![1; 997], vec![1; 998]);
     let (fits, large) = (
         weigh.capture(&fits).expect("bytes"),
         weigh.capture(&large).expect("bytes"),
     );
-    for host in hosts {
-        assert_eq!(host.call(&fits, ()).await.expect("it fits"), (997, 997));
-        let refused = refused(host.call(&large, ()).await, RefusalCode::StateTooLarge);
-        assert_eq!((refused.limit, refused.actual), (Some(1_000), Some(1_001)));
-        assert_serves(&host).await;
-    }
-    let limits = Limits {
-        code: 1_000,
-        ..Limits::default()
-    };
-    let both = Both::of(Setup {
-        limits,
-        ..Setup::default()
-    });
-    let hosts = both.hosts().await;
-    let code = plain_bundle().inner().code().len() as u64;
-    for host in hosts {
-        let refused = refused(host.call(&fits, ()).await, RefusalCode::CodeTooLarge);
-        assert_eq!((refused.limit, refused.actual), (Some(1_000), Some(code)));
+    let default = Limits::default;
+    let (state, code) = (
+        Limits {
+            state: 1_000,
+            ..default()
+        },
+        Limits {
+            code: 1_000,
+            ..default()
+        },
+    );
+    let code_bytes = plain_bundle().inner().code().len() as u64;
+    for (limits, past, refusal, bytes) in [
+        (state, &large, RefusalCode::StateTooLarge, 1_001),
+        (code, &fits, RefusalCode::CodeTooLarge, code_bytes),
+    ] {
+        let setup = Setup {
+            limits,
+            ..Setup::default()
+        };
+        let local = Local::start(setup.clone(), &["", ""]);
+        let embedded = Host::embedded_with(setup).expect("the engine starts");
+        for host in [embedded, local.connect(0).await] {
+            if refusal == RefusalCode::StateTooLarge {
+                assert_eq!(host.call(&fits, ()).await.expect("it fits"), (997, 997));
+            }
+            let refused = refused(host.call(past, ()).await, refusal);
+            assert_eq!((refused.limit, refused.actual), (Some(1_000), Some(bytes)));
+        }
+        // A client that has sent the manifest is asked for nothing more.
+        let bundle = past.bundle();
+        let mut peer = Peer::open(&local.connection(1).await).await;
+        peer.say(&ship(BlobId(*bundle.id().as_bytes()))).await;
+        assert_eq!(asked(&mut peer).await, [BlobKind::Manifest]);
+        peer.honest_blob(bundle.inner().manifest_bytes()).await;
+        match peer.message().await {
+            Message::Refused(refused) => assert_eq!(refused.code, refusal),
+            other => panic!("{other:?}"),
+        }
+        assert!(local.connect(1).await.status().await.is_ok());
     }
 }
 

@@ -4,7 +4,8 @@ use spore_client::{CallError, Callee, Host};
 use spore_host::Setup;
 use spore_tests::guests::of;
 use spore_tests::local::Both;
-use spore_tests::plain as plain_bundle;
+use spore_tests::module::RUN;
+use spore_tests::{lanes, plain as plain_bundle};
 
 static BOTH: Both = Both::new(Setup::default);
 
@@ -55,6 +56,14 @@ async fn numbers_that_are_none_have_one_form() {
         u64::from(f32::NAN.to_bits()),
         "{narrow:#x}"
     );
+}
+
+#[tokio::test]
+async fn every_lane_of_a_vector_has_one_result() {
+    for lanes in lanes::all() {
+        let result = same(&of(&lanes.bundle(), RUN), (vec![],), 0).await;
+        assert_eq!(result, lanes.expected, "{lanes:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use spore_bundle::Grant;
 use spore_client::{Host, RefusalCode};
 use spore_host::{Grants, Setup};
 use spore_tests::guests::{assert_serves, of};
+use spore_tests::module::{RUN, Raw, bundle_with};
 use spore_tests::outcome::{refused, until};
 use spore_tests::{Local, Process, hostile, plain as plain_bundle};
 use tempfile::TempDir;
@@ -177,6 +179,44 @@ async fn a_key_without_the_grant_is_refused_and_told_no_more() {
         embedded.call(&secrets, ()).await,
         RefusalCode::GrantNotGiven,
     );
+}
+
+/// The format has room for them, and no host has them to give: not to a key whose line names them
+/// either, and not beside a directory that is given.
+#[tokio::test]
+async fn clocks_random_bytes_and_variables_are_given_by_no_host() {
+    let folder = folders();
+    let setup = setup(&folder.path().join("granted"));
+    let local = Local::start(setup.clone(), &["grants=data,clock,random,HOME"]);
+    let embedded = Host::embedded_with(setup).expect("the engine starts");
+    let hosts = [embedded, local.connect(0).await];
+    let asking = |grants: Vec<Grant>| {
+        bundle_with(Raw::default().code(), |manifest| {
+            manifest.callables[0].grants = grants;
+        })
+    };
+    let data = Grant::Directory("data".to_owned());
+    for host in &hosts {
+        for (grant, named) in [
+            (Grant::Clock, "clock"),
+            (Grant::Random, "random bytes"),
+            (
+                Grant::Environment("HOME".to_owned()),
+                "environment variable HOME",
+            ),
+        ] {
+            for grants in [vec![grant.clone()], vec![data.clone(), grant]] {
+                let bundle = asking(grants);
+                let result = host.call(&of(&bundle, RUN), (vec![],)).await;
+                let refused = refused(result, RefusalCode::GrantNotGiven);
+                assert!(refused.message.starts_with(named), "{named}: {refused}");
+            }
+        }
+        // The directory alone is given.
+        let result = host.call(&of(&asking(vec![data.clone()]), RUN), (vec![],));
+        assert_eq!(result.await.expect("it is given"), Vec::<u8>::new());
+        assert_serves(host).await;
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of, wall};
 use spore_tests::hostile;
 use spore_tests::local::Both;
+use spore_tests::module::{RUN, Raw, record};
 use spore_tests::outcome::{failed, refused, soon};
 
 const MIB: u64 = 1 << 20;
@@ -81,17 +82,37 @@ async fn a_memory_bomb_meets_its_limit() {
 
 #[tokio::test]
 async fn memory_within_the_limit_is_given_and_one_page_more_is_not() {
-    let take = of(hostile(), hostile::take::HANDLE);
-    for host in hosts().await {
-        let taken = host.call(&take, (8 * MIB as u32,)).await;
-        assert_eq!(taken.expect("half of what it may have"), 8 * MIB);
-        let lower = CallLimits {
-            memory_bytes: Some(8 * MIB),
-            ..CallLimits::default()
+    const PAGE: u64 = 64 << 10;
+    // A guest of one page, which grows to so many bytes.
+    let grown = |bytes: u64| {
+        let more = bytes / PAGE - 1;
+        let poll = format!(
+            "(drop (memory.grow (i32.const {more}))) {}",
+            record(0, 64, 1)
+        );
+        let raw = Raw {
+            poll,
+            ..Raw::default()
         };
-        let result = host.call(&take, (8 * MIB as u32,)).limits(lower).await;
-        assert_eq!(refused(result, RefusalCode::Memory).limit, Some(8 * MIB));
-        assert_serves(&host).await;
+        of(&raw.bundle(), RUN)
+    };
+    let lower = CallLimits {
+        memory_bytes: Some(8 * MIB),
+        ..CallLimits::default()
+    };
+    for host in hosts().await {
+        for (limits, bytes) in [(CallLimits::default(), 16 * MIB), (lower, 8 * MIB)] {
+            let call = host.call(&grown(bytes), (vec![],)).limits(limits);
+            assert_eq!(
+                call.await.expect("as much as there may be"),
+                Vec::<u8>::new()
+            );
+            let call = host.call(&grown(bytes + PAGE), (vec![],)).limits(limits);
+            let refused = refused(call.await, RefusalCode::Memory);
+            let expected = (Some(bytes), Some(bytes + PAGE));
+            assert_eq!((refused.limit, refused.actual), expected);
+            assert_serves(&host).await;
+        }
     }
 }
 
@@ -265,19 +286,34 @@ async fn a_result_past_its_limit_is_refused_and_one_at_it_is_not() {
     }
 }
 
+/// What a program hears of a flood of progress, and how long the flood lasted.
+async fn flood(host: &Host) -> (Vec<(u64, u64)>, Duration) {
+    const TIMES: u64 = 1_000_000;
+    let report = of(hostile(), hostile::report::HANDLE);
+    let (hear, heard) = std::sync::mpsc::channel();
+    let began = Instant::now();
+    let call = host.call(&report, (TIMES,));
+    let call = call.on_progress(move |done, total| hear.send((done, total)).expect("heard"));
+    assert_eq!(call.await.expect("progress is no error"), TIMES);
+    let took = began.elapsed();
+    let heard: Vec<_> = heard.iter().collect();
+    assert_eq!(heard.last(), Some(&(TIMES, TIMES)));
+    assert!(heard.is_sorted(), "progress went back");
+    assert_serves(host).await;
+    (heard, took)
+}
+
 #[tokio::test]
 async fn a_flood_of_progress_arrives_thinned_and_the_last_one_stands() {
-    let report = of(hostile(), hostile::report::HANDLE);
-    for host in hosts().await {
-        let (hear, heard) = std::sync::mpsc::channel();
-        let call = host.call(&report, (100_000,));
-        let call = call.on_progress(move |done, total| hear.send((done, total)).expect("heard"));
-        assert_eq!(call.await.expect("progress is no error"), 100_000);
-        let heard: Vec<_> = heard.iter().collect();
-        assert_eq!(heard.last(), Some(&(100_000, 100_000)));
-        assert!(heard.is_sorted(), "progress went back");
-        assert_serves(&host).await;
-    }
+    // As docs/PROTOCOL.md has it.
+    const INTERVAL: Duration = Duration::from_millis(20);
+    let [embedded, remote] = hosts().await;
+    flood(&embedded).await;
+    let (heard, took) = flood(&remote).await;
+    // The first at once, one after each interval, and the last with the result.
+    let most = took.div_duration_f64(INTERVAL) as usize + 2;
+    eprintln!("heard {} most {most} took {took:?}", heard.len());
+    assert!(heard.len() <= most, "{} in {took:?}", heard.len());
 }
 
 #[tokio::test]
@@ -320,8 +356,8 @@ async fn who_has_a_result_has_its_place_in_the_queue_back() {
 #[tokio::test]
 async fn an_error_where_the_callable_has_none_does_not_reach_the_program_as_a_value() {
     // The raw guest says that its record is an error, which its types do not have.
-    let raw = spore_tests::module::Raw {
-        poll: spore_tests::module::record(1, 64, 1),
+    let raw = Raw {
+        poll: record(1, 64, 1),
         ..Default::default()
     };
     let run = raw.bundle().callable("run").expect("it has one");

@@ -7,9 +7,9 @@ use spore_client::{Bundle, CallLimits, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::assert_serves;
 use spore_tests::module::{Raw, bundle_with};
-use spore_tests::outcome::refused;
+use spore_tests::outcome::{idle, refused, running};
 use spore_tests::peer::{Peer, call, id_of, ship};
-use spore_tests::{Local, plain as plain_bundle};
+use spore_tests::{Local, hostile, plain as plain_bundle};
 use spore_transport::message::{
     Absent, Blob, BlobKind, Call, Cancel, Describe, Encoding, Message, Missing, MissingBlob,
     Received, Stored,
@@ -659,6 +659,45 @@ async fn a_cancel_before_the_guest_runs() {
     peer.missing().await;
     peer.say(&cancel).await;
     peer.refusal(RefusalCode::Cancelled).await;
+    serves(&local, &connection).await;
+}
+
+#[tokio::test]
+async fn a_cancel_while_the_guest_runs() {
+    let local = Local::start(Setup::default(), &["", ""]);
+    let connection = local.connection(0).await;
+    let host = local.connect(0).await;
+    host.ship(hostile()).await.expect("shipped");
+    let hour = spore_value::codec::encode(&(3_600_000u64,)).expect("flat");
+    // One that never gives up the processor by itself, and one that has done so.
+    for (name, arguments, said) in [
+        ("announce_and_spin", vec![], "spinning\n"),
+        ("sleep", hour, "sleeping\n"),
+    ] {
+        let (callable, _) = hostile().inner().callable(name).expect("it is there");
+        let mut peer = Peer::open(&connection).await;
+        let call = Call {
+            bundle: id(hostile()),
+            callable,
+            limits: CallLimits::default(),
+            seed: 0,
+            args_bytes: arguments.len() as u64,
+        };
+        peer.say(&Message::Call(call)).await;
+        if !arguments.is_empty() {
+            peer.pour(arguments).await;
+        }
+        match peer.message().await {
+            Message::Output(output) => assert_eq!(output.bytes, said),
+            other => panic!("{name}: {other:?}"),
+        }
+        running(&host, 1).await;
+        peer.say(&Message::Cancel(Cancel { index: 0 })).await;
+        peer.refusal(RefusalCode::Cancelled).await;
+        idle(&host).await;
+    }
+    let finished = host.status().await.expect("it serves").finished;
+    assert_eq!((finished.cancelled, finished.ok), (2, 0));
     serves(&local, &connection).await;
 }
 

@@ -301,15 +301,25 @@ async fn sleeping_guests_hold_no_worker() {
 
 #[tokio::test]
 async fn calls_of_one_connection_run_at_the_same_time() {
-    let echo = of(plain_bundle(), plain::double::HANDLE);
+    let sleep = of(hostile(), hostile::sleep::HANDLE);
+    let double = of(plain_bundle(), plain::double::HANDLE);
     let both = Both::of(Setup::default());
     for host in both.hosts().await {
+        // None of them ends by itself: one after the other, the first would run alone.
+        let sleepers: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(host.call(&sleep, (3_600_000,)).into_future()))
+            .collect();
+        running(&host, 100).await;
         let calls: Vec<_> = (0..200u64)
-            .map(|x| tokio::spawn(host.call(&echo, (x,)).into_future()))
+            .map(|x| tokio::spawn(host.call(&double, (x,)).into_future()))
             .collect();
         for (x, call) in (0u64..).zip(calls) {
             assert_eq!(call.await.expect("no panic").expect("doubled"), 2 * x);
         }
+        let status = host.status().await.expect("it serves");
+        assert!(status.running_count >= 100, "{status:?}");
+        sleepers.iter().for_each(tokio::task::JoinHandle::abort);
+        idle(&host).await;
     }
 }
 

@@ -5,7 +5,9 @@
 
 use spore_client::{CallLimits, Callee, Host, Setup};
 use spore_tests::guests::{of, plain};
+use spore_tests::lanes;
 use spore_tests::local::Local;
+use spore_tests::module::RUN;
 
 /// Entries of a map whose order rests on its hasher's keys.
 const ENTRIES: u32 = 1000;
@@ -62,6 +64,15 @@ async fn not_a_number_has_the_same_bits() {
     let nan_bits = of(plain(), plain::nan_bits::HANDLE);
     let bits = same(&hosts, &nan_bits, (0.0, -1.0)).await;
     assert_eq!(bits[0], f64::NAN.to_bits(), "canonical");
+}
+
+#[tokio::test]
+async fn every_lane_of_a_vector_has_the_same_bits() {
+    let hosts = hosts().await;
+    for lanes in lanes::all() {
+        let result = same(&hosts, &of(&lanes.bundle(), RUN), (vec![],)).await;
+        assert_eq!(result, lanes.expected, "{lanes:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,19 +1,19 @@
 //! Two ends over the loopback interface, in one process and on one thread.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::crypto::rustls::QuicClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use spore_transport::message::*;
 use spore_transport::quic::Options;
 use spore_transport::*;
 
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+use crate::common::{LOCAL, raw_client, raw_host, rustls_key};
+
+mod common;
 
 struct Ends {
     host: Connection,
@@ -271,9 +271,13 @@ async fn a_stream_cut_inside_a_frame_is_an_error() {
     assert_eq!(error.refusal_code(), Some(RefusalCode::Malformed));
 }
 
+fn client_key(identity: &Identity) -> Arc<AlwaysResolvesClientRawPublicKeys> {
+    Arc::new(AlwaysResolvesClientRawPublicKeys::new(rustls_key(identity)))
+}
+
 /// A second connection whose client writes what it likes.
 async fn quinn_stream(ends: &Ends) -> (quinn::SendStream, Stream) {
-    let tls = raw_client(&[ALPN], Some(&ends.identities.1));
+    let tls = raw_client(ALPN, client_key(&ends.identities.1));
     let address = ends.listener.local_address().expect("bound");
     let client = async {
         let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
@@ -308,7 +312,7 @@ async fn another_version_is_told_so_on_both_sides() {
     let host = async { listener.accept().await.expect("open").accept().await };
     let client = async {
         let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
-        let tls = raw_client(&[b"spore/2"], Some(&Identity::generate()));
+        let tls = raw_client(b"spore/2", client_key(&Identity::generate()));
         endpoint
             .connect_with(tls, address, "x")
             .expect("an address")
@@ -324,18 +328,8 @@ async fn another_version_is_told_so_on_both_sides() {
 /// A host of another version, against our connector.
 #[tokio::test]
 async fn a_host_of_another_version_is_a_version_mismatch() {
-    let host_key = rustls_key(&Identity::generate());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring speaks TLS 1.3")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(
-            rustls::server::AlwaysResolvesServerRawPublicKeys::new(host_key),
-        ));
-    tls.alpn_protocols = vec![b"spore/2".to_vec()];
-    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("TLS 1.3");
-    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let host = quinn::Endpoint::server(config, LOCAL).expect("a free port");
+    let key = AlwaysResolvesServerRawPublicKeys::new(rustls_key(&Identity::generate()));
+    let host = raw_host(b"spore/2", Arc::new(key));
     let address = host.local_addr().expect("bound");
     let connector =
         Connector::new(&Identity::generate(), &Options::default()).expect("a free port");
@@ -347,67 +341,6 @@ async fn a_host_of_another_version_is_a_version_mismatch() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-#[tokio::test]
-async fn a_client_without_a_key_does_not_get_in() {
-    let identity = Identity::generate();
-    let listener = Listener::bind(LOCAL, &identity, &Options::default()).expect("a free port");
-    let address = listener.local_address().expect("bound");
-    let host = async { listener.accept().await.expect("open").accept().await };
-    let client = async {
-        let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
-        let tls = raw_client(&[ALPN], None);
-        // A client may think that it is connected before the host has said no.
-        match endpoint
-            .connect_with(tls, address, "x")
-            .expect("an address")
-            .await
-        {
-            Ok(connection) => connection.closed().await,
-            Err(error) => error,
-        }
-    };
-    let (host, client) = tokio::join!(host, client);
-    let error = host.expect_err("no key");
-    assert!(
-        matches!(error, ConnectionError::Handshake { .. }),
-        "{error}"
-    );
-    assert!(
-        matches!(client, quinn::ConnectionError::ConnectionClosed(_)),
-        "{client}"
-    );
-}
-
-/// The key of one identity, signed for by another.
-#[tokio::test]
-async fn a_client_that_does_not_hold_its_key_does_not_get_in() {
-    let listener =
-        Listener::bind(LOCAL, &Identity::generate(), &Options::default()).expect("a free port");
-    let address = listener.local_address().expect("bound");
-    let theirs = rustls_key(&Identity::generate());
-    let own = rustls_key(&Identity::generate());
-    let forged = rustls::sign::CertifiedKey::new(theirs.cert.clone(), own.key.clone());
-    let host = async { listener.accept().await.expect("open").accept().await };
-    let client = async {
-        let endpoint = quinn::Endpoint::client(LOCAL).expect("a free port");
-        let tls = client_with(&[ALPN], Some(Arc::new(forged)));
-        match endpoint
-            .connect_with(tls, address, "x")
-            .expect("an address")
-            .await
-        {
-            Ok(connection) => connection.closed().await,
-            Err(error) => error,
-        }
-    };
-    let (host, _client) = tokio::join!(host, client);
-    let error = host.expect_err("a forged signature");
-    assert!(
-        matches!(error, ConnectionError::Handshake { .. }),
-        "{error}"
-    );
 }
 
 /// A host that is killed after its first connection, and the connection to it.
@@ -589,113 +522,4 @@ async fn a_host_opens_no_streams() {
     let ends = ends(&Options::default()).await;
     let opened = tokio::time::timeout(Duration::from_millis(50), ends.host.open()).await;
     assert!(opened.is_err(), "the client allows none");
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn rustls_key(identity: &Identity) -> Arc<rustls::sign::CertifiedKey> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-    let pem = identity.to_pem();
-    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).expect("own PEM");
-    let key = provider()
-        .key_provider
-        .load_private_key(PrivateKeyDer::Pkcs8(der));
-    let key = key.expect("an Ed25519 key");
-    let spki = key.public_key().expect("a public half").as_ref().to_vec();
-    Arc::new(rustls::sign::CertifiedKey::new(
-        vec![CertificateDer::from(spki)],
-        key,
-    ))
-}
-
-fn raw_client(alpn: &[&[u8]], identity: Option<&Identity>) -> quinn::ClientConfig {
-    client_with(alpn, identity.map(rustls_key))
-}
-
-/// A client that trusts anyone, for what our own does not do.
-fn client_with(
-    alpn: &[&[u8]],
-    key: Option<Arc<rustls::sign::CertifiedKey>>,
-) -> quinn::ClientConfig {
-    let builder = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring speaks TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(TrustsAnyone));
-    let mut config = match key {
-        Some(key) => builder.with_client_cert_resolver(Arc::new(
-            rustls::client::AlwaysResolvesClientRawPublicKeys::new(key),
-        )),
-        None => builder.with_client_cert_resolver(Arc::new(NoKey)),
-    };
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let crypto = QuicClientConfig::try_from(config).expect("TLS 1.3");
-    quinn::ClientConfig::new(Arc::new(crypto))
-}
-
-/// Offers raw public keys, and then has none.
-#[derive(Debug)]
-struct NoKey;
-
-impl rustls::client::ResolvesClientCert for NoKey {
-    fn resolve(
-        &self,
-        _root_hint_subjects: &[&[u8]],
-        _sigschemes: &[SignatureScheme],
-    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
-        None
-    }
-
-    fn only_raw_public_keys(&self) -> bool {
-        true
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-#[derive(Debug)]
-struct TrustsAnyone;
-
-impl ServerCertVerifier for TrustsAnyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
 }

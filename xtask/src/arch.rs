@@ -83,18 +83,43 @@ pub(crate) fn test(arch: Arch) -> Result<()> {
         status.contains("aarch64"),
         "the host is of another architecture: {status}"
     );
-    for example in ["closure-example", "risk-example"] {
-        println!("\n$ {example} {}", host.address);
-        let program = run::target_dir()?.join("debug").join(example);
-        run::run(
-            Command::new(program)
-                .arg(&host.address)
-                .env("SPORE_HOME", &client_home)
-                .env("RUST_BACKTRACE", "0"),
-        )?;
+    // The first prints every digit of its result. The second rounds, and compares the bits itself.
+    for (example, says) in [
+        ("closure-example", ""),
+        ("risk-example", "the same bits in all three"),
+    ] {
+        let printed = same_results(example, &host.address, &client_home)?;
+        ensure!(printed.contains(says), "{example} does not say: {says}");
     }
     same_bits(&host.address, &client_home)?;
     host.stop()
+}
+
+/// Runs an example without a host and on the one at `address`, which must give the same results.
+/// Gives all that it has printed in the end.
+fn same_results(example: &str, address: &str, client_home: &Path) -> Result<String> {
+    let program = run::target_dir()?.join("debug").join(example);
+    let printed = |host: Option<&str>| {
+        run::output(
+            Command::new(&program)
+                .args(host)
+                .env("SPORE_HOME", client_home)
+                .env("RUST_BACKTRACE", "0"),
+        )
+    };
+    let embedded = printed(None)?;
+    let remote = printed(Some(address))?;
+    println!("\n$ {example} {address}\n{remote}");
+    // What comes before an empty line says where it ran and how long it took.
+    let results = |printed: &str| match printed.split_once("\n\n") {
+        Some((_, results)) => results.to_owned(),
+        None => printed.to_owned(),
+    };
+    ensure!(
+        results(&remote) == results(&embedded),
+        "{example} prints other results without a host:\n{embedded}"
+    );
+    Ok(remote)
 }
 
 /// Runs the tests that compare an embedded host with the one at `address`.

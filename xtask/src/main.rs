@@ -21,7 +21,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Ships the risk example to a host in another process and shows what that takes.
-    Demo,
+    Demo {
+        /// Takes what is built already.
+        #[arg(long)]
+        built: bool,
+    },
     /// Builds every guest from source and runs all tests.
     Test {
         /// Runs the examples on a host of this architecture under emulation instead.
@@ -42,13 +46,14 @@ enum Task {
     /// Installs the command from a copy of the checkout and uses it without; not part of `ci`, since
     /// everything in the copy is compiled anew.
     Install,
-    /// Checks format, lints and documentation, then runs all tests.
+    /// Checks format, lints and documentation, then runs all tests and the demo.
     Ci,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
-        Task::Demo => demo::demo(),
+        Task::Demo { built: false } => demo::demo(),
+        Task::Demo { built: true } => demo::walk(),
         Task::Test {
             arch: Some(arch), ..
         } => arch::test(arch),
@@ -124,5 +129,6 @@ fn ci() -> Result<()> {
         !tree.contains("wasmtime"),
         "spore-client without features depends on wasmtime"
     );
-    test(&[])
+    test(&[])?;
+    demo::walk_in_time()
 }

@@ -16,7 +16,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A user with folders of their own.
 pub(crate) struct User {
     home: TempDir,
+    /// What the environment says of folders.
+    variables: Vec<(&'static str, PathBuf)>,
 }
+
+/// Every variable that says where files are.
+const FOLDERS: [&str; 3] = ["SPORE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"];
 
 /// How a command ended.
 #[derive(Debug)]
@@ -61,9 +66,17 @@ impl Ended {
 }
 
 impl User {
+    /// A user whose files are all in one folder.
     pub(crate) fn new() -> User {
+        User::with_variables(&[("SPORE_HOME", "")])
+    }
+
+    /// A user whose environment names these folders, beneath one that is the user's own.
+    pub(crate) fn with_variables(folders: &[(&'static str, &str)]) -> User {
         let home = tempfile::tempdir().expect("a folder");
-        User { home }
+        let beneath = |(variable, name): &(&'static str, &str)| (*variable, home.path().join(name));
+        let variables = folders.iter().map(beneath).collect();
+        User { home, variables }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -72,8 +85,11 @@ impl User {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spore"));
+        for variable in FOLDERS {
+            command.env_remove(variable);
+        }
         command
-            .env("SPORE_HOME", self.home.path())
+            .envs(self.variables.iter().cloned())
             .env_remove("SPORE_LOG");
         command.current_dir(self.home.path()).stdin(Stdio::null());
         command

@@ -2,6 +2,7 @@
 
 mod common;
 mod crates;
+mod folders;
 mod hosts;
 mod keys;
 mod runs;
