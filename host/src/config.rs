@@ -331,7 +331,7 @@ limits_file! {
     code: Size,
     state: Size,
     functions: u32,
-    function_body: u32,
+    function_body: Size32,
     table_elements: u32,
     open_files: u32,
     stack: Size,
@@ -353,6 +353,23 @@ limits_file! {
     upload_stall: Span,
     compilation: Span,
     reader_stall: Span,
+}
+
+/// A size that Wasm counts in 32 bits.
+struct Size32(u32);
+
+impl<'de> Deserialize<'de> for Size32 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Size(bytes) = Size::deserialize(deserializer)?;
+        let wrong = |_| D::Error::custom(format!("{bytes} bytes are more than 4GiB"));
+        u32::try_from(bytes).map(Size32).map_err(wrong)
+    }
+}
+
+impl From<Size32> for u32 {
+    fn from(size: Size32) -> u32 {
+        size.0
+    }
 }
 
 impl From<Span> for Duration {
