@@ -12,9 +12,6 @@ use crate::guest::{Guest, memory_of, slice_mut};
 /// Bytes that are made before others may run. They take less than a time slice.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Most bytes that a guest may ask for at once, as wasmtime has it.
-const AT_ONCE_BYTES_MAX: u32 = 64 << 20;
-
 // Numbers of `errno`.
 const SUCCESS: u32 = 0;
 const FAULT: u32 = 21;
@@ -30,9 +27,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         "random_get",
         |mut caller: Caller<'_, Guest>, (address, len): (u32, u32)| {
             Box::new(async move {
-                if len > AT_ONCE_BYTES_MAX {
-                    return Err(wasmtime::Error::msg("too many random bytes at once"));
-                }
                 let memory = memory_of(&mut caller)?;
                 let mut made = 0;
                 loop {

@@ -394,10 +394,6 @@ async fn what_ends_a_guest_is_as_documented() {
         (exit(3), TrapCode::Exit),
         (exit(125), TrapCode::Exit),
         (exit(126), TrapCode::Other),
-        (
-            asks("random_get", &[I32(0), I32(67_108_865)]),
-            TrapCode::Other,
-        ),
         // No clock.
         (
             asks("clock_time_get", &[I32(4), I64(0), I32(0)]),

@@ -312,7 +312,6 @@ async fn a_flood_of_progress_arrives_thinned_and_the_last_one_stands() {
     let (heard, took) = flood(&remote).await;
     // The first at once, one after each interval, and the last with the result.
     let most = took.div_duration_f64(INTERVAL) as usize + 2;
-    eprintln!("heard {} most {most} took {took:?}", heard.len());
     assert!(heard.len() <= most, "{} in {took:?}", heard.len());
 }
 
