@@ -94,7 +94,11 @@ impl Callers {
     pub(crate) fn embedded(&self, limits: &Limits) -> Caller {
         // There is no other key, so that nothing need be left for one.
         let limits = Limits {
-            queue_per_key: limits.queue.saturating_add(limits.instances),
+            // One more than there can be, so that the queue of all is what refuses.
+            queue_per_key: limits
+                .queue
+                .saturating_add(limits.instances)
+                .saturating_add(1),
             instances_per_key: limits.instances,
             memory_per_key: limits.memory_total,
             ..limits.clone()
