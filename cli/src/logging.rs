@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::exit::Failure;
 
@@ -20,10 +21,16 @@ pub(crate) fn for_client() {
 pub(crate) fn for_host(asked: Option<&str>, json: bool) -> Result<(), Failure> {
     let from_environment = std::env::var(VARIABLE).ok();
     let text = asked.or(from_environment.as_deref()).unwrap_or("info");
-    let filter = EnvFilter::try_new(text).map_err(|error| {
-        Failure::usage(format!("{text:?} is no level for logs: {error}"))
+    let wrong = |why: &str| {
+        Failure::usage(format!("{text:?} is no level for logs{why}"))
             .help("levels are error, warn, info, debug and trace; also TARGET=LEVEL,…")
-    })?;
+    };
+    // A word alone would be taken for the name of a target, and nothing else be logged.
+    let is_word = !text.contains(['=', ',', '[', ':']);
+    if is_word && text.parse::<LevelFilter>().is_err() {
+        return Err(wrong(""));
+    }
+    let filter = EnvFilter::try_new(text).map_err(|error| wrong(&format!(": {error}")))?;
     start(filter, json);
     Ok(())
 }

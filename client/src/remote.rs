@@ -202,6 +202,10 @@ impl Remote {
                 Ok(connection) => {
                     if let Err(error) = self.check_key(&connection) {
                         connection.close(CloseCode::HostKeyRejected, "");
+                        drop(connection);
+                        // A program that ends now would leave its place at the host taken.
+                        let idle = self.0.connector.wait_idle();
+                        let _ = tokio::time::timeout(CLOSE_TIME, idle).await;
                         return Err(error);
                     }
                     return Ok(connection);

@@ -177,6 +177,7 @@ impl Config {
             ("memory_per_key", limits.memory_per_key),
             ("uploads", limits.uploads),
             ("store", limits.store),
+            ("result", limits.result),
             ("code", limits.code),
             ("functions", limits.functions.into()),
             ("function_body", limits.function_body.into()),

@@ -50,6 +50,7 @@ impl Host {
         logging::for_host(self.log.as_deref(), self.log_json)?;
         let home = home()?;
         let config = config(self.config.as_deref(), &home)?;
+        check_grants(&config)?;
         // Held from before the keys are read: `spore key` waits for the host from here on.
         let _lock = home.lock_host()?;
         let identity = home.host_identity()?;
@@ -92,6 +93,25 @@ impl Host {
             Ok(())
         })
     }
+}
+
+/// Refuses a configuration that grants what is not there: a guest would fail by it, far away, and
+/// its author be blamed.
+fn check_grants(config: &Config) -> Result<(), Failure> {
+    for (name, path) in &config.grants.directories {
+        if path.is_relative() {
+            let message = format!("grants.directories.{name}: {} is relative", path.display());
+            return Err(Failure::usage(message).help("write the path from / on"));
+        }
+        if !path.is_dir() {
+            let message = format!(
+                "grants.directories.{name}: {} is no directory",
+                path.display()
+            );
+            return Err(Failure::usage(message).help("make it, or take the grant out"));
+        }
+    }
+    Ok(())
 }
 
 /// Asks the system for all the descriptors that this process may have. Guests that read files need

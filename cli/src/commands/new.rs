@@ -87,6 +87,7 @@ fn write_crate(folder: &Path, name: &str) -> std::io::Result<()> {
     write(".gitignore", "/target\n*.spore\n")?;
     write("src/lib.rs", &source(name))?;
     write("sdk/README.md", &readme())?;
+    write("sdk/Cargo.toml", &sdk_workspace())?;
     for (path, text) in sdk::FILES {
         write(&format!("sdk/{path}"), text)?;
     }
@@ -110,6 +111,19 @@ fn manifest(name: &str) -> String {
          # A workspace of its own, so that the same source gives the same bytes in any folder.\n\
          [workspace]\n\
          exclude = [\"sdk\"]\n"
+    )
+}
+
+/// The SDK's crates as a workspace of their own: cargo would otherwise go on looking for one upward,
+/// and find that of a folder which has nothing to do with the guest.
+fn sdk_workspace() -> String {
+    let crates = sdk::FILES
+        .iter()
+        .filter_map(|(path, _)| path.strip_suffix("/Cargo.toml"));
+    let members: Vec<_> = crates.map(|member| format!("    {member:?},\n")).collect();
+    format!(
+        "[workspace]\nresolver = \"3\"\nmembers = [\n{}]\n",
+        members.concat()
     )
 }
 

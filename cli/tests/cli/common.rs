@@ -298,6 +298,9 @@ fn build_guests() -> Guests {
     };
     let said_new = new(&near);
     new(&far);
+    // Also in a folder of somebody's workspace, with which a guest has nothing to do.
+    let outer = root.join("a far/Cargo.toml");
+    fs::write(outer, "[workspace]\nmembers = []\n").expect("it is ours");
     let said_build = build(&near, "near-out");
     build(&far, "far-out");
 

@@ -317,6 +317,25 @@ fn every_address_of_a_name_is_tried() {
 }
 
 #[test]
+fn what_a_host_could_not_give_or_say_is_refused_as_it_starts() {
+    let user = User::new();
+    let said = user.spore(["host", "--log", "loud"]).failed(2);
+    assert!(said.contains("levels are error, warn"), "{said}");
+    let config = user.path("spore.toml");
+    for (path, why) in [
+        ("/nowhere/at/all", "is no directory"),
+        ("here", "is relative"),
+    ] {
+        let text = format!("[grants.directories]\nprices = {path:?}\n");
+        std::fs::write(&config, text).expect("it is ours");
+        let config = config.to_str().expect("text");
+        let said = user.spore(["host", "--config", config]).failed(2);
+        assert!(said.contains("grants.directories.prices"), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
 fn a_host_on_a_taken_address_says_where_else_to_listen() {
     let (user, other) = (User::new(), User::new());
     let host = user.host();
