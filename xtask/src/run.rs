@@ -11,11 +11,34 @@ use anyhow::{Context, Result, bail, ensure};
 /// Time between looks at a program that may take only so long.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A command that runs in the root of the checkout.
+/// A command that runs in the root of the checkout, in the environment in which this program would
+/// be if cargo had not started it.
+///
+/// Cargo tells a program that it runs what package it belongs to. A cargo started with that in its
+/// environment runs some build scripts anew (`ring` looks at them), and compiles all that depends
+/// on these, at each change between `cargo …` and `cargo xtask …`.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_a_package) {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// Whether cargo sets the variable of that name for one package.
+fn of_a_package(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_")
+        || matches!(
+            name,
+            "CARGO_MANIFEST_DIR"
+                | "CARGO_MANIFEST_PATH"
+                | "CARGO_MANIFEST_LINKS"
+                | "CARGO_PRIMARY_PACKAGE"
+                | "OUT_DIR"
+        )
 }
 
 /// The root of the checkout.
