@@ -7,6 +7,7 @@ use bytes::Bytes;
 use spore_abi::{ABI_VERSION, Description};
 
 use crate::ids::{BundleId, CodeId, StateId};
+use crate::image::{self, Image, ImageError};
 use crate::manifest::v1::Code;
 use crate::manifest::{Callable, Manifest, ManifestError, State, StateKind};
 use crate::module::{AbiError, Interface, ModuleError, ModuleLimits};
@@ -17,7 +18,7 @@ mod file;
 mod parts;
 
 pub use callables::CallableError;
-pub use file::{DecodeError, MANIFEST_SECTION, RESERVED_PREFIX, STATE_SECTION};
+pub use file::{BLOCKS_SECTION, DecodeError, MANIFEST_SECTION, RESERVED_PREFIX, STATE_SECTION};
 pub use parts::{PartsError, Unsupported};
 
 /// Code, the state that was captured with it, and what they are.
@@ -34,6 +35,8 @@ pub struct Bundle {
     manifest_bytes: Bytes,
     code: Bytes,
     state: Option<Bytes>,
+    /// When the state is the index of one.
+    image: Option<Image>,
 }
 
 impl Bundle {
@@ -91,7 +94,7 @@ impl Bundle {
         };
         let manifest_bytes = manifest.encode()?;
         interface.check_abi(&manifest)?;
-        Ok(Self::assemble(manifest, manifest_bytes, code, None))
+        Ok(Self::assemble(manifest, manifest_bytes, code, None, None))
     }
 
     /// The same code with these captures, the values one after the other, bound to the callable of
@@ -124,6 +127,42 @@ impl Bundle {
             manifest_bytes,
             self.code.clone(),
             Some(captures),
+            None,
+        ))
+    }
+
+    /// The same code with this image of one of its instances. Any state there was is left behind.
+    ///
+    /// That the image fits the code is for the caller to see to:
+    /// [`Interior::check`](crate::module::Interior::check).
+    ///
+    /// # Errors
+    ///
+    /// Refuses an image that refers to callables which the manifest does not have, or which use
+    /// their captures up.
+    pub fn with_image(&self, image: Image) -> Result<Self, ImageStateError> {
+        let index = image.index_bytes().clone();
+        let state = State {
+            id: StateId::of(&index),
+            bytes: index.len() as u64,
+            kind: StateKind::Image {
+                layout: image::LAYOUT,
+                job: image.index().run.map(|run| run.callable),
+            },
+        };
+        let manifest = Manifest {
+            state: Some(state),
+            ..(*self.manifest).clone()
+        };
+        let manifest_bytes = manifest.encode()?;
+        image.index().check_manifest(&manifest)?;
+        let code = self.code.clone();
+        Ok(Self::assemble(
+            manifest,
+            manifest_bytes,
+            code,
+            Some(index),
+            Some(image),
         ))
     }
 
@@ -139,7 +178,7 @@ impl Bundle {
         let manifest_bytes = manifest
             .encode()
             .expect("a sound manifest stays sound and shrinks without its state");
-        Self::assemble(manifest, manifest_bytes, self.code.clone(), None)
+        Self::assemble(manifest, manifest_bytes, self.code.clone(), None, None)
     }
 
     /// Puts parts together that are known to fit.
@@ -148,6 +187,7 @@ impl Bundle {
         manifest_bytes: impl Into<Bytes>,
         code: Bytes,
         state: Option<Bytes>,
+        image: Option<Image>,
     ) -> Self {
         let manifest_bytes = manifest_bytes.into();
         let id = BundleId::of(&manifest_bytes);
@@ -157,6 +197,7 @@ impl Bundle {
             manifest_bytes,
             code,
             state,
+            image,
         }
     }
 
@@ -190,7 +231,7 @@ impl Bundle {
         &self.code
     }
 
-    /// The state, uncompressed, if there is one.
+    /// The state, uncompressed, if there is one. Of an image this is the index.
     pub fn state(&self) -> Option<&Bytes> {
         self.state.as_ref()
     }
@@ -202,6 +243,23 @@ impl Bundle {
             _ => None,
         }
     }
+
+    /// The image, if the state is one.
+    pub fn image(&self) -> Option<&Image> {
+        self.image.as_ref()
+    }
+}
+
+/// Why [`Bundle::with_image`] made no bundle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageStateError {
+    /// The manifest would not be sound.
+    #[error("the image cannot be described")]
+    Manifest(#[from] ManifestError),
+    /// The image does not belong to the bundle.
+    #[error("the image does not belong to the bundle")]
+    Image(#[from] ImageError),
 }
 
 /// Bundles are equal when their ids are.

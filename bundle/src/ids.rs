@@ -123,13 +123,19 @@ id! {
 }
 
 id! {
-    /// Names a state: BLAKE3 of its uncompressed bytes.
+    /// Names a state: BLAKE3 of its uncompressed bytes. Of an image these are the index, which names
+    /// every block.
     StateId
 }
 
 id! {
     /// Names a bundle: BLAKE3 of its manifest, which names code and state.
     BundleId
+}
+
+id! {
+    /// Names a block of an image: BLAKE3 of its 4,096 bytes.
+    BlockId
 }
 
 #[cfg(test)]

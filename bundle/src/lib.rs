@@ -25,6 +25,7 @@
 
 pub mod bundle;
 pub mod ids;
+pub mod image;
 pub mod limits;
 pub mod manifest;
 pub mod module;
@@ -32,9 +33,11 @@ pub mod sections;
 pub mod state;
 
 pub use bundle::{
-    Bundle, CallableError, CaptureError, DecodeError, PackError, PartsError, Unsupported,
+    Bundle, CallableError, CaptureError, DecodeError, ImageStateError, PackError, PartsError,
+    Unsupported,
 };
-pub use ids::{BundleId, CodeId, ParseIdError, StateId};
+pub use ids::{BlockId, BundleId, CodeId, ParseIdError, StateId};
+pub use image::{Image, ImageError};
 pub use limits::Limits;
 pub use manifest::{
     Callable, CodeKind, Grant, Manifest, ManifestError, State, StateKind, is_plain_name,

@@ -8,10 +8,16 @@ use crate::manifest::Manifest;
 use crate::sections::Section;
 
 mod abi;
+mod interior;
 mod reading;
+mod rewrite;
 
 pub use abi::AbiError;
+pub use interior::{FunctionName, GlobalType, Interior, Misfit, Obstacle};
 pub use reading::ModuleError;
+pub use rewrite::{
+    INSTRUMENTATION, PRIVATE_GLOBAL, PRIVATE_PREFIX, PRIVATE_START, RewriteError, bake, instrument,
+};
 
 /// Most functions that code may define, unless set otherwise.
 ///

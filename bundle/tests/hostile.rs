@@ -10,7 +10,7 @@ use spore_bundle::manifest::v1::Code;
 use spore_bundle::manifest::{MANIFEST_VERSION, ManifestError};
 use spore_bundle::sections::SECTIONS_MAX;
 use spore_bundle::{Bundle, CodeId, CodeKind, DecodeError, Grant, Limits, Manifest};
-use spore_bundle::{PackError, PartsError, SectionError, State, StateError, StateId, StateKind};
+use spore_bundle::{PackError, PartsError, SectionError, StateError, StateId, StateKind};
 
 /// Reads what must be refused.
 fn refused(file: Vec<u8>) -> DecodeError {
@@ -389,18 +389,6 @@ fn what_is_reserved_is_refused_by_name() {
     };
     let component = unsupported(|m| m.code.kind = CodeKind::Component);
     assert_eq!(component, Unsupported::Component);
-    let image = unsupported(|m| {
-        let kind = StateKind::Image {
-            layout: 1,
-            job: None,
-        };
-        m.state = Some(State {
-            id: StateId::of(&[7]),
-            bytes: 1,
-            kind,
-        });
-    });
-    assert_eq!(image, Unsupported::Image);
     assert_eq!(
         unsupported(|m| m.init = Some("init".to_owned())),
         Unsupported::Init

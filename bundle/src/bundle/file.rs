@@ -4,8 +4,9 @@ use bytes::Bytes;
 use wasm_encoder::{CustomSection, Section as _};
 
 use super::{Bundle, PartsError, parts};
+use crate::image::{Image, Index};
 use crate::limits::Limits;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError, StateKind};
 use crate::sections::{self, Section, SectionError};
 use crate::state::{self, StateError};
 
@@ -17,6 +18,9 @@ pub const MANIFEST_SECTION: &str = "spore.manifest";
 
 /// Name of the section that holds the state, compressed.
 pub const STATE_SECTION: &str = "spore.state";
+
+/// Name of the section that holds the blocks of an image, compressed.
+pub const BLOCKS_SECTION: &str = "spore.blocks";
 
 /// Why [`Bundle::decode`] refused its input.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +58,9 @@ pub enum DecodeError {
     /// The section of the state does not hold one.
     #[error("unreadable state")]
     State(#[from] StateError),
+    /// The section of the blocks does not hold them.
+    #[error("unreadable blocks")]
+    Blocks(#[source] StateError),
     /// Code, manifest and state do not belong together, or go beyond the limits.
     #[error(transparent)]
     Parts(#[from] PartsError),
@@ -87,14 +94,21 @@ impl Bundle {
         };
         parts::check_parts(&manifest, &code, state.as_deref())?;
         parts::check_ids(&manifest, &code, state.as_deref())?;
-        Ok(Self::assemble(manifest, manifest_bytes, code, state))
+        let blocks = layout.blocks.map(|section| &file[section.contents]);
+        let image = image(&manifest, state.as_ref(), blocks, limits)?;
+        Ok(Self::assemble(manifest, manifest_bytes, code, state, image))
     }
 
     /// Writes a `.spore` file. One bundle gives the same bytes each time.
     pub fn encode(&self) -> Vec<u8> {
         let state = self.state.as_deref().map(state::compress);
-        let appended = self.manifest_bytes.len() + state.as_ref().map_or(0, Vec::len);
-        let headers = 2 * (HEADER_BYTES_MAX + MANIFEST_SECTION.len());
+        let blocks = self
+            .image
+            .as_ref()
+            .map(|it| state::compress(&it.contents()));
+        let compressed = |it: &Option<Vec<u8>>| it.as_ref().map_or(0, Vec::len);
+        let appended = self.manifest_bytes.len() + compressed(&state) + compressed(&blocks);
+        let headers = 3 * (HEADER_BYTES_MAX + MANIFEST_SECTION.len());
         let mut file = Vec::with_capacity(self.code.len() + appended + headers);
 
         file.extend_from_slice(&self.code);
@@ -102,8 +116,37 @@ impl Bundle {
         if let Some(state) = state {
             append(&mut file, STATE_SECTION, &state);
         }
+        if let Some(blocks) = blocks {
+            append(&mut file, BLOCKS_SECTION, &blocks);
+        }
         file
     }
+}
+
+/// The image whose index is the state, if the manifest says that it is one.
+fn image(
+    manifest: &Manifest,
+    state: Option<&Bytes>,
+    frame: Option<&[u8]>,
+    limits: &Limits,
+) -> Result<Option<Image>, DecodeError> {
+    let is_image = matches!(
+        manifest.state.map(|state| state.kind),
+        Some(StateKind::Image { .. })
+    );
+    let (Some(index_bytes), true) = (state, is_image) else {
+        return match frame {
+            Some(_) => Err(PartsError::BlocksUnannounced.into()),
+            None => Ok(None),
+        };
+    };
+    let index = Index::decode(index_bytes).map_err(PartsError::from)?;
+    index.check_manifest(manifest).map_err(PartsError::from)?;
+    let frame = frame.ok_or(PartsError::BlocksMissing)?;
+    let announced = limits.admit_image(index_bytes.len() as u64, &index)?;
+    let contents = state::decompress(frame, announced).map_err(DecodeError::Blocks)?;
+    let image = Image::from_contents(index_bytes.clone(), &contents).map_err(PartsError::from)?;
+    Ok(Some(image))
 }
 
 /// Bytes that the id of a section, its length and that of its name may take.
@@ -132,49 +175,65 @@ pub(super) fn reserved_section(code: &[u8]) -> Result<Option<String>, SectionErr
 struct Layout {
     manifest: Option<Section>,
     state: Option<Section>,
+    blocks: Option<Section>,
 }
 
 impl Layout {
     fn of(sections: &[Section]) -> Result<Self, DecodeError> {
         let mut layout = Self::default();
         for section in sections {
-            match section.name.as_deref() {
-                Some(MANIFEST_SECTION) if layout.manifest.is_some() => {
-                    return Err(DecodeError::DuplicateSection {
-                        name: MANIFEST_SECTION,
-                    });
-                }
-                Some(STATE_SECTION) if layout.state.is_some() => {
-                    return Err(DecodeError::DuplicateSection {
-                        name: STATE_SECTION,
-                    });
-                }
-                Some(MANIFEST_SECTION) if layout.state.is_none() => {
-                    layout.manifest = Some(section.clone());
-                }
-                Some(STATE_SECTION) => layout.state = Some(section.clone()),
-                Some(name) if name.starts_with(RESERVED_PREFIX) && name != MANIFEST_SECTION => {
-                    return Err(DecodeError::UnknownSection {
-                        name: name.to_owned(),
-                    });
-                }
-                _ => {
-                    if let Some(after) = layout.last() {
-                        let section = section.title().to_owned();
-                        return Err(DecodeError::Order { section, after });
-                    }
-                }
-            }
+            layout.take(section)?;
         }
         Ok(layout)
     }
 
+    fn take(&mut self, section: &Section) -> Result<(), DecodeError> {
+        let last = self.last();
+        // Spore's sections, in the only order that they may have.
+        let (name, place) = match section.name.as_deref() {
+            Some(MANIFEST_SECTION) => (MANIFEST_SECTION, &mut self.manifest),
+            Some(STATE_SECTION) => (STATE_SECTION, &mut self.state),
+            Some(BLOCKS_SECTION) => (BLOCKS_SECTION, &mut self.blocks),
+            Some(name) if name.starts_with(RESERVED_PREFIX) => {
+                return Err(DecodeError::UnknownSection {
+                    name: name.to_owned(),
+                });
+            }
+            _ => {
+                return match last {
+                    Some(after) => Err(DecodeError::Order {
+                        section: section.title().to_owned(),
+                        after,
+                    }),
+                    None => Ok(()),
+                };
+            }
+        };
+        if place.is_some() {
+            return Err(DecodeError::DuplicateSection { name });
+        }
+        let before = match name {
+            MANIFEST_SECTION => &[STATE_SECTION, BLOCKS_SECTION][..],
+            STATE_SECTION => &[BLOCKS_SECTION][..],
+            _ => &[],
+        };
+        if let Some(after) = last.filter(|last| before.contains(last)) {
+            return Err(DecodeError::Order {
+                section: name.to_owned(),
+                after,
+            });
+        }
+        *place = Some(section.clone());
+        Ok(())
+    }
+
     /// The last of Spore's sections so far.
     fn last(&self) -> Option<&'static str> {
-        match (&self.manifest, &self.state) {
-            (_, Some(_)) => Some(STATE_SECTION),
-            (Some(_), None) => Some(MANIFEST_SECTION),
-            (None, None) => None,
+        match (&self.manifest, &self.state, &self.blocks) {
+            (_, _, Some(_)) => Some(BLOCKS_SECTION),
+            (_, Some(_), None) => Some(STATE_SECTION),
+            (Some(_), None, None) => Some(MANIFEST_SECTION),
+            (None, None, None) => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{Bundle, file};
 use crate::ids::{CodeId, StateId};
+use crate::image::{BLOCK_BYTES, Image, ImageError, Index};
 use crate::limits::Limits;
 use crate::manifest::{CodeKind, Manifest, ManifestError, StateKind};
 use crate::sections::{self, SectionError};
@@ -15,9 +16,6 @@ pub enum Unsupported {
     /// Code that is a component
     #[error("code that is a component")]
     Component,
-    /// A state that is an image
-    #[error("a state that is an image")]
-    Image,
     /// A function to run before the first bind
     #[error("a function that initialises instances")]
     Init,
@@ -91,6 +89,12 @@ pub enum PartsError {
         /// The id in the manifest
         named: StateId,
     },
+    /// The state is an image, and its blocks are not there.
+    #[error("the manifest names an image, its blocks are not there")]
+    BlocksMissing,
+    /// There are blocks, and the manifest names no image.
+    #[error("blocks are there, the manifest names no image")]
+    BlocksUnannounced,
     /// There is a state and the manifest names none.
     #[error("a state is there, the manifest names none")]
     StateUnannounced,
@@ -102,6 +106,9 @@ pub enum PartsError {
         /// The size found
         found: u64,
     },
+    /// The state is an image, and it is not that which the manifest names.
+    #[error("the image cannot be used")]
+    Image(#[from] ImageError),
     /// The state is not that which the manifest names.
     #[error("state {found}, the manifest names {named}")]
     StateId {
@@ -133,6 +140,21 @@ impl Limits {
         }
         Ok(())
     }
+
+    /// Says whether the blocks of an image may be read, before they are there, and how many bytes
+    /// they are. Index and blocks together are a state like any other.
+    ///
+    /// # Errors
+    ///
+    /// Carries the size that is too large and its limit.
+    pub fn admit_image(&self, index_bytes: u64, index: &Index) -> Result<u64, PartsError> {
+        let blocks = index.distinct_blocks() as u64 * BLOCK_BYTES as u64;
+        let (bytes, limit) = (index_bytes + blocks, self.state_bytes_max);
+        if bytes > limit {
+            return Err(PartsError::StateTooLarge { bytes, limit });
+        }
+        Ok(blocks)
+    }
 }
 
 impl Bundle {
@@ -153,7 +175,8 @@ impl Bundle {
         let manifest = Manifest::decode(&manifest_bytes)?;
         check_parts(&manifest, &code, state.as_deref())?;
         check_ids(&manifest, &code, state.as_deref())?;
-        Ok(Self::assemble(manifest, manifest_bytes, code, state))
+        let image = no_image(&manifest)?;
+        Ok(Self::assemble(manifest, manifest_bytes, code, state, image))
     }
 
     /// As [`from_parts`](Self::from_parts), without hashing code and state again.
@@ -173,7 +196,37 @@ impl Bundle {
         let (manifest_bytes, code) = (manifest_bytes.into(), code.into());
         let manifest = Manifest::decode(&manifest_bytes)?;
         check_parts(&manifest, &code, state.as_deref())?;
-        Ok(Self::assemble(manifest, manifest_bytes, code, state))
+        let image = no_image(&manifest)?;
+        Ok(Self::assemble(manifest, manifest_bytes, code, state, image))
+    }
+
+    /// As [`dangerous_from_checked_parts`](Self::dangerous_from_checked_parts), for a state that is
+    /// an image. The index of the image must have been checked against the manifest's id; that it
+    /// agrees with what the manifest says is checked here.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_parts`](Self::from_parts), except for wrong ids.
+    pub fn dangerous_from_checked_image(
+        manifest_bytes: impl Into<Bytes>,
+        code: impl Into<Bytes>,
+        image: Image,
+    ) -> Result<Self, PartsError> {
+        let (manifest_bytes, code) = (manifest_bytes.into(), code.into());
+        let manifest = Manifest::decode(&manifest_bytes)?;
+        let index = image.index_bytes().clone();
+        check_parts(&manifest, &code, Some(&index))?;
+        image.index().check_manifest(&manifest)?;
+        let (state, image) = (Some(index), Some(image));
+        Ok(Self::assemble(manifest, manifest_bytes, code, state, image))
+    }
+}
+
+/// Nothing, for a manifest that names no image: those that do need the blocks besides.
+fn no_image(manifest: &Manifest) -> Result<Option<Image>, PartsError> {
+    match manifest.state.map(|state| state.kind) {
+        Some(StateKind::Image { .. }) => Err(PartsError::BlocksMissing),
+        _ => Ok(None),
     }
 }
 
@@ -181,12 +234,6 @@ impl Bundle {
 fn supported(manifest: &Manifest) -> Result<(), Unsupported> {
     if manifest.code.kind == CodeKind::Component {
         return Err(Unsupported::Component);
-    }
-    if matches!(
-        manifest.state.map(|state| state.kind),
-        Some(StateKind::Image { .. })
-    ) {
-        return Err(Unsupported::Image);
     }
     if manifest.init.is_some() {
         return Err(Unsupported::Init);

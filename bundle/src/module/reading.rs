@@ -218,12 +218,7 @@ impl<'a> Reading<'a> {
     }
 
     fn memory(&mut self, memory: wasmparser::MemoryType) -> Memory {
-        let memory = Memory {
-            pages_min: memory.initial,
-            pages_max: memory.maximum,
-            is_64: memory.memory64,
-            shared: memory.shared,
-        };
+        let memory = Memory::from(memory);
         self.memories.push(memory);
         self.interface.memories = self.interface.memories.saturating_add(1);
         memory
@@ -239,6 +234,17 @@ fn within(what: &'static str, count: u32, limit: u32) -> Result<(), ModuleError>
         });
     }
     Ok(())
+}
+
+impl From<wasmparser::MemoryType> for Memory {
+    fn from(memory: wasmparser::MemoryType) -> Self {
+        Self {
+            pages_min: memory.initial,
+            pages_max: memory.maximum,
+            is_64: memory.memory64,
+            shared: memory.shared,
+        }
+    }
 }
 
 impl From<&ValType> for ValueType {

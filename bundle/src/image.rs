@@ -1,0 +1,281 @@
+//! Images: the memory and the globals of an instance, as what differs from a fresh one.
+//!
+//! An image is an [`Index`] and the blocks that it names. The index is the state of a bundle: its
+//! hash is the [`StateId`](crate::StateId), and covers every block through that block's own id. So
+//! two images share the blocks that they have in common, wherever they are kept or sent.
+//!
+//! `docs/FORMAT.md` specifies the bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::BlockId;
+
+mod index;
+
+pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
+
+/// Version of the layout that this release reads and writes.
+pub const LAYOUT: u16 = 1;
+
+/// Size of a block, in bytes. A page of most processors: what a guest touches is known by pages.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Size of a page of Wasm memory, in bytes.
+pub const PAGE_BYTES: u64 = 64 << 10;
+
+/// Blocks of a page of Wasm memory.
+pub const BLOCKS_PER_PAGE: u32 = (PAGE_BYTES / BLOCK_BYTES as u64) as u32;
+
+/// Most pages of a memory: all that 32 bits of addresses reach.
+pub const PAGES_MAX: u32 = 1 << 16;
+
+/// Most globals of an image. Guests in Rust have one that changes.
+pub const GLOBALS_MAX: usize = 1024;
+
+/// Most captures that stay bound in an image: one for each callable that a manifest may have.
+pub const BOUND_MAX: usize = crate::limits::CALLABLES_MAX;
+
+/// A block of memory.
+pub type Block = [u8; BLOCK_BYTES];
+
+/// Why bytes are no image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The image has a layout that this release does not know.
+    #[error("image of layout {found}, this release knows {LAYOUT}")]
+    UnknownLayout {
+        /// The layout that the manifest announces
+        found: u16,
+    },
+    /// The index is not the encoding of one.
+    #[error("unreadable index")]
+    Index(#[source] spore_value::DecodeError),
+    /// There is more of something than the format or the limits allow.
+    #[error("{count} {what}, at most {limit} are allowed")]
+    TooMany {
+        /// What
+        what: &'static str,
+        /// How many
+        count: u64,
+        /// How many are allowed
+        limit: u64,
+    },
+    /// Blocks, globals or bound captures are not in ascending order, each once.
+    #[error("{what} {number} after {previous}")]
+    Order {
+        /// What
+        what: &'static str,
+        /// The one that comes too late
+        number: u32,
+        /// The one before it
+        previous: u32,
+    },
+    /// A block lies beyond the memory.
+    #[error("block {number}, the memory has {blocks}")]
+    OutsideMemory {
+        /// Its number
+        number: u32,
+        /// How many the memory has
+        blocks: u32,
+    },
+    /// There are not as many ids as blocks.
+    #[error("{bytes} bytes of ids for {blocks} blocks")]
+    Ids {
+        /// Bytes of ids
+        bytes: usize,
+        /// Numbers of blocks
+        blocks: usize,
+    },
+    /// The run is of captures that are not bound.
+    #[error("a run from handle {handle}, which is not bound to callable {callable}")]
+    RunUnbound {
+        /// The handle that the run says it was started from
+        handle: u32,
+        /// The callable that it says it is of
+        callable: u32,
+    },
+    /// The image refers to a callable that the bundle does not have, or that cannot be so used.
+    #[error("callable {index} {why}")]
+    Callable {
+        /// Its index
+        index: u32,
+        /// What is wrong with it
+        why: &'static str,
+    },
+    /// A name of a directory is not plain, or there twice.
+    #[error("a directory named {name:?}")]
+    Directory {
+        /// The name
+        name: String,
+    },
+    /// The blocks are not as many bytes as the index names.
+    #[error("{found} bytes of blocks, the index names {expected}")]
+    BlocksSize {
+        /// Bytes that the index names
+        expected: u64,
+        /// Bytes found
+        found: u64,
+    },
+    /// A block is not there.
+    #[error("block {id} is missing")]
+    BlockMissing {
+        /// Its id
+        id: BlockId,
+    },
+    /// A block has other bytes than its id says.
+    #[error("block {named} came as {found}")]
+    BlockId {
+        /// The id in the index
+        named: BlockId,
+        /// The id of the bytes
+        found: BlockId,
+    },
+    /// The image says another callable runs in it than the manifest does.
+    #[error("the index holds {index}, the manifest says {manifest}")]
+    Job {
+        /// What the index holds
+        index: &'static str,
+        /// What the manifest says
+        manifest: &'static str,
+    },
+}
+
+/// The state of an instance between two calls: everything that a fresh one does not have.
+///
+/// Whoever holds one holds blocks that have the ids which the index names. That it fits the code is
+/// not part of this: see [`Interior::check`](crate::module::Interior::check).
+#[derive(Clone)]
+pub struct Image {
+    index: Arc<Index>,
+    index_bytes: Bytes,
+    /// One for each of the index's, in its order. Equal ones share their bytes.
+    blocks: Arc<[Arc<Block>]>,
+}
+
+impl Image {
+    /// An image of these blocks, whose ids are computed here unless they are known.
+    ///
+    /// `blocks` are numbers, in ascending order, with their bytes. `known` gives the id of a block
+    /// that was hashed before; it must be the right one.
+    ///
+    /// # Errors
+    ///
+    /// When the index would not be sound.
+    pub fn new(
+        mut index: Index,
+        blocks: Vec<(u32, BlockId, Arc<Block>)>,
+    ) -> Result<Image, ImageError> {
+        index.numbers = blocks.iter().map(|(number, ..)| *number).collect();
+        index.ids = blocks.iter().map(|(_, id, _)| *id).collect();
+        index.check()?;
+        let index_bytes = index.encode();
+        Ok(Image {
+            index: Arc::new(index),
+            index_bytes: index_bytes.into(),
+            blocks: blocks.into_iter().map(|(.., block)| block).collect(),
+        })
+    }
+
+    /// Puts an image together from its index and the distinct blocks, each of which is hashed.
+    ///
+    /// # Errors
+    ///
+    /// Says which block is missing or is another one.
+    pub fn from_parts(
+        index_bytes: Bytes,
+        mut block: impl FnMut(&BlockId) -> Option<Arc<Block>>,
+    ) -> Result<Image, ImageError> {
+        let index = Index::decode(&index_bytes)?;
+        let mut known: HashMap<BlockId, Arc<Block>> = HashMap::new();
+        let mut blocks = Vec::with_capacity(index.ids.len());
+        for named in &index.ids {
+            if let Some(block) = known.get(named) {
+                blocks.push(block.clone());
+                continue;
+            }
+            let block = block(named).ok_or(ImageError::BlockMissing { id: *named })?;
+            let found = BlockId::of(&block[..]);
+            if found != *named {
+                return Err(ImageError::BlockId {
+                    named: *named,
+                    found,
+                });
+            }
+            known.insert(*named, block.clone());
+            blocks.push(block);
+        }
+        Ok(Image {
+            index: Arc::new(index),
+            index_bytes,
+            blocks: blocks.into(),
+        })
+    }
+
+    /// Puts an image together from its index and its distinct blocks one after the other.
+    ///
+    /// # Errors
+    ///
+    /// When they are not the blocks that the index names.
+    pub(crate) fn from_contents(index_bytes: Bytes, contents: &[u8]) -> Result<Image, ImageError> {
+        let mut rest = contents.chunks_exact(BLOCK_BYTES);
+        Image::from_parts(index_bytes, |_| {
+            let bytes: &Block = rest.next()?.try_into().ok()?;
+            Some(Arc::new(*bytes))
+        })
+    }
+
+    /// What the image says of itself.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The index as it is encoded: the state of a bundle.
+    pub fn index_bytes(&self) -> &Bytes {
+        &self.index_bytes
+    }
+
+    /// The blocks with their numbers, in ascending order.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = (u32, &BlockId, &Arc<Block>)> {
+        let names = self.index.numbers.iter().zip(&self.index.ids);
+        names
+            .zip(self.blocks.iter())
+            .map(|((number, id), block)| (*number, id, block))
+    }
+
+    /// Each block once, in the order in which the index first names it: what travels.
+    pub fn distinct(&self) -> Vec<(BlockId, &Arc<Block>)> {
+        let mut seen = std::collections::HashSet::new();
+        let blocks = self.blocks().filter(|(_, id, _)| seen.insert(**id));
+        blocks.map(|(_, id, block)| (*id, block)).collect()
+    }
+
+    /// The distinct blocks one after the other, as a file has them.
+    pub(crate) fn contents(&self) -> Vec<u8> {
+        let distinct = self.distinct();
+        let mut contents = Vec::with_capacity(distinct.len() * BLOCK_BYTES);
+        for (_, block) in distinct {
+            contents.extend_from_slice(&block[..]);
+        }
+        contents
+    }
+
+    /// Bytes of the memory that differ from a fresh instance, by blocks.
+    pub fn changed_bytes(&self) -> u64 {
+        (self.blocks.len() * BLOCK_BYTES) as u64
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image")
+            .field("memory_pages", &self.index.memory_pages)
+            .field("blocks", &self.blocks.len())
+            .field("globals", &self.index.globals)
+            .finish_non_exhaustive()
+    }
+}
