@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spore_transport::StreamError;
 use spore_transport::exchange::ProtocolError;
 use spore_transport::failure::Failure;
 use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
+use spore_transport::{SessionId, StreamError};
 
 use crate::callable::{ArgumentsError, Callee, Decode, Parcel};
 use crate::error::{CallError, ConnectError};
@@ -44,10 +44,12 @@ pub struct Completed<R, E: fmt::Debug> {
 
 /// What is sent.
 pub(crate) struct Request {
+    /// The session to call in; a fresh instance when there is none.
+    pub(crate) session: Option<SessionId>,
     pub(crate) callable: u32,
     pub(crate) arguments: Bytes,
     pub(crate) limits: CallLimits,
-    pub(crate) seed: u64,
+    pub(crate) seed: Option<u64>,
 }
 
 /// Who hears what the guest says while it runs.
@@ -58,6 +60,10 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    pub(crate) fn hear_output(&mut self, hear: OnOutput) {
+        self.output = Some(hear);
+    }
+
     pub(crate) fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
         if let Some(output) = &mut self.output {
             output(stream, bytes);
@@ -76,6 +82,17 @@ pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
     pub(crate) timing: Timing,
     pub(crate) output_cut: bool,
+}
+
+impl Finished {
+    /// A call that did not run.
+    pub(crate) fn refused(refused: Refused) -> Finished {
+        Finished {
+            outcome: Outcome::Refused(refused),
+            timing: Timing::default(),
+            output_cut: false,
+        }
+    }
 }
 
 pub(crate) enum Outcome {
@@ -115,10 +132,11 @@ impl<R, E> Call<R, E> {
         T: Callee<Output = R, Error = E>,
     {
         let request = callee.encode(arguments).map(|arguments| Request {
+            session: None,
             callable: callee.index(),
             arguments: arguments.into(),
             limits: CallLimits::default(),
-            seed: 0,
+            seed: None,
         });
         Call {
             host,
@@ -137,6 +155,14 @@ impl<R, E> Call<R, E> {
         self
     }
 
+    /// Makes the call in a session instead of a fresh instance.
+    pub(crate) fn within(mut self, session: SessionId) -> Self {
+        if let Ok(request) = &mut self.request {
+            request.session = Some(session);
+        }
+        self
+    }
+
     /// Lowers the host's limits for this call.
     pub fn limits(mut self, limits: CallLimits) -> Self {
         if let Ok(request) = &mut self.request {
@@ -145,18 +171,18 @@ impl<R, E> Call<R, E> {
         self
     }
 
-    /// Where the guest's random bytes begin; 0 by default. Equal calls with equal seeds give equal
-    /// results on every host.
+    /// Where the guest's random bytes begin; 0 by default, and in a session new ones. Equal calls
+    /// with equal seeds give equal results on every host.
     pub fn seed(mut self, seed: u64) -> Self {
         if let Ok(request) = &mut self.request {
-            request.seed = seed;
+            request.seed = Some(seed);
         }
         self
     }
 
     /// Hears what the guest prints, as it prints it. By default it is dropped.
     pub fn on_output(mut self, hear: impl FnMut(OutputStream, &[u8]) + Send + 'static) -> Self {
-        self.sink.output = Some(Box::new(hear));
+        self.sink.hear_output(Box::new(hear));
         self
     }
 

@@ -287,6 +287,16 @@ impl<C: Value, A, R, E> Callable<C, A, R, E> {
     }
 }
 
+impl<R: Value + 'static, E: Value + 'static> Decode<R, E> {
+    /// Reads values of types that the compiler knows.
+    pub(crate) fn typed() -> Decode<R, E> {
+        Decode {
+            value: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
+            error: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
+        }
+    }
+}
+
 impl<C, A, R, E> Callable<C, A, R, E> {
     /// The bundle that travels when this is called.
     pub fn bundle(&self) -> Bundle {
@@ -295,6 +305,10 @@ impl<C, A, R, E> Callable<C, A, R, E> {
 }
 
 impl Dynamic {
+    pub(crate) fn new(parcel: Parcel, index: u32) -> Dynamic {
+        Dynamic { parcel, index }
+    }
+
     /// Binds what the callable captures: a JSON object by the captures' names.
     ///
     /// # Errors
@@ -375,10 +389,7 @@ where
     }
 
     fn decode(&self) -> Decode<R, E> {
-        Decode {
-            value: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
-            error: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
-        }
+        Decode::typed()
     }
 }
 
@@ -447,6 +458,8 @@ impl<C, A, R, E> fmt::Debug for Callable<C, A, R, E> {
             .finish()
     }
 }
+
+pub(crate) use sealed::Sealed;
 
 mod sealed {
     use super::{Callable, Dynamic, Handle};

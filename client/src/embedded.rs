@@ -4,13 +4,15 @@ use std::convert::Infallible;
 
 use spore_bundle::BundleId;
 use spore_host::{Caller, Event, Setup, StartError};
-use spore_transport::RefusalCode;
 use spore_transport::message::{Refused, Timing};
+use spore_transport::session::SessionInfo;
 use spore_transport::status::StatusReport;
+use spore_transport::{BlobId, RefusalCode, SessionId};
 
 use crate::call::{Finished, Outcome, Request, Sink};
 use crate::callable::{Parcel, Shipped};
 use crate::error::CallError;
+use crate::session::{OpenRequest, SessionError, bundle_id};
 
 #[derive(Clone)]
 pub(crate) struct Embedded {
@@ -48,6 +50,17 @@ impl Embedded {
     }
 
     pub(crate) async fn run(&self, parcel: &Parcel, request: Request, sink: &mut Sink) -> Finished {
+        if let Some(session) = request.session {
+            let request = spore_host::SessionRequest {
+                callable: request.callable,
+                arguments: request.arguments,
+                limits: request.limits,
+                seed: request.seed,
+                timing: Timing::default(),
+            };
+            let running = self.host.call_session(&self.caller, session, request);
+            return follow(running, sink).await;
+        }
         let kept = self.host.loaded(&self.caller, parcel.id);
         let loaded = match (kept, parcel.whole()) {
             (Ok(Some(loaded)), _) => Ok((loaded, std::time::Duration::ZERO)),
@@ -57,36 +70,99 @@ impl Embedded {
         };
         let (loaded, compile) = match loaded {
             Ok(loaded) => loaded,
-            Err(refused) => return refuse(refused),
+            Err(refused) => return Finished::refused(refused),
         };
         let compile_ns = u64::try_from(compile.as_nanos()).unwrap_or(u64::MAX);
         let request = spore_host::Request {
             callable: request.callable,
             arguments: request.arguments,
             limits: request.limits,
-            seed: request.seed,
+            // Equal calls are equal everywhere, unless they are told apart.
+            seed: request.seed.unwrap_or(0),
             timing: Timing {
                 compile_ns,
                 ..Timing::default()
             },
         };
-        let mut running = self.host.call(&self.caller, loaded, request);
-        loop {
-            match running.next().await {
-                Event::Output(stream, bytes) => sink.output(stream, &bytes),
-                Event::Progress(done, total) => sink.progress(done, total),
-                Event::Finished(finished) => {
-                    return Finished {
-                        outcome: match finished.outcome {
-                            spore_host::Outcome::Value(value) => Outcome::Value(value),
-                            spore_host::Outcome::Error(error) => Outcome::Error(error),
-                            spore_host::Outcome::Failed(failure) => Outcome::Failed(failure),
-                            spore_host::Outcome::Refused(refused) => Outcome::Refused(refused),
-                        },
-                        timing: finished.timing,
-                        output_cut: finished.output_cut,
-                    };
-                }
+        follow(self.host.call(&self.caller, loaded, request), sink).await
+    }
+
+    pub(crate) async fn open_session(
+        &self,
+        parcel: &Parcel,
+        request: OpenRequest,
+        sink: &mut Sink,
+    ) -> Result<SessionId, SessionError> {
+        let bundle = parcel.whole().ok_or(unknown(parcel.id));
+        let bundle = bundle.map_err(CallError::Refused)?;
+        let opening = self.host.open_session(
+            &self.caller,
+            bundle,
+            &request.limits,
+            request.idle,
+            Timing::default(),
+        );
+        let (id, running) = opening.await.map_err(CallError::Refused)?;
+        let error = match follow(running, sink).await.outcome {
+            Outcome::Value(_) => return Ok(id),
+            Outcome::Failed(failure) => CallError::Failed(failure),
+            Outcome::Refused(refused) => CallError::Refused(refused),
+            Outcome::Error(_) => unreachable!("what begins a session returns no error"),
+        };
+        self.host.forget_session(id);
+        Err(error)
+    }
+
+    pub(crate) async fn save_session(
+        &self,
+        id: SessionId,
+    ) -> Result<spore_bundle::Bundle, SessionError> {
+        let saved = self.host.save_session(&self.caller, id).await;
+        Ok(saved.map_err(CallError::Refused)?.bundle)
+    }
+
+    pub(crate) async fn restore_session(&self, id: SessionId) -> Result<(), SessionError> {
+        let restored = self.host.restore_session(&self.caller, id).await;
+        restored.map_err(CallError::Refused)
+    }
+
+    pub(crate) async fn close_session(
+        &self,
+        id: SessionId,
+        expected: Option<BlobId>,
+    ) -> Result<(), SessionError> {
+        let expected = expected.map(bundle_id);
+        let closed = self.host.close_session(&self.caller, id, expected).await;
+        closed.map_err(CallError::Refused)
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<SessionInfo> {
+        self.host.sessions(&self.caller)
+    }
+
+    pub(crate) fn session_parcel(&self, id: SessionId) -> Result<Parcel, SessionError> {
+        let bundle = self.host.session_bundle(&self.caller, id);
+        Ok(bundle.map_err(CallError::Refused)?.into())
+    }
+}
+
+/// Passes on what a guest says, until its call has ended.
+async fn follow(mut running: spore_host::Running, sink: &mut Sink) -> Finished {
+    loop {
+        match running.next().await {
+            Event::Output(stream, bytes) => sink.output(stream, &bytes),
+            Event::Progress(done, total) => sink.progress(done, total),
+            Event::Finished(finished) => {
+                return Finished {
+                    outcome: match finished.outcome {
+                        spore_host::Outcome::Value(value) => Outcome::Value(value),
+                        spore_host::Outcome::Error(error) => Outcome::Error(error),
+                        spore_host::Outcome::Failed(failure) => Outcome::Failed(failure),
+                        spore_host::Outcome::Refused(refused) => Outcome::Refused(refused),
+                    },
+                    timing: finished.timing,
+                    output_cut: finished.output_cut,
+                };
             }
         }
     }
@@ -94,12 +170,4 @@ impl Embedded {
 
 fn unknown(id: BundleId) -> Refused {
     Refused::new(RefusalCode::UnknownBundle, id.to_string())
-}
-
-fn refuse(refused: Refused) -> Finished {
-    Finished {
-        outcome: Outcome::Refused(refused),
-        timing: Timing::default(),
-        output_cut: false,
-    }
 }

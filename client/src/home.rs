@@ -153,6 +153,11 @@ impl Home {
         self.data.join("store")
     }
 
+    /// The folder of sessions that the user keeps without a host.
+    pub fn sessions_path(&self) -> PathBuf {
+        self.data.join("sessions")
+    }
+
     /// The user's key, made now if there is none.
     ///
     /// # Errors

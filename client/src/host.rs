@@ -1,7 +1,10 @@
 //! A host, wherever it is.
 
 use spore_bundle::BundleId;
+use spore_transport::message::Refused;
+use spore_transport::session::SessionInfo;
 use spore_transport::status::StatusReport;
+use spore_transport::{BlobId, RefusalCode, SessionId};
 
 use crate::bundle::Bundle;
 use crate::call::{Broken, Call, Finished, Request, Sink};
@@ -10,11 +13,22 @@ use crate::callable::{Callee, Parcel, Shipped};
 use crate::embedded::Embedded;
 use crate::error::{CallError, ConnectError};
 use crate::remote::{Connect, Remote};
+use crate::session::{OpenRequest, Opening, Session, SessionError, bundle_id};
 
 /// A host that calls go to. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
     kind: Kind,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match &self.kind {
+            Kind::Remote(_) => "Host(remote)",
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(_) => "Host(embedded)",
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -65,7 +79,7 @@ impl Host {
         }
     }
 
-    /// A call of `callable`: await what this returns.
+    /// A call of `callable` in a fresh instance: await what this returns.
     pub fn call<T: Callee>(
         &self,
         callable: &T,
@@ -131,6 +145,98 @@ impl Host {
         }
     }
 
+    /// A session of `bundle`: await what this returns.
+    ///
+    /// The bundle may have captures, which are bound once, or an image, which is restored.
+    pub fn open_session(&self, bundle: &Bundle) -> Opening {
+        Opening::new(self.clone(), bundle.clone())
+    }
+
+    /// The session of this id that this user has opened before.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the host cannot be asked.
+    pub async fn session(&self, id: SessionId) -> Result<Session, SessionError> {
+        let sessions = self.sessions().await?;
+        let found = sessions.iter().find(|session| session.session == id);
+        let Some(found) = found else {
+            let unknown = Refused::new(RefusalCode::UnknownSession, id.to_string());
+            return Err(CallError::Refused(unknown));
+        };
+        let parcel = match &self.kind {
+            Kind::Remote(remote) => remote.shipped(bundle_id(found.bundle)).await?.parcel,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.session_parcel(id)?,
+        };
+        Ok(Session::known(self.clone(), id, parcel))
+    }
+
+    /// The session of this id, of whose bundle this program has one with the same callables. Nothing
+    /// is asked of the host.
+    pub fn session_of(&self, id: SessionId, bundle: &Bundle) -> Session {
+        Session::known(self.clone(), id, bundle.inner().clone().into())
+    }
+
+    /// The sessions that this user has open.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be asked.
+    pub async fn sessions(&self) -> Result<Vec<SessionInfo>, SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.sessions().await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => Ok(embedded.sessions()),
+        }
+    }
+
+    pub(crate) async fn open(
+        &self,
+        parcel: &Parcel,
+        request: OpenRequest,
+        sink: &mut Sink,
+    ) -> Result<SessionId, SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.open_session(parcel, request, sink).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.open_session(parcel, request, sink).await,
+        }
+    }
+
+    pub(crate) async fn save(
+        &self,
+        session: SessionId,
+        parcel: &Parcel,
+        last: Option<&spore_bundle::Bundle>,
+    ) -> Result<spore_bundle::Bundle, SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.save_session(session, parcel, last).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.save_session(session).await,
+        }
+    }
+
+    pub(crate) async fn restore(&self, session: SessionId) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.restore_session(session).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.restore_session(session).await,
+        }
+    }
+
+    pub(crate) async fn close_session(
+        &self,
+        session: SessionId,
+        expected: Option<BlobId>,
+    ) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.close_session(session, expected).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.close_session(session, expected).await,
+        }
+    }
+
     pub(crate) async fn run(
         &self,
         parcel: &Parcel,
@@ -138,7 +244,10 @@ impl Host {
         sink: &mut Sink,
     ) -> Result<Finished, Broken> {
         match &self.kind {
-            Kind::Remote(remote) => remote.run(parcel, request, sink).await,
+            Kind::Remote(remote) => match request.session {
+                Some(session) => remote.run_session(session, parcel, request, sink).await,
+                None => remote.run(parcel, request, sink).await,
+            },
             #[cfg(feature = "embedded")]
             Kind::Embedded(embedded) => Ok(embedded.run(parcel, request, sink).await),
         }

@@ -40,6 +40,7 @@ mod error;
 mod home;
 mod host;
 mod remote;
+mod session;
 
 pub use bundle::{Bundle, OpenError};
 pub use call::{Call, Completed};
@@ -51,6 +52,7 @@ pub use error::{CallError, ConnectError};
 pub use home::{HOME_VARIABLE, Home, HomeError, HostLock, read_or_empty, write_private};
 pub use host::Host;
 pub use remote::{Connect, PORT_DEFAULT, with_port};
+pub use session::{Member, Opening, Session, SessionError};
 
 pub use spore_bundle::{BundleId, CodeId, Limits as BundleLimits, StateId};
 pub use spore_guest::{Handle, NoCaptures};
@@ -58,8 +60,9 @@ pub use spore_guest::{Handle, NoCaptures};
 pub use spore_host::{Grants, Limits, Setup, StartError};
 pub use spore_transport::failure::{Failure, TrapCode};
 pub use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
+pub use spore_transport::session::{SessionInfo, SessionState};
 pub use spore_transport::status::StatusReport;
-pub use spore_transport::{Fault, Identity, PublicKey, RefusalCode};
+pub use spore_transport::{Fault, Identity, PublicKey, RefusalCode, SessionId};
 pub use spore_value as value;
 pub use spore_value::Value;
 

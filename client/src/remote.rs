@@ -7,17 +7,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use spore_bundle::{Bundle, BundleId, Manifest};
 use spore_transport::exchange::{
-    ClientEvent, ClientExchange, ClientLimits, RESULT_BYTES_MAX_DEFAULT,
+    ClientEvent, ClientExchange, ClientLimits, ProtocolError, RESULT_BYTES_MAX_DEFAULT,
 };
+use spore_transport::failure::Failure;
 use spore_transport::message::{
     self, Absent, Blob, BlobKind, Call, Describe, Done, Encoding, Message, MissingBlob, Refused,
     Ship,
 };
 use spore_transport::quic::Options;
+use spore_transport::session::{Fetched, SessionSaved, Sessions};
 use spore_transport::status::StatusReport;
 use spore_transport::{
     BlobId, CloseCode, Connection, ConnectionError, Connector, HostKey, Identity, PublicKey,
-    Receiver, RefusalCode, Sender, StreamError,
+    Receiver, RefusalCode, Sender, SessionId, StreamError,
 };
 
 use crate::call::{Broken, Finished, Outcome, Request, Sink};
@@ -129,6 +131,8 @@ pub fn with_port(host: &str) -> String {
         Err(_) => format!("{host}:{PORT_DEFAULT}"),
     }
 }
+
+mod sessions;
 
 #[derive(Clone)]
 pub(crate) struct Remote(Arc<Inner>);
@@ -256,7 +260,7 @@ impl Remote {
     }
 
     /// Opens a stream, on a new connection if the old one was lost: nothing has been sent yet.
-    async fn open(&self, limits: ClientLimits) -> Result<Conversation, Broken> {
+    async fn conversation(&self, limits: ClientLimits) -> Result<Conversation, Broken> {
         let connection = self.connection().await.map_err(Broken::Connect)?;
         let (stream, connection) = match connection.open().await {
             Ok(stream) => (stream, connection),
@@ -296,23 +300,20 @@ impl Remote {
             output_bytes: u64::MAX,
             ..ClientLimits::default()
         };
-        let mut conversation = self.open(limits).await?;
-        let call = Call {
+        let mut conversation = self.conversation(limits).await?;
+        let call = Message::Call(Call {
             bundle: BlobId(*parcel.id.as_bytes()),
             callable: request.callable,
             limits: asked,
-            seed: request.seed,
+            // Equal calls are equal everywhere, unless they are told apart.
+            seed: request.seed.unwrap_or(0),
             args_bytes: request.arguments.len() as u64,
-        };
+        });
         let called = conversation
-            .call(call, request.arguments, parcel, sink)
+            .call(&call, request.arguments, parcel, sink)
             .await;
         called.or_else(|broken| match refusal_of(&broken) {
-            Some(refused) => Ok(Finished {
-                outcome: Outcome::Refused(refused),
-                timing: message::Timing::default(),
-                output_cut: false,
-            }),
+            Some(refused) => Ok(Finished::refused(refused)),
             None => Err(broken),
         })
     }
@@ -361,8 +362,23 @@ impl Remote {
         message: Message,
         parcel: Option<&Parcel>,
     ) -> Result<Answer, CallError<Infallible>> {
-        let mut conversation = self.open(ClientLimits::default()).await?;
-        let answer = conversation.ask(message, parcel).await;
+        self.ask_hearing(message, parcel, &mut Sink::default())
+            .await
+    }
+
+    /// As [`ask`](Self::ask), for a request that runs a guest.
+    async fn ask_hearing(
+        &self,
+        message: Message,
+        parcel: Option<&Parcel>,
+        sink: &mut Sink,
+    ) -> Result<Answer, CallError<Infallible>> {
+        let limits = ClientLimits {
+            output_bytes: u64::MAX,
+            ..ClientLimits::default()
+        };
+        let mut conversation = self.conversation(limits).await?;
+        let answer = conversation.ask(message, parcel, sink).await;
         answer.map_err(|broken| match refusal_of(&broken) {
             Some(refused) => CallError::Refused(refused),
             None => broken.into(),
@@ -395,6 +411,12 @@ enum Answer {
     Stored,
     Manifest(Bytes),
     Status(Box<StatusReport>),
+    SessionOpened(SessionId),
+    SessionSaved(SessionSaved),
+    SessionClosed,
+    Sessions(Sessions),
+    Fetched(Bytes),
+    Failed(Failure),
     Refused(Refused),
 }
 
@@ -402,6 +424,7 @@ impl Answer {
     fn unexpected(self) -> CallError<Infallible> {
         match self {
             Answer::Refused(refused) => CallError::Refused(refused),
+            Answer::Failed(failure) => CallError::Failed(failure),
             _ => unreachable!("the exchange takes only the answer to its request"),
         }
     }
@@ -446,16 +469,19 @@ impl Conversation {
 
     async fn call(
         &mut self,
-        call: Call,
+        call: &Message,
         arguments: Bytes,
         parcel: &Parcel,
         sink: &mut Sink,
     ) -> Result<Finished, Broken> {
-        self.queue(&Message::Call(call), arguments);
+        self.queue(call, arguments);
         self.flush().await?;
         loop {
             match self.event().await? {
                 ClientEvent::Missing(blobs) => self.upload(blobs, Some(parcel)).await?,
+                ClientEvent::BlocksMissing(missing) => {
+                    self.upload_blocks(&missing, Some(parcel)).await?;
+                }
                 ClientEvent::Output(output) => sink.output(output.stream, &output.bytes),
                 ClientEvent::Progress(progress) => sink.progress(progress.done, progress.total),
                 ClientEvent::Done(done) => {
@@ -487,23 +513,38 @@ impl Conversation {
                 }
                 ClientEvent::Refused(refused) => {
                     self.end().await;
-                    return Ok(Finished {
-                        outcome: Outcome::Refused(refused),
-                        timing: message::Timing::default(),
-                        output_cut: false,
-                    });
+                    return Ok(Finished::refused(refused));
                 }
                 _ => unreachable!("the exchange takes only what answers a call"),
             }
         }
     }
 
-    async fn ask(&mut self, message: Message, parcel: Option<&Parcel>) -> Result<Answer, Broken> {
+    async fn ask(
+        &mut self,
+        message: Message,
+        parcel: Option<&Parcel>,
+        sink: &mut Sink,
+    ) -> Result<Answer, Broken> {
         self.queue(&message, Bytes::new());
         self.flush().await?;
         let answer = loop {
             match self.event().await? {
                 ClientEvent::Missing(blobs) => self.upload(blobs, parcel).await?,
+                ClientEvent::BlocksMissing(missing) => {
+                    self.upload_blocks(&missing, parcel).await?;
+                }
+                ClientEvent::Output(output) => sink.output(output.stream, &output.bytes),
+                ClientEvent::Progress(progress) => sink.progress(progress.done, progress.total),
+                ClientEvent::SessionOpened(opened) => break Answer::SessionOpened(opened.session),
+                ClientEvent::SessionSaved(saved) => break Answer::SessionSaved(saved),
+                ClientEvent::SessionClosed(_) => break Answer::SessionClosed,
+                ClientEvent::Sessions(sessions) => break Answer::Sessions(sessions),
+                ClientEvent::Failed(failed) => break Answer::Failed(failed.failure),
+                ClientEvent::Fetched(fetched) => {
+                    let payload = self.payload(fetched.wire_bytes).await?;
+                    break Answer::Fetched(unpack(&fetched, payload)?);
+                }
                 ClientEvent::Stored(_) => break Answer::Stored,
                 ClientEvent::Status(report) => break Answer::Status(report),
                 ClientEvent::Refused(refused) => break Answer::Refused(refused),
@@ -599,6 +640,33 @@ fn compress(bytes: Bytes) -> (Encoding, Bytes) {
         Some(packed) => (Encoding::Zstd, packed.into()),
         None => (Encoding::Raw, bytes),
     }
+}
+
+/// What was fetched, decompressed: exactly as long as announced, which was held against the limit.
+fn unpack(fetched: &Fetched, payload: Bytes) -> Result<Bytes, Broken> {
+    let lengths = ProtocolError::BlobLengths {
+        raw_bytes: fetched.raw_bytes,
+        wire_bytes: fetched.wire_bytes,
+    };
+    let raw = match fetched.encoding {
+        Encoding::Raw => payload,
+        Encoding::Zstd => {
+            let bytes = usize::try_from(fetched.raw_bytes).unwrap_or(usize::MAX);
+            match zstd::bulk::decompress(&payload, bytes) {
+                Ok(raw) => raw.into(),
+                Err(_) => return Err(Broken::Protocol(lengths)),
+            }
+        }
+    };
+    if raw.len() as u64 != fetched.raw_bytes {
+        return Err(Broken::Protocol(lengths));
+    }
+    Ok(raw)
+}
+
+/// Parts that make no bundle, which a host has sent.
+fn parts_refused(error: &spore_bundle::PartsError) -> CallError<Infallible> {
+    CallError::Refused(Refused::new(RefusalCode::ImageMisfit, error.to_string()))
 }
 
 /// The part of a bundle that a host asks for. Only what the bundle is made of, and what it is asked

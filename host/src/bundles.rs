@@ -37,10 +37,13 @@ pub(crate) struct Charge {
     bytes: u64,
 }
 
-/// What a key is charged for now, by bundle.
+/// What a key is charged for now, by bundle, and what its calls hold.
 #[derive(Default)]
 pub(crate) struct Charges {
     held: HashMap<BundleId, Weak<Charge>>,
+    /// What was lent to the key. A call that finds its bundle here takes no lock that is shared with
+    /// the calls of other keys.
+    lent: HashMap<BundleId, Weak<Loaded>>,
     /// How many there may be before those that are over are forgotten.
     forget_at: usize,
 }
@@ -68,6 +71,7 @@ impl Charge {
         let charge = Arc::new(Charge { total, bytes });
         if charges.held.len() >= charges.forget_at {
             charges.held.retain(|_, charge| charge.strong_count() > 0);
+            charges.lent.retain(|_, loaded| loaded.strong_count() > 0);
             charges.forget_at = CHARGES_MIN.max(2 * charges.held.len());
         }
         charges.held.insert(id, Arc::downgrade(&charge));
@@ -113,7 +117,7 @@ impl Bundles {
             return Ok(None);
         };
         let charge = Charge::take(key, *id, ready.bytes())?;
-        Ok(Some(lend(ready, charge)))
+        Ok(Some(lend(key, ready, charge)))
     }
 
     /// Sees to it that there is room for a bundle of so many bytes.
@@ -136,7 +140,7 @@ impl Bundles {
     }
 
     /// Keeps a bundle, and gives it to the key that is charged for it.
-    pub(crate) fn put(&mut self, ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
+    pub(crate) fn put(&mut self, key: &KeyState, ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
         let id = ready.bundle.id();
         // Another request may have been faster.
         let ready = self.ready(&id).unwrap_or_else(|| {
@@ -145,12 +149,16 @@ impl Bundles {
             ready
         });
         self.recent.put(id, ready.clone(), ready.bytes());
-        lend(ready, charge)
+        lend(key, ready, charge)
     }
 
     fn ready(&mut self, id: &BundleId) -> Option<Arc<Ready>> {
-        let recent = self.recent.get(id);
-        recent.or_else(|| self.all.get(id)?.upgrade())
+        if let Some(ready) = self.recent.get(id) {
+            return Some(ready);
+        }
+        let ready = self.all.get(id)?.upgrade()?;
+        self.recent.put(*id, ready.clone(), ready.bytes());
+        Some(ready)
     }
 
     /// Bytes of the bundles that are there. Forgets the others.
@@ -161,9 +169,18 @@ impl Bundles {
     }
 }
 
-fn lend(ready: Arc<Ready>, charge: Arc<Charge>) -> Arc<Loaded> {
-    Arc::new(Loaded {
+/// The bundle that a call of the key holds at this moment, if one does.
+pub(crate) fn lent(key: &KeyState, id: &BundleId) -> Option<Arc<Loaded>> {
+    lock(&key.charges).lent.get(id)?.upgrade()
+}
+
+fn lend(key: &KeyState, ready: Arc<Ready>, charge: Arc<Charge>) -> Arc<Loaded> {
+    let id = ready.bundle.id();
+    let loaded = Arc::new(Loaded {
         ready,
         _charge: charge,
-    })
+    });
+    let lent = Arc::downgrade(&loaded);
+    lock(&key.charges).lent.insert(id, lent);
+    loaded
 }

@@ -47,6 +47,8 @@ pub(crate) struct KeyState {
     pub(crate) compilations_max: usize,
     /// Memory of the key's guests.
     pub(crate) memory: Arc<Total>,
+    /// Images of the key's sessions.
+    pub(crate) images: Arc<Total>,
     /// Bundles that the key's calls hold, in bytes: half of what all may hold.
     pub(crate) bundles: Arc<Total>,
     pub(crate) charges: Mutex<Charges>,
@@ -126,6 +128,7 @@ impl Callers {
                 compilations: Arc::new(Semaphore::new(compilations_max)),
                 compilations_max,
                 memory: Total::new(limits.memory_per_key),
+                images: Total::new(limits.session_images_per_key),
                 bundles: Total::new(bundles_max),
                 charges: Mutex::default(),
                 arguments: Budget::new(limits.arguments_per_key),
@@ -149,6 +152,11 @@ impl Callers {
 }
 
 impl KeyState {
+    /// Whose turn its calls take.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
+    }
+
     /// Lists a call as running until the guard goes.
     pub(crate) fn list(self: &Arc<Self>, bundle: BlobId, callable: &str) -> Listed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

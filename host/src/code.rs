@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_abi::export;
-use spore_bundle::module::Item;
-use spore_bundle::{AbiError, Bundle, CodeId, Interface, Manifest, ModuleError, ModuleLimits};
+use spore_bundle::module::{self, Interior, Item, Misfit, RewriteError};
+use spore_bundle::{
+    AbiError, Bundle, CodeId, Image, Interface, Manifest, ModuleError, ModuleLimits, StateKind,
+};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 use tokio::runtime::Handle;
@@ -21,6 +23,7 @@ use crate::guest::{self, Guest};
 use crate::limits::{Limits, millis};
 use crate::pools::Pools;
 use crate::scheduler::lock;
+use crate::snapshot::Fresh;
 use crate::weighted::Weighted;
 
 /// A page of a guest's memory, in bytes.
@@ -30,14 +33,31 @@ const PAGE_BYTES: u64 = 64 << 10;
 pub(crate) struct Code {
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) exports: Exports,
+    /// The mutable globals that hold numbers.
+    pub(crate) globals: Vec<MutableGlobal>,
+    /// What state the code has, and whether an image can hold it.
+    pub(crate) interior: Interior,
+    /// What an instance is in which nothing has run, once a session has seen one.
+    pub(crate) fresh: OnceLock<Fresh>,
+}
+
+/// A global that the host has exported for itself.
+pub(crate) struct MutableGlobal {
+    /// Among all globals of the code.
+    pub(crate) index: u32,
+    pub(crate) export: ModuleExport,
 }
 
 /// Where the exports are that all callables share.
 pub(crate) struct Exports {
     pub(crate) memory: ModuleExport,
+    /// The start function, which the host runs itself.
+    pub(crate) start: Option<ModuleExport>,
     pub(crate) initialize: Option<ModuleExport>,
     pub(crate) alloc: ModuleExport,
     pub(crate) poll: ModuleExport,
+    pub(crate) drop: ModuleExport,
+    pub(crate) unbind: ModuleExport,
 }
 
 /// Where the exports of one callable are.
@@ -55,6 +75,14 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// The handle of the callable's captures, when the code begins with an image that has them
+    /// bound.
+    pub(crate) fn bound(&self, callable: u32) -> Option<u32> {
+        let bound = &self.bundle.image()?.index().bound;
+        let found = bound.iter().find(|bound| bound.callable == callable)?;
+        Some(found.handle)
+    }
+
     /// Memory that the bundle itself takes.
     pub(crate) fn bytes(&self) -> u64 {
         bytes(&self.bundle)
@@ -64,7 +92,8 @@ impl Ready {
 /// Memory that a bundle takes.
 pub(crate) fn bytes(bundle: &Bundle) -> u64 {
     let state = bundle.state().map_or(0, |state| state.len());
-    (bundle.code().len() + state + bundle.manifest_bytes().len()) as u64
+    let parts = (bundle.code().len() + state + bundle.manifest_bytes().len()) as u64;
+    parts + bundle.image().map_or(0, Image::changed_bytes)
 }
 
 type Compiled = Result<Arc<Code>, Refused>;
@@ -151,11 +180,16 @@ impl Compiler {
         key: &Arc<KeyState>,
         bundle: Bundle,
     ) -> Result<(Ready, Duration), Refused> {
-        let id = bundle.code_id();
+        let (id, code) = match bundle.image() {
+            None => (bundle.code_id(), bundle.code().clone()),
+            // Instances begin with the image, at the price of an empty one: its memory is mapped
+            // and copied when it is written to.
+            Some(_) => self.baked(&bundle).await?,
+        };
         let kept = lock(&self.shop.cache).get(&id);
         let (code, took) = match kept {
             Some(code) => (code, Duration::ZERO),
-            None => self.compile(id, key, &bundle).await?,
+            None => self.compile(id, key, &bundle, code).await?,
         };
         // The module may be known from another bundle, whose manifest names other callables.
         let entries = entries(code.pre.module(), &bundle)?;
@@ -174,6 +208,7 @@ impl Compiler {
         id: CodeId,
         key: &Arc<KeyState>,
         bundle: &Bundle,
+        code: Bytes,
     ) -> Result<(Arc<Code>, Duration), Refused> {
         let began = Instant::now();
         // Each bundle is checked by itself: one with a wrong manifest must not have the others of
@@ -203,11 +238,25 @@ impl Compiler {
         };
         // It may have ended while this waited.
         let kept = lock(&self.shop.cache).get(&id);
-        if let Some(code) = kept {
-            return Ok((code, began.elapsed()));
+        if let Some(compiled) = kept {
+            return Ok((compiled, began.elapsed()));
         }
-        let flight = self.flight(id, bundle.code(), turn);
+        let flight = self.flight(id, &code, turn);
         Ok((self.land(flight).await?, began.elapsed()))
+    }
+
+    /// Code that begins with the bundle's image, and what it is kept under.
+    async fn baked(&self, bundle: &Bundle) -> Result<(CodeId, Bytes), Refused> {
+        let (bundle, memory) = (bundle.clone(), self.shop.memory);
+        let baking = self.background.spawn_blocking(move || {
+            let image = bundle.image().expect("the caller has looked");
+            check_image_memory(image, memory)?;
+            let baked = module::bake(bundle.code(), image).map_err(refuse_rewrite)?;
+            Ok((CodeId::of(&baked), Bytes::from(baked)))
+        });
+        baking
+            .await
+            .map_err(|_| Refused::new(RefusalCode::Internal, "the image could not be baked"))?
     }
 
     /// The compilation of this code that is under way, or one that begins now.
@@ -329,27 +378,32 @@ impl Shop {
         }
     }
 
-    /// Compiles code and keeps the result. Blocks.
+    /// Compiles code, with what the host must see inside, and keeps the result. Blocks.
     fn compile(&self, id: CodeId, code: &[u8]) -> Compiled {
         // Another compilation may have ended between the look at the cache and the begin of this.
         if let Some(code) = lock(&self.cache).get(&id) {
             return Ok(code);
         }
         let began = Instant::now();
+        // As it came, since what is added could make valid what is not: a second start section goes
+        // with the first.
+        Module::validate(&self.engine, code).map_err(|error| invalid(&error))?;
+        let interior = Interior::read(code).map_err(refuse_module)?;
+        let instrumented = module::instrument(code, &interior).map_err(refuse_rewrite)?;
         let module = self
             .pools
-            .run(|| Module::new(&self.engine, code))
+            .run(|| Module::new(&self.engine, &instrumented))
             .map_err(|_| Refused::new(RefusalCode::Internal, "no threads to compile with"))?
             .map_err(|error| invalid(&error))?;
         tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");
-        let compiled = self.link(&module).map(Arc::new)?;
+        let compiled = self.link(&module, interior).map(Arc::new)?;
         let image = module.image_range();
         let weight = (image.end as usize - image.start as usize + code.len()) as u64;
         lock(&self.cache).put(id, compiled.clone(), weight);
         Ok(compiled)
     }
 
-    fn link(&self, module: &Module) -> Result<Code, Refused> {
+    fn link(&self, module: &Module, interior: Interior) -> Result<Code, Refused> {
         let pre = self
             .linker
             .instantiate_pre(module)
@@ -361,17 +415,34 @@ impl Shop {
         };
         let exports = Exports {
             memory: find(export::MEMORY)?,
+            start: module.get_export_index(module::PRIVATE_START),
             initialize: module.get_export_index(export::INITIALIZE),
             alloc: find(export::ALLOC)?,
             poll: find(export::POLL)?,
+            drop: find(export::DROP)?,
+            unbind: find(export::UNBIND)?,
         };
-        Ok(Code { pre, exports })
+        let globals = interior.mutable_globals().map(|(index, _)| {
+            let export = find(&format!("{}{index}", module::PRIVATE_GLOBAL))?;
+            Ok(MutableGlobal { index, export })
+        });
+        Ok(Code {
+            pre,
+            exports,
+            globals: globals.collect::<Result<_, Refused>>()?,
+            interior,
+            fresh: OnceLock::new(),
+        })
     }
 }
 
 /// Refuses what the format has room for and this host does not run. What a bundle cannot even be
 /// assembled with, such as an initialiser, is refused before.
 pub(crate) fn check_kinds(manifest: &Manifest) -> Result<(), Refused> {
+    if let Some(StateKind::Image { job: Some(_), .. }) = manifest.state.map(|state| state.kind) {
+        let what = "an image that holds a run";
+        return Err(Refused::new(RefusalCode::UnsupportedVersion, what));
+    }
     for callable in &manifest.callables {
         let name = &callable.name;
         let what = match (callable.resumable, callable.streams) {
@@ -408,6 +479,16 @@ fn entries(module: &Module, bundle: &Bundle) -> Result<Vec<Entry>, Refused> {
         .collect()
 }
 
+/// Refuses an image with more memory than one guest may have.
+pub(crate) fn check_image_memory(image: &Image, limit: u64) -> Result<(), Refused> {
+    let bytes = u64::from(image.index().memory_pages) * PAGE_BYTES;
+    if bytes > limit {
+        let refused = Refused::new(RefusalCode::Memory, "memory of one guest, bytes");
+        return Err(refused.past(limit, bytes));
+    }
+    Ok(())
+}
+
 /// Refuses a module whose memory is too large from the start. The pool refuses it too, but as if
 /// the module were invalid.
 fn check_memory(interface: &Interface, limit: u64) -> Result<(), Refused> {
@@ -429,6 +510,28 @@ fn invalid(error: &wasmtime::Error) -> Refused {
 
 fn refuse_abi(error: AbiError) -> Refused {
     Refused::new(RefusalCode::AbiViolated, error.to_string())
+}
+
+/// Why code was not rewritten, as a refusal.
+pub(crate) fn refuse_rewrite(error: RewriteError) -> Refused {
+    match error {
+        RewriteError::Module(error) => refuse_module(error),
+        RewriteError::Misfit(misfit) => refuse_misfit(&misfit),
+        RewriteError::Fragmented { pieces, limit } => {
+            let refused = Refused::new(RefusalCode::ImageMisfit, "pieces of changed memory");
+            refused.past(limit as u64, pieces as u64)
+        }
+        error => Refused::new(RefusalCode::InvalidModule, chain(&error)),
+    }
+}
+
+/// Why an image is none of the code's, as a refusal.
+pub(crate) fn refuse_misfit(misfit: &Misfit) -> Refused {
+    let code = match misfit {
+        Misfit::Obstacle(_) => RefusalCode::NoImage,
+        _ => RefusalCode::ImageMisfit,
+    };
+    Refused::new(code, misfit.to_string())
 }
 
 fn refuse_module(error: ModuleError) -> Refused {

@@ -10,20 +10,20 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use crate::events::Events;
 use crate::limits::RunLimits;
 use crate::room::Total;
-use crate::wasi::{OutputBudget, World};
+use crate::wasi::{Outlet, Seed, Wasi, World};
 use crate::{poll, random};
 
 /// Beside each instance.
 pub(crate) struct Guest {
     pub(crate) events: Arc<Events>,
     pub(crate) memory: MemoryBudget,
-    pub(crate) output: OutputBudget,
+    pub(crate) output: Outlet,
     /// What the guest said before it trapped.
     pub(crate) fault: Option<Fault>,
     world: World,
     /// Set up when the guest first asks for random bytes.
     random: Option<ChaCha12Rng>,
-    wasi: Option<WasiP1Ctx>,
+    wasi: Option<Wasi>,
     /// Why there is no WASI, if opening it failed.
     pub(crate) wasi_error: Option<String>,
 }
@@ -38,9 +38,14 @@ pub(crate) struct Fault {
 }
 
 impl Guest {
-    pub(crate) fn new(limits: &RunLimits, world: World, totals: MemoryTotals) -> Guest {
+    pub(crate) fn new(
+        limits: &RunLimits,
+        events: Arc<Events>,
+        world: World,
+        totals: MemoryTotals,
+    ) -> Guest {
         Guest {
-            events: world.events.clone(),
+            events,
             memory: MemoryBudget {
                 limit: limits.memory,
                 table_elements: u64::from(limits.table_elements),
@@ -48,7 +53,7 @@ impl Guest {
                 totals,
                 denied: None,
             },
-            output: OutputBudget::new(limits.output),
+            output: world.outlet.clone(),
             fault: None,
             world,
             random: None,
@@ -68,26 +73,47 @@ impl Guest {
         random.get_or_insert_with(|| world.seed.generator())
     }
 
+    /// Turns to another call: its caller, the output that it may make, its random bytes.
+    pub(crate) fn turn_to(&mut self, events: &Arc<Events>, output: u64, seed: Seed) {
+        self.output.lead_to(events.clone(), output);
+        self.events = events.clone();
+        self.world.seed = seed;
+        self.random = None;
+    }
+
+    /// Names of the directories that it may read, in the order of their numbers.
+    pub(crate) fn directories(&self) -> Vec<String> {
+        let directories = self.world.directories.iter();
+        directories
+            .map(|directory| directory.name.clone())
+            .collect()
+    }
+
+    /// Files that it has open.
+    pub(crate) fn files_left_open(&mut self) -> usize {
+        self.wasi.as_mut().map_or(0, Wasi::open_files)
+    }
+
     fn wasi(&mut self) -> &mut WasiP1Ctx {
         let Guest {
             wasi,
             world,
-            output,
             wasi_error,
             ..
         } = self;
-        wasi.get_or_insert_with(|| {
-            world.open(output).unwrap_or_else(|error| {
+        let wasi = wasi.get_or_insert_with(|| {
+            world.open().unwrap_or_else(|error| {
                 // The guest sees no directory; the call is refused with this when it ends.
                 *wasi_error = Some(error.to_string());
                 let none = World {
                     directories: Arc::new([]),
                     ..world.clone()
                 };
-                none.open(output)
+                none.open()
                     .expect("without directories there is nothing to fail")
             })
-        })
+        });
+        &mut wasi.context
     }
 }
 

@@ -1,23 +1,22 @@
 //! The host itself: workers, compiled code, limits, and calls.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_bundle::{Bundle, BundleId};
 use spore_transport::message::{CallLimits, Refused, Timing};
+use spore_transport::session::SessionInfo;
 use spore_transport::status::{Amount, FinishedCalls, NamedLimit, StatusReport};
-use spore_transport::{BlobId, RefusalCode};
+use spore_transport::{RefusalCode, SessionId};
 use tokio::sync::Semaphore;
-use wasmtime::{Engine, Store};
+use wasmtime::Engine;
 
-use crate::bundles::{Bundles, Charge, Loaded};
-use crate::callers::{Caller, Callers, KeyState};
+use crate::background::Background;
+use crate::bundles::{self, Bundles, Charge, Loaded};
+use crate::callers::{Caller, Callers};
 use crate::code::{self, Compiler};
 use crate::engine;
 use crate::events::{Events, Finished, Outcome, Running};
@@ -25,13 +24,12 @@ use crate::grants::Grants;
 use crate::guest::{Guest, MemoryTotals};
 use crate::limits::{Limits, RunLimits, millis, nanos};
 use crate::room::Total;
-use crate::run::{self, Run, refused};
-use crate::scheduler::{Active, Scheduler, lock};
-use crate::wasi::{Seed, World};
-
-/// Time between ticks of the epoch clock while guests run: how long one may hold a worker while
-/// others wait.
-const TICK: Duration = Duration::from_millis(1);
+use crate::scheduler::{Scheduler, lock};
+use crate::session::{
+    self, Means, Saved, Session, SessionRequest, SessionWork, Sessions, Task, Turn,
+};
+use crate::wasi::{Outlet, Seed, World};
+use crate::work::{Counters, Ticket, Work};
 
 /// How a host is set up. The default offers nothing and has the default limits.
 #[derive(Clone, Debug, Default)]
@@ -88,23 +86,12 @@ struct Inner {
     memory: Arc<Total>,
     loaded: Mutex<Bundles>,
     instances: Arc<Semaphore>,
+    sessions: Sessions,
     counters: Arc<Counters>,
     workers: usize,
     began: Instant,
     stopping: AtomicBool,
     background: Background,
-}
-
-/// Calls of all keys, by how they ended, and those that have not.
-#[derive(Default)]
-pub(crate) struct Counters {
-    queued: AtomicU32,
-    running: AtomicU64,
-    ok: AtomicU64,
-    guest_errors: AtomicU64,
-    failed: AtomicU64,
-    refused: AtomicU64,
-    cancelled: AtomicU64,
 }
 
 impl Host {
@@ -147,8 +134,9 @@ impl Host {
         let memory = Total::new(setup.limits.memory_total);
         let idle = Guest::new(
             &setup.limits.for_call(&CallLimits::default()),
+            Events::new(),
             World {
-                events: Events::new(),
+                outlet: Outlet::new(Events::new(), 0),
                 seed: Seed {
                     bundle: [0; 32],
                     callable: 0,
@@ -165,27 +153,29 @@ impl Host {
         );
         let compiler = Compiler::new(&engine, &setup.limits, workers, cores, handle, idle)
             .map_err(StartError::Engine)?;
-        Ok(Host {
-            inner: Arc::new(Inner {
-                scheduler,
-                engine,
-                compiler,
-                callers: Callers::new(workers),
-                memory,
-                loaded: Mutex::new(Bundles::new(
-                    setup.limits.blob_cache,
-                    setup.limits.bundles_in_use(),
-                )),
-                instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
-                counters: Arc::default(),
-                workers,
-                began: Instant::now(),
-                stopping: AtomicBool::new(false),
-                background,
-                limits: setup.limits,
-                grants: setup.grants,
-            }),
-        })
+        let inner = Arc::new(Inner {
+            scheduler,
+            engine,
+            compiler,
+            callers: Callers::new(workers),
+            memory,
+            loaded: Mutex::new(Bundles::new(
+                setup.limits.blob_cache,
+                setup.limits.bundles_in_use(),
+            )),
+            instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
+            sessions: Sessions::default(),
+            counters: Arc::default(),
+            workers,
+            began: Instant::now(),
+            stopping: AtomicBool::new(false),
+            background,
+            limits: setup.limits,
+            grants: setup.grants,
+        });
+        let looking = look_round(Arc::downgrade(&inner));
+        inner.background.runtime.spawn(looking);
+        Ok(Host { inner })
     }
 
     /// The limits of the host.
@@ -214,7 +204,15 @@ impl Host {
     ///
     /// Refuses when the caller holds too many others.
     pub fn loaded(&self, caller: &Caller, id: BundleId) -> Result<Option<Arc<Loaded>>, Refused> {
+        if let Some(loaded) = self.held(caller, id) {
+            return Ok(Some(loaded));
+        }
         lock(&self.inner.loaded).get(&caller.state, &id)
+    }
+
+    /// The bundle, if a call of the caller's holds it at this moment: then the caller may use it.
+    pub(crate) fn held(&self, caller: &Caller, id: BundleId) -> Option<Arc<Loaded>> {
+        bundles::lent(&caller.state, &id)
     }
 
     /// Compiles the bundle's code, unless it is kept, and keeps the result. Also says how long the
@@ -249,24 +247,19 @@ impl Host {
         let charge = Charge::take(key, bundle.id(), bytes)?;
         lock(&inner.loaded).make_room(bytes)?;
         let (ready, took) = inner.compiler.load(key, bundle.clone()).await?;
-        let loaded = lock(&inner.loaded).put(ready, charge);
+        let loaded = lock(&inner.loaded).put(key, ready, charge);
         Ok((loaded, took))
     }
 
     /// Runs a callable in a fresh instance. What is wrong with the request comes as its outcome.
     pub fn call(&self, caller: &Caller, loaded: Arc<Loaded>, request: Request) -> Running {
         let events = Events::new();
-        if let Err(why) = self.admit(caller, &loaded, request, &events) {
-            self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
-            events.finish(Finished {
-                outcome: Outcome::Refused(why),
-                timing: Timing::default(),
-                output_cut: false,
-            });
-        }
-        Running {
-            events,
-            _host: self.clone(),
+        match self.admit(caller, &loaded, request, &events) {
+            Ok(()) => Running {
+                events,
+                _host: self.clone(),
+            },
+            Err(why) => self.refused(why),
         }
     }
 
@@ -278,9 +271,7 @@ impl Host {
         events: &Arc<Events>,
     ) -> Result<(), Refused> {
         let inner = &self.inner;
-        if inner.stopping.load(Ordering::Relaxed) {
-            return Err(Refused::new(RefusalCode::ShuttingDown, ""));
-        }
+        self.check_open()?;
         let bundle = loaded.bundle();
         let manifest = bundle.manifest();
         let index = request.callable;
@@ -290,22 +281,19 @@ impl Host {
                 format!("index {index}"),
             ));
         };
-        let bound = bundle.captures().map(|(index, _)| index);
-        if !callable.signature.captures.is_empty() && bound != Some(index) {
+        let captured = bundle.captures().map(|(index, _)| index) == Some(index);
+        let bound = captured || loaded.ready().bound(index).is_some();
+        if !callable.signature.captures.is_empty() && !bound {
             let what = format!("{} has captures, and none are bound to it", callable.name);
             return Err(Refused::new(RefusalCode::WrongCaptures, what));
         }
-        let arguments = request.arguments.len() as u64;
-        if arguments > inner.limits.arguments {
-            let refused = Refused::new(RefusalCode::ArgumentsTooLarge, "");
-            return Err(refused.past(inner.limits.arguments, arguments));
-        }
+        self.check_arguments(&request.arguments)?;
         let directories = inner.grants.resolve(callable, &caller.allowed)?;
-        let ticket = Ticket::queue(inner, caller)?;
+        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
 
         let limits = caller.limits.for_call(&request.limits);
         let world = World {
-            events: events.clone(),
+            outlet: Outlet::new(events.clone(), limits.output),
             seed: Seed {
                 bundle: *bundle.id().as_bytes(),
                 callable: index,
@@ -319,7 +307,7 @@ impl Host {
             of_key: caller.state.memory.clone(),
             of_host: inner.memory.clone(),
         };
-        let guest = Guest::new(&limits, world, totals);
+        let guest = Guest::new(&limits, events.clone(), world, totals);
         let work = Work {
             engine: inner.engine.clone(),
             instances: inner.instances.clone(),
@@ -331,6 +319,273 @@ impl Host {
             ticket,
         };
         inner.scheduler.spawn(caller.turn, work.run(guest));
+        Ok(())
+    }
+
+    /// Opens a session of a bundle. It is there once the outcome is a value, which is empty.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a bundle whose instances have no image, and one session too many.
+    ///
+    /// Cancel-safe: dropped before it returns, nothing was opened.
+    pub async fn open_session(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        limits: &CallLimits,
+        idle: Option<Duration>,
+        timing: Timing,
+    ) -> Result<(SessionId, Running), Refused> {
+        let inner = &self.inner;
+        self.check_open()?;
+        // An image is put into an instance of the code as it is.
+        let plain = match bundle.image() {
+            Some(_) => bundle.without_state(),
+            None => bundle.clone(),
+        };
+        let (loaded, compile) = self.load(caller, &plain).await?;
+        let limits = caller.limits.for_call(limits);
+        session::check(bundle, &loaded, limits.memory)?;
+        let mut directories = Vec::new();
+        for callable in &bundle.manifest().callables {
+            // A callable that asks for what is not granted is refused when it is called.
+            let granted = inner.grants.resolve(callable, &caller.allowed);
+            for directory in granted.iter().flat_map(|granted| granted.iter()) {
+                if !directories.contains(directory) {
+                    directories.push(directory.clone());
+                }
+            }
+        }
+        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
+        let idle = idle.map_or(inner.limits.session_idle, |it| {
+            it.min(inner.limits.session_idle)
+        });
+        let session = Arc::new(Session::new(
+            caller,
+            bundle.clone(),
+            loaded,
+            limits,
+            idle,
+            directories.into(),
+            inner.limits.open_files,
+        ));
+        inner.sessions.put(caller, &session)?;
+        let timing = Timing {
+            compile_ns: nanos(compile),
+            ..timing
+        };
+        let events = self.work_in(session.turn(), Task::Open, limits, ticket, timing);
+        Ok((
+            session.id,
+            Running {
+                events,
+                _host: self.clone(),
+            },
+        ))
+    }
+
+    /// Calls a callable in a session. What is wrong with the request comes as its outcome.
+    pub fn call_session(&self, caller: &Caller, id: SessionId, request: SessionRequest) -> Running {
+        match self.session_place(caller, id) {
+            Ok(place) => self.call_in_place(caller, place, request),
+            Err(why) => self.refused(why),
+        }
+    }
+
+    /// A place in line at a session of the caller's.
+    pub(crate) fn session_place(&self, caller: &Caller, id: SessionId) -> Result<Turn, Refused> {
+        Ok(self.inner.sessions.find(caller, id)?.turn())
+    }
+
+    /// Calls a callable in a session when it is the turn of this place.
+    pub(crate) fn call_in_place(
+        &self,
+        caller: &Caller,
+        place: Turn,
+        request: SessionRequest,
+    ) -> Running {
+        match self.admit_session(caller, place, request) {
+            Ok(events) => Running {
+                events,
+                _host: self.clone(),
+            },
+            Err(why) => self.refused(why),
+        }
+    }
+
+    /// A call that is refused at once.
+    fn refused(&self, why: Refused) -> Running {
+        self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let events = Events::new();
+        events.finish(Finished {
+            outcome: Outcome::Refused(why),
+            timing: Timing::default(),
+            output_cut: false,
+        });
+        Running {
+            events,
+            _host: self.clone(),
+        }
+    }
+
+    fn admit_session(
+        &self,
+        caller: &Caller,
+        place: Turn,
+        request: SessionRequest,
+    ) -> Result<Arc<Events>, Refused> {
+        let inner = &self.inner;
+        self.check_open()?;
+        let session = place.session();
+        let index = request.callable;
+        let manifest = session.bundle().manifest();
+        let Some(callable) = manifest.callables.get(index as usize) else {
+            let what = format!("index {index}");
+            return Err(Refused::new(RefusalCode::UnknownCallable, what));
+        };
+        if !callable.signature.captures.is_empty() && !session.has_captures_of(index) {
+            let what = format!("{} has captures, and none are bound to it", callable.name);
+            return Err(Refused::new(RefusalCode::WrongCaptures, what));
+        }
+        self.check_arguments(&request.arguments)?;
+        inner.grants.resolve(callable, &caller.allowed)?;
+        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
+        let limits = caller.limits.for_call(&request.limits);
+        let task = Task::Call {
+            callable: index,
+            arguments: request.arguments,
+            seed: request.seed.unwrap_or_else(session::new_seed),
+        };
+        Ok(self.work_in(place, task, limits, ticket, request.timing))
+    }
+
+    fn work_in(
+        &self,
+        place: Turn,
+        task: Task,
+        limits: RunLimits,
+        ticket: Ticket,
+        timing: Timing,
+    ) -> Arc<Events> {
+        let events = Events::new();
+        let turn = place.session().key.turn();
+        let work = SessionWork {
+            turn: place,
+            means: self.means(),
+            task,
+            limits,
+            events: events.clone(),
+            ticket,
+            timing,
+        };
+        self.inner.scheduler.spawn(turn, work.run());
+        events
+    }
+
+    fn means(&self) -> Means {
+        Means {
+            engine: self.inner.engine.clone(),
+            instances: self.inner.instances.clone(),
+            memory: self.inner.memory.clone(),
+        }
+    }
+
+    /// Takes an image of a session, between the calls that were made before and those after.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or its state cannot be saved.
+    pub async fn save_session(&self, caller: &Caller, id: SessionId) -> Result<Saved, Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        self.on_worker(&session, session::save(session.turn()))
+            .await?
+    }
+
+    /// Puts a session back to what it was last saved as.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or it was never saved.
+    pub async fn restore_session(&self, caller: &Caller, id: SessionId) -> Result<(), Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        self.on_worker(&session, session::restore(session.turn()))
+            .await?
+    }
+
+    /// Ends a session; with `expected`, only if its state is still that of this saved bundle.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or its state has changed.
+    pub async fn close_session(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        expected: Option<BundleId>,
+    ) -> Result<(), Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        self.on_worker(&session, session::close(session.turn(), expected))
+            .await??;
+        self.inner.sessions.remove(id);
+        Ok(())
+    }
+
+    /// The caller's sessions.
+    pub fn sessions(&self, caller: &Caller) -> Vec<SessionInfo> {
+        let sessions = self.inner.sessions.of(caller);
+        sessions.iter().map(|session| session.info()).collect()
+    }
+
+    /// What the caller's sessions were last saved as.
+    pub(crate) fn saved_sessions(&self, caller: &Caller) -> Vec<Bundle> {
+        let sessions = self.inner.sessions.of(caller);
+        sessions.iter().filter_map(|it| it.saved()).collect()
+    }
+
+    /// Drops a session that did not come about: whose outcome was no value.
+    pub fn forget_session(&self, id: SessionId) {
+        self.inner.sessions.remove(id);
+    }
+
+    /// The bundle that a session of the caller's was opened from.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's.
+    pub fn session_bundle(&self, caller: &Caller, id: SessionId) -> Result<Bundle, Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        Ok(session.bundle().clone())
+    }
+
+    /// Does what takes a worker's time there.
+    async fn on_worker<T: Send + 'static>(
+        &self,
+        session: &Session,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        self.inner.scheduler.spawn(session.key.turn(), async move {
+            // Nobody may be left to hear of it.
+            let _ = done.send(work.await);
+        });
+        result
+            .await
+            .map_err(|_| Refused::new(RefusalCode::Internal, "the work was dropped"))
+    }
+
+    fn check_open(&self) -> Result<(), Refused> {
+        if self.inner.stopping.load(Ordering::Relaxed) {
+            return Err(Refused::new(RefusalCode::ShuttingDown, ""));
+        }
+        Ok(())
+    }
+
+    fn check_arguments(&self, arguments: &Bytes) -> Result<(), Refused> {
+        let (limit, bytes) = (self.inner.limits.arguments, arguments.len() as u64);
+        if bytes > limit {
+            return Err(Refused::new(RefusalCode::ArgumentsTooLarge, "").past(limit, bytes));
+        }
         Ok(())
     }
 
@@ -387,312 +642,26 @@ impl Host {
     }
 }
 
-/// A place in the queue, given back when dropped.
-struct Ticket {
-    counters: Arc<Counters>,
-    key: Arc<KeyState>,
-    running: bool,
-}
-
-impl Ticket {
-    fn queue(inner: &Inner, caller: &Caller) -> Result<Ticket, Refused> {
-        let full = |limit: u32, whose: &str| {
-            let refused = Refused::new(RefusalCode::QueueFull, whose);
-            Err(refused.past(u64::from(limit), None))
-        };
-        let own = caller.limits.queue_per_key;
-        if caller.state.calls.fetch_add(1, Ordering::Relaxed) >= own {
-            caller.state.calls.fetch_sub(1, Ordering::Relaxed);
-            return full(own, "calls of the key");
-        }
-        let ticket = Ticket {
-            counters: inner.counters.clone(),
-            key: caller.state.clone(),
-            running: false,
-        };
-        if inner.counters.queued.fetch_add(1, Ordering::Relaxed) >= inner.limits.queue {
-            return full(inner.limits.queue, "calls of the host");
-        }
-        Ok(ticket)
-    }
-
-    fn begin(&mut self) {
-        self.running = true;
-        self.counters.queued.fetch_sub(1, Ordering::Relaxed);
-        self.counters.running.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.key.calls.fetch_sub(1, Ordering::Relaxed);
-        if self.running {
-            self.counters.running.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            self.counters.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A call on its way through the workers.
-struct Work {
-    engine: Engine,
-    instances: Arc<Semaphore>,
-    key: Arc<KeyState>,
-    loaded: Arc<Loaded>,
-    request: Request,
-    limits: RunLimits,
-    events: Arc<Events>,
-    ticket: Ticket,
-}
-
-impl Work {
-    async fn run(self, guest: Guest) {
-        let Work {
-            engine,
-            instances,
-            key,
-            loaded,
-            request,
-            limits,
-            events,
-            mut ticket,
-        } = self;
-        let end = EndsSomehow {
-            events: events.clone(),
-            counters: ticket.counters.clone(),
-        };
-        let queued = Instant::now();
-        let mut timing = request.timing;
-        let slots = async {
-            let own = key.instances.take().await;
-            let of_all = instances.acquire().await;
-            (own, of_all.expect("the semaphore is never closed"))
-        };
-        let Ok(_slots) = (Interrupted {
-            work: pin!(slots),
-            events: &events,
-        })
-        .await
-        else {
-            timing.queue_ns = nanos(queued.elapsed());
-            let outcome = refused(RefusalCode::Cancelled, "");
-            end.count(&outcome);
-            drop(ticket);
-            end.finish(outcome, timing, false);
-            return;
-        };
-        timing.queue_ns = nanos(queued.elapsed());
-        ticket.begin();
-        let bundle = loaded.bundle();
-        let callable = &bundle.manifest().callables[request.callable as usize];
-        let _listed = key.list(BlobId(*bundle.id().as_bytes()), &callable.name);
-
-        let began = Instant::now();
-        // The state is that of one callable; others take no captures.
-        let captures = match bundle.captures() {
-            Some((index, captures)) if index == request.callable => captures.clone(),
-            _ => Bytes::new(),
-        };
-        let run = Run {
-            code: &loaded.ready().code,
-            entry: &loaded.ready().entries[request.callable as usize],
-            captures: &captures,
-            arguments: &request.arguments,
-            limits,
-        };
-        let output = guest.output.clone();
-        let mut store = Store::new(&engine, guest);
-        let outcome = Limited {
-            work: pin!(run::run(&mut store, &run)),
-            events: &events,
-            began,
-            wall: limits.wall,
-            timer: None,
-        }
-        .await;
-        timing.run_ns = nanos(began.elapsed());
-        // The caller has its result before the instance is taken apart, and may call again at once:
-        // so what it must have room for counts as free already. That passes the bounds by the
-        // instances that are taken apart just now, one for each worker.
-        store.data_mut().memory.give_back();
-        end.count(&outcome);
-        drop((loaded, ticket));
-        end.finish(outcome, timing, output.was_cut());
-    }
-}
-
-/// Sees to it that a call ends with an event, also when its work is dropped.
-struct EndsSomehow {
-    events: Arc<Events>,
-    counters: Arc<Counters>,
-}
-
-impl EndsSomehow {
-    /// Counts the call as ended so. Comes before its place in the queue is free, so that whoever
-    /// sees no call under way sees how all of them ended.
-    fn count(&self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Value(_) => &self.counters.ok,
-            Outcome::Error(_) => &self.counters.guest_errors,
-            Outcome::Failed(_) => &self.counters.failed,
-            Outcome::Refused(why) if why.code == RefusalCode::Cancelled => &self.counters.cancelled,
-            Outcome::Refused(_) => &self.counters.refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn finish(&self, outcome: Outcome, timing: Timing, output_cut: bool) {
-        self.events.finish(Finished {
-            outcome,
-            timing,
-            output_cut,
-        });
-    }
-}
-
-impl Drop for EndsSomehow {
-    fn drop(&mut self) {
-        let code = if std::thread::panicking() {
-            RefusalCode::Internal
-        } else {
-            RefusalCode::ShuttingDown
-        };
-        // Does nothing after `finish`: the first end stands.
-        self.events.finish(Finished {
-            outcome: refused(code, ""),
-            timing: Timing::default(),
-            output_cut: false,
-        });
-    }
-}
-
-/// Work until it is done or its call is cancelled.
-struct Interrupted<'a, F> {
-    work: Pin<&'a mut F>,
-    events: &'a Events,
-}
-
-impl<F: Future> Future for Interrupted<'_, F> {
-    type Output = Result<F::Output, ()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.events.is_cancelled() {
-            return Poll::Ready(Err(()));
-        }
-        if let Poll::Ready(done) = self.work.as_mut().poll(cx) {
-            return Poll::Ready(Ok(done));
-        }
-        self.events.watch_cancel(cx.waker());
-        // It may have been cancelled before it was watched.
-        if self.events.is_cancelled() {
-            Poll::Ready(Err(()))
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-/// A guest until it is done, its call is cancelled, or its time is up.
-struct Limited<'a, F> {
-    work: Pin<&'a mut F>,
-    events: &'a Events,
-    began: Instant,
-    wall: Duration,
-    /// Set up at the first wait: a call that ends within its first time slice needs none.
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl<F: Future<Output = Outcome>> Future for Limited<'_, F> {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let this = &mut *self;
-        if this.events.is_cancelled() {
-            return Poll::Ready(refused(RefusalCode::Cancelled, ""));
-        }
-        if let Poll::Ready(outcome) = this.work.as_mut().poll(cx) {
-            return Poll::Ready(outcome);
-        }
-        this.events.watch_cancel(cx.waker());
-        if this.events.is_cancelled() {
-            return Poll::Ready(refused(RefusalCode::Cancelled, ""));
-        }
-        let (began, wall) = (this.began, this.wall);
-        let timer = this.timer.get_or_insert_with(|| {
-            let left = wall.saturating_sub(began.elapsed());
-            Box::pin(tokio::time::sleep(left))
-        });
-        if timer.as_mut().poll(cx).is_ready() || began.elapsed() >= wall {
-            let refused = Refused::new(RefusalCode::WallTime, "milliseconds")
-                .past(millis(wall), millis(began.elapsed()));
-            return Poll::Ready(Outcome::Refused(refused));
-        }
-        Poll::Pending
-    }
-}
-
-/// The thread beside the workers: timers, files, compilation, and the epoch clock.
-struct Background {
-    runtime: tokio::runtime::Handle,
-    stop: Arc<AtomicBool>,
-    end: Option<tokio::sync::oneshot::Sender<()>>,
-    engine: Engine,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Background {
-    fn start(engine: &Engine) -> std::io::Result<Background> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .thread_name("spore-background")
-            .build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("spore-background".into())
-            .spawn(move || {
-                let _ = runtime.block_on(ended);
-                runtime.shutdown_background();
-            })?;
-        Ok(Background {
-            runtime: handle,
-            stop: Arc::default(),
-            end: Some(end),
-            engine: engine.clone(),
-            threads: Mutex::new(vec![thread]),
-        })
-    }
-
-    /// Starts the epoch clock. It rests while no guest runs.
-    fn tick(&self, active: Arc<Active>) -> std::io::Result<()> {
-        let (stop, engine) = (self.stop.clone(), self.engine.clone());
-        let thread = std::thread::Builder::new()
-            .name("spore-ticks".into())
-            .spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    active.wait_until_busy(Duration::from_millis(100));
-                    if active.is_busy() {
-                        std::thread::sleep(TICK);
-                        engine.increment_epoch();
-                    }
-                }
-            })?;
-        lock(&self.threads).push(thread);
-        Ok(())
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(end) = self.end.take() {
-            let _ = end.send(());
-        }
-        let current = std::thread::current().id();
-        for thread in lock(&self.threads).drain(..) {
-            if thread.thread().id() != current {
-                let _ = thread.join();
+/// Has sessions rest and end when it is time, until the host is gone.
+async fn look_round(host: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(session::LOOK_INTERVAL).await;
+        let Some(inner) = host.upgrade() else { return };
+        for session in inner.sessions.every() {
+            // Whoever waits for a place gets that of a session which does nothing.
+            let others_wait =
+                inner.instances.available_permits() == 0 || session.key.instances.are_taken();
+            if session.is_over() {
+                tracing::info!(session = %session.id, "closed: nobody used it");
+                inner.sessions.remove(session.id);
+                let closing = session::close(session.turn(), None);
+                inner.scheduler.spawn(session.key.turn(), async {
+                    // It may have been closed meanwhile.
+                    let _ = closing.await;
+                });
+            } else if session.is_to_rest(others_wait) {
+                let resting = session::rest(session.turn());
+                inner.scheduler.spawn(session.key.turn(), resting);
             }
         }
     }

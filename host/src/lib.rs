@@ -5,6 +5,7 @@
 //! others over QUIC through [`server`].
 #![forbid(unsafe_code)]
 
+mod background;
 mod bundles;
 mod callers;
 mod code;
@@ -23,9 +24,12 @@ mod room;
 mod run;
 mod scheduler;
 pub mod server;
+mod session;
+mod snapshot;
 pub mod store;
 mod wasi;
 mod weighted;
+mod work;
 
 pub use bundles::Loaded;
 pub use callers::Caller;
@@ -33,6 +37,7 @@ pub use events::{Event, Finished, Outcome, Running};
 pub use grants::{Allowed, Grants};
 pub use host::{Host, Request, Setup, StartError};
 pub use limits::Limits;
+pub use session::{Saved, SessionRequest};
 
 /// For `benches/`, which measures wasmtime alone as this crate sets it up.
 #[doc(hidden)]

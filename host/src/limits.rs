@@ -54,6 +54,12 @@ pub struct Limits {
     pub memory_total: u64,
     /// Memory of all guests of one key together, in bytes. Default 4 GiB.
     pub memory_per_key: u64,
+    /// Sessions of one key at one time. Default 1,024.
+    pub sessions_per_key: u32,
+    /// Time without a call after which a session is closed. Default 24 h.
+    pub session_idle: Duration,
+    /// Images of all sessions of one key, in bytes of changed memory. Default 1 GiB.
+    pub session_images_per_key: u64,
     /// Compiled code kept in memory, in bytes. Default 512 MiB.
     pub code_cache: u64,
     /// Bundles kept in memory while nobody uses them, in bytes. Default 512 MiB.
@@ -105,6 +111,9 @@ impl Default for Limits {
             instances_per_key: 128,
             memory_total: 8 * GIB,
             memory_per_key: 4 * GIB,
+            sessions_per_key: 1024,
+            session_idle: Duration::from_secs(24 * 60 * 60),
+            session_images_per_key: GIB,
             code_cache: 512 * MIB,
             blob_cache: 512 * MIB,
             store: 8 * GIB,
@@ -195,6 +204,9 @@ impl Limits {
             ("instances_per_key", u64::from(self.instances_per_key)),
             ("memory_total_bytes", self.memory_total),
             ("memory_per_key_bytes", self.memory_per_key),
+            ("sessions_per_key", u64::from(self.sessions_per_key)),
+            ("session_idle_ms", millis(self.session_idle)),
+            ("session_images_per_key_bytes", self.session_images_per_key),
             ("code_cache_bytes", self.code_cache),
             ("blob_cache_bytes", self.blob_cache),
             ("store_bytes", self.store),

@@ -41,6 +41,11 @@ impl Places {
         }
     }
 
+    /// Whether there is no place free.
+    pub(crate) fn are_taken(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
     /// Has so many places from now on. Those that are taken stay so.
     pub(crate) fn resize(&self, places: u32) {
         let mut size = lock(&self.size);

@@ -1,6 +1,7 @@
 //! One run of a callable in a fresh instance, by the ABI of `docs/ABI.md`.
 
 use std::fmt::{self, Write};
+use std::task::Poll;
 
 use bytes::Bytes;
 use spore_abi::{fault, poll};
@@ -24,6 +25,8 @@ const SLICE_TICKS: u64 = 1;
 pub(crate) struct Run<'a> {
     pub(crate) code: &'a Code,
     pub(crate) entry: &'a Entry,
+    /// The handle of captures that are bound already: the code begins with an image.
+    pub(crate) bound: Option<u32>,
     /// The encoded captures, empty when the callable has none.
     pub(crate) captures: &'a Bytes,
     pub(crate) arguments: &'a Bytes,
@@ -34,52 +37,121 @@ pub(crate) struct Run<'a> {
 ///
 /// Cancel-safe: dropping the future unwinds the guest.
 pub(crate) async fn run(store: &mut Store<Guest>, run: &Run<'_>) -> Outcome {
+    hold(store);
+    let ended = drive(store, run).await;
+    ended_as(store.data(), ended)
+}
+
+/// Holds what runs in the store to its limits, and to its time slices.
+pub(crate) fn hold(store: &mut Store<Guest>) {
     store.limiter(|guest| &mut guest.memory);
     store.set_epoch_deadline(SLICE_TICKS);
     store.epoch_deadline_async_yield_and_update(SLICE_TICKS);
-    match drive(store, run).await {
-        Ok(outcome) => match store.data().wasi_error.clone() {
+}
+
+/// What it means to the caller that a guest ended so.
+pub(crate) fn ended_as(guest: &Guest, ended: wasmtime::Result<Outcome>) -> Outcome {
+    match ended {
+        Ok(outcome) => match guest.wasi_error.clone() {
             Some(error) => refused(RefusalCode::GrantNotGiven, error),
             None => outcome,
         },
-        Err(error) => explain(store.data(), &error),
+        Err(error) => explain(guest, &error),
     }
 }
 
 async fn drive(store: &mut Store<Guest>, run: &Run<'_>) -> wasmtime::Result<Outcome> {
-    let exports = &run.code.exports;
-    let instance = run.code.pre.instantiate_async(&mut *store).await?;
-    let memory = instance
-        .get_module_export(&mut *store, &exports.memory)
-        .and_then(wasmtime::Extern::into_memory)
-        .ok_or_else(|| wasmtime::Error::msg("no memory"))?;
-    let mut guest = Live {
-        store,
-        instance,
-        memory,
-        alloc: &exports.alloc,
+    let mut guest = Live::enter(store, run.code).await?;
+    guest.initialize().await?;
+    let handle = match run.bound {
+        Some(handle) => handle,
+        None => guest.bind(run.entry, run.captures).await?,
     };
+    let (_, outcome) = guest
+        .call_callable(run.entry, handle, run.arguments, run.limits.result)
+        .await?;
+    Ok(outcome)
+}
 
-    if let Some(initialize) = &exports.initialize {
-        guest.call::<(), ()>(initialize, ()).await?;
-    }
-    let (ptr, len) = guest.pass(run.captures).await?;
-    let handle: u32 = guest.call(&run.entry.bind, (ptr, len)).await?;
-    let (ptr, len) = guest.pass(run.arguments).await?;
-    let task: u32 = guest.call(&run.entry.start, (handle, ptr, len)).await?;
-    let record: u32 = guest.call(&exports.poll, task).await?;
-    guest.outcome(record, run.limits.result)
+/// Lets others run.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// An instance and the way into it.
-struct Live<'a> {
-    store: &'a mut Store<Guest>,
-    instance: Instance,
-    memory: Memory,
-    alloc: &'a ModuleExport,
+pub(crate) struct Live<'a> {
+    pub(crate) store: &'a mut Store<Guest>,
+    pub(crate) instance: Instance,
+    pub(crate) memory: Memory,
+    pub(crate) code: &'a Code,
 }
 
-impl Live<'_> {
+impl<'a> Live<'a> {
+    /// A fresh instance. Nothing has run in it.
+    pub(crate) async fn enter(
+        store: &'a mut Store<Guest>,
+        code: &'a Code,
+    ) -> wasmtime::Result<Live<'a>> {
+        let instance = code.pre.instantiate_async(&mut *store).await?;
+        let memory = instance
+            .get_module_export(&mut *store, &code.exports.memory)
+            .and_then(wasmtime::Extern::into_memory)
+            .ok_or_else(|| wasmtime::Error::msg("no memory"))?;
+        Ok(Live {
+            store,
+            instance,
+            memory,
+            code,
+        })
+    }
+
+    /// Runs what runs before anything else.
+    pub(crate) async fn initialize(&mut self) -> wasmtime::Result<()> {
+        let exports = &self.code.exports;
+        for function in [&exports.start, &exports.initialize].into_iter().flatten() {
+            self.call::<(), ()>(function, ()).await?;
+        }
+        Ok(())
+    }
+
+    /// Binds captures, and gives their handle.
+    pub(crate) async fn bind(&mut self, entry: &Entry, captures: &[u8]) -> wasmtime::Result<u32> {
+        let (ptr, len) = self.pass(captures).await?;
+        self.call(&entry.bind, (ptr, len)).await
+    }
+
+    /// Starts a run and polls it to its end. Gives the task, which holds the outcome in the guest.
+    pub(crate) async fn call_callable(
+        &mut self,
+        entry: &Entry,
+        handle: u32,
+        arguments: &[u8],
+        result_max: u64,
+    ) -> wasmtime::Result<(u32, Outcome)> {
+        let (ptr, len) = self.pass(arguments).await?;
+        let task: u32 = self.call(&entry.start, (handle, ptr, len)).await?;
+        let record: u32 = self.call(&self.code.exports.poll, task).await?;
+        Ok((task, self.outcome(record, result_max)?))
+    }
+
+    /// Ends a task.
+    pub(crate) async fn drop_task(&mut self, task: u32) -> wasmtime::Result<()> {
+        self.call(&self.code.exports.drop, task).await
+    }
+
+    /// Frees captures.
+    pub(crate) async fn unbind(&mut self, handle: u32) -> wasmtime::Result<()> {
+        self.call(&self.code.exports.unbind, handle).await
+    }
+
     async fn call<P, R>(&mut self, export: &ModuleExport, params: P) -> wasmtime::Result<R>
     where
         P: WasmParams + Sync,
@@ -102,7 +174,7 @@ impl Live<'_> {
             return Ok((0, 0));
         }
         let len = u32::try_from(bytes.len())?;
-        let ptr: u32 = self.call(self.alloc, (len, 1u32)).await?;
+        let ptr: u32 = self.call(&self.code.exports.alloc, (len, 1u32)).await?;
         if ptr == 0 {
             return Err(NoRoom(len).into());
         }

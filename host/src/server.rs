@@ -8,6 +8,7 @@ mod collector;
 mod handshakes;
 mod keys;
 mod relay;
+mod sessions;
 mod stream;
 
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! What a guest sees of the world: by default nothing that differs from run to run.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use wasmtime_wasi::{
 };
 
 use crate::events::Events;
+use crate::scheduler::lock;
 
 /// What the wall clock of a guest without that grant shows: 2000-01-01 00:00:00 UTC.
 pub(crate) const WALL_CLOCK: Duration = Duration::from_secs(946_684_800);
@@ -47,7 +48,7 @@ pub(crate) struct Directory {
 /// Most callables never do, and then cost nothing.
 #[derive(Clone)]
 pub(crate) struct World {
-    pub(crate) events: Arc<Events>,
+    pub(crate) outlet: Outlet,
     /// Everything that the call is made of, hashed: equal calls draw equal random bytes.
     pub(crate) seed: Seed,
     pub(crate) directories: Arc<[Directory]>,
@@ -80,19 +81,33 @@ impl Seed {
     }
 }
 
+/// A guest's way to WASI.
+pub(crate) struct Wasi {
+    pub(crate) context: WasiP1Ctx,
+    /// Resources that it has from its first use of WASI on, before it opens anything.
+    resources: usize,
+}
+
+impl Wasi {
+    /// Files and directories that the guest has open, granted ones not counted.
+    pub(crate) fn open_files(&mut self) -> usize {
+        let all = self.context.ctx().table.iter_mut().count();
+        all.saturating_sub(self.resources)
+    }
+}
+
 impl World {
     /// Opens the granted directories and sets up everything else fixed and empty.
     ///
     /// # Errors
     ///
     /// When a granted directory cannot be opened.
-    pub(crate) fn open(&self, output: &OutputBudget) -> wasmtime::Result<WasiP1Ctx> {
+    pub(crate) fn open(&self) -> wasmtime::Result<Wasi> {
         let mut builder = WasiCtxBuilder::new();
         let generator = self.seed.generator();
         let stream = |stream| GuestOutput {
-            events: self.events.clone(),
+            outlet: self.outlet.clone(),
             stream,
-            budget: output.clone(),
         };
         builder
             .stdout(stream(OutputStream::Stdout))
@@ -112,46 +127,60 @@ impl World {
                 FsPerms::ReadOnly,
             )?;
         }
-        let mut wasi = builder.build_p1();
+        let mut context = builder.build_p1();
         // Past this a guest traps: one that could go on would compute something else here than on a
         // host that lets it open more. A guest that does not read may open the last two as well.
-        let resources = STREAMS + self.directories.len() + READING;
+        let resources = STREAMS + self.directories.len();
         let open_files = usize::try_from(self.open_files).unwrap_or(usize::MAX);
-        let table = wasi.ctx().table;
-        table.set_max_capacity(open_files.saturating_add(resources));
-        Ok(wasi)
+        let capacity = open_files.saturating_add(resources + READING);
+        context.ctx().table.set_max_capacity(capacity);
+        Ok(Wasi { context, resources })
     }
 }
 
-/// Output that a call may still make, shared by its two streams.
+/// Where a guest's output goes: the call that runs now, and how much of it.
 #[derive(Clone)]
-pub(crate) struct OutputBudget(Arc<std::sync::Mutex<Budget>>);
+pub(crate) struct Outlet(Arc<Mutex<Outgoing>>);
 
-struct Budget {
+struct Outgoing {
+    events: Arc<Events>,
     left: u64,
     cut: bool,
 }
 
-impl OutputBudget {
-    pub(crate) fn new(bytes: u64) -> OutputBudget {
-        OutputBudget(Arc::new(std::sync::Mutex::new(Budget {
+impl Outlet {
+    /// An outlet to a call that may put out so many bytes, both streams together.
+    pub(crate) fn new(events: Arc<Events>, bytes: u64) -> Outlet {
+        Outlet(Arc::new(Mutex::new(Outgoing {
+            events,
             left: bytes,
             cut: false,
         })))
     }
 
-    /// How much of `bytes` may go out.
-    fn take(&self, bytes: usize) -> usize {
-        let mut budget = crate::scheduler::lock(&self.0);
-        let taken = bytes.min(usize::try_from(budget.left).unwrap_or(usize::MAX));
-        budget.left -= taken as u64;
-        budget.cut |= taken < bytes;
-        taken
+    /// Leads to another call from now on.
+    pub(crate) fn lead_to(&self, events: Arc<Events>, bytes: u64) {
+        *lock(&self.0) = Outgoing {
+            events,
+            left: bytes,
+            cut: false,
+        };
+    }
+
+    fn put(&self, stream: OutputStream, bytes: &[u8]) {
+        let mut outgoing = lock(&self.0);
+        let room = usize::try_from(outgoing.left).unwrap_or(usize::MAX);
+        let taken = bytes.len().min(room);
+        outgoing.left -= taken as u64;
+        outgoing.cut |= taken < bytes.len();
+        if taken > 0 {
+            outgoing.events.output(stream, &bytes[..taken]);
+        }
     }
 
     /// Whether something was left out.
     pub(crate) fn was_cut(&self) -> bool {
-        crate::scheduler::lock(&self.0).cut
+        lock(&self.0).cut
     }
 }
 
@@ -179,17 +208,13 @@ impl HostMonotonicClock for FixedClock {
 /// taken yet waits in the call's queue, which the output limit bounds.
 #[derive(Clone)]
 struct GuestOutput {
-    events: Arc<Events>,
+    outlet: Outlet,
     stream: OutputStream,
-    budget: OutputBudget,
 }
 
 impl GuestOutput {
     fn put(&self, bytes: &[u8]) {
-        let taken = self.budget.take(bytes.len());
-        if taken > 0 {
-            self.events.output(self.stream, &bytes[..taken]);
-        }
+        self.outlet.put(self.stream, bytes);
     }
 }
 

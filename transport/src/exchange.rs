@@ -17,7 +17,7 @@
 mod client;
 mod host;
 
-use crate::message::{BlobKind, Refused};
+use crate::message::{BlobKind, Encoding, Refused};
 use crate::{BlobId, RefusalCode};
 
 pub use client::{ClientEvent, ClientExchange, ClientLimits};
@@ -52,6 +52,8 @@ pub enum Part {
     Result,
     /// Output of a guest
     Output,
+    /// A blob, or blocks, that a client has fetched
+    Fetched,
 }
 
 impl From<BlobKind> for Part {
@@ -73,6 +75,7 @@ impl std::fmt::Display for Part {
             Part::State => "state",
             Part::Result => "result",
             Part::Output => "output",
+            Part::Fetched => "what was fetched",
         })
     }
 }
@@ -108,6 +111,14 @@ pub enum ProtocolError {
         limit: usize,
         /// As many as were
         actual: usize,
+    },
+    /// Blocks that were not asked for, of another index, or not as many as were asked for.
+    #[error("{bytes} bytes of blocks of {index} were not asked for")]
+    BlocksNotAsked {
+        /// The index
+        index: BlobId,
+        /// Bytes announced
+        bytes: u64,
     },
     /// A call that the stream does not have.
     #[error("the stream has no call {index}")]
@@ -156,7 +167,7 @@ impl ProtocolError {
                 Part::Manifest => RefusalCode::ManifestTooLarge,
                 Part::Code => RefusalCode::CodeTooLarge,
                 Part::State => RefusalCode::StateTooLarge,
-                Part::Result | Part::Output => RefusalCode::OutOfOrder,
+                Part::Result | Part::Output | Part::Fetched => RefusalCode::OutOfOrder,
             },
             ProtocolError::BlobLengths { .. } => RefusalCode::BlobEncoding,
             _ => RefusalCode::OutOfOrder,
@@ -253,4 +264,72 @@ enum Request {
     Ship,
     Status,
     Describe,
+    SessionOpen,
+    SessionCall,
+    SessionSave,
+    SessionRestore,
+    SessionClose,
+    SessionList,
+    Fetch,
+}
+
+impl Request {
+    /// Whether a guest runs for it, and says something meanwhile.
+    fn runs_guest(self) -> bool {
+        matches!(
+            self,
+            Request::Call | Request::SessionOpen | Request::SessionCall
+        )
+    }
+
+    /// Whether it ends with a value.
+    fn is_call(self) -> bool {
+        matches!(self, Request::Call | Request::SessionCall)
+    }
+
+    /// Whether it is about a bundle that the host may lack.
+    fn needs_bundle(self) -> bool {
+        matches!(self, Request::Call | Request::Ship | Request::SessionOpen)
+    }
+}
+
+/// Blocks that a host has asked for on a stream: once at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum BlocksAsked {
+    #[default]
+    Not,
+    /// Of this index, so many bytes.
+    Open(BlobId, u64),
+    Answered,
+}
+
+/// Size of a block of an image, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Whether the two lengths of what travels agree. What does not shrink travels raw, so the limit on
+/// the one bounds the other.
+fn lengths(encoding: Encoding, raw_bytes: u64, wire_bytes: u64) -> Result<(), ProtocolError> {
+    let fits = match encoding {
+        Encoding::Raw => wire_bytes == raw_bytes,
+        Encoding::Zstd => wire_bytes <= raw_bytes,
+    };
+    if !fits {
+        return Err(ProtocolError::BlobLengths {
+            raw_bytes,
+            wire_bytes,
+        });
+    }
+    Ok(())
+}
+
+fn within(part: Part, limit: u64, actual: u64) -> Result<(), ProtocolError> {
+    if actual > limit {
+        Err(ProtocolError::TooLarge {
+            part,
+            limit,
+            actual,
+        })
+    } else {
+        Ok(())
+    }
 }

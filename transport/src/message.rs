@@ -11,6 +11,10 @@ use spore_value::{DecodeError, Limits, codec};
 
 use crate::failure::Failure;
 use crate::frame::{Frame, encode_frame};
+use crate::session::{
+    Blocks, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
+    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
+};
 use crate::status::StatusReport;
 use crate::{BlobId, RefusalCode, tag};
 
@@ -312,6 +316,21 @@ pub enum Message {
     Stored(Stored),
     StatusReport(StatusReport),
     Description(Description),
+    SessionOpen(SessionOpen),
+    SessionCall(SessionCall),
+    SessionSave(SessionSave),
+    SessionRestore(SessionRestore),
+    SessionClose(SessionClose),
+    SessionList,
+    Fetch(Fetch),
+    FetchBlocks(FetchBlocks),
+    Blocks(Blocks),
+    SessionOpened(SessionOpened),
+    SessionSaved(SessionSaved),
+    SessionClosed(SessionClosed),
+    Sessions(Sessions),
+    Fetched(Fetched),
+    BlocksMissing(BlocksMissing),
 }
 
 /// What a stream yields, after frames are taken apart.
@@ -387,6 +406,21 @@ impl Message {
             Message::Stored(_) => tag::STORED,
             Message::StatusReport(_) => tag::STATUS_REPORT,
             Message::Description(_) => tag::DESCRIPTION,
+            Message::SessionOpen(_) => tag::SESSION_OPEN,
+            Message::SessionCall(_) => tag::SESSION_CALL,
+            Message::SessionSave(_) => tag::SESSION_SAVE,
+            Message::SessionRestore(_) => tag::SESSION_RESTORE,
+            Message::SessionClose(_) => tag::SESSION_CLOSE,
+            Message::SessionList => tag::SESSION_LIST,
+            Message::Fetch(_) => tag::FETCH,
+            Message::FetchBlocks(_) => tag::FETCH_BLOCKS,
+            Message::Blocks(_) => tag::BLOCKS,
+            Message::SessionOpened(_) => tag::SESSION_OPENED,
+            Message::SessionSaved(_) => tag::SESSION_SAVED,
+            Message::SessionClosed(_) => tag::SESSION_CLOSED,
+            Message::Sessions(_) => tag::SESSIONS,
+            Message::Fetched(_) => tag::FETCHED,
+            Message::BlocksMissing(_) => tag::BLOCKS_MISSING,
         }
     }
 
@@ -403,6 +437,9 @@ impl Message {
             Message::Item(item) => item.item_bytes,
             Message::Done(done) => done.payload_bytes,
             Message::Description(description) => description.manifest_bytes,
+            Message::SessionCall(call) => call.args_bytes,
+            Message::Blocks(blocks) => blocks.wire_bytes,
+            Message::Fetched(fetched) => fetched.wire_bytes,
             _ => 0,
         }
     }
@@ -431,6 +468,21 @@ impl Message {
             Message::Stored(body) => put(tag::STORED, body, into),
             Message::StatusReport(body) => put(tag::STATUS_REPORT, body, into),
             Message::Description(body) => put(tag::DESCRIPTION, body, into),
+            Message::SessionOpen(body) => put(tag::SESSION_OPEN, body, into),
+            Message::SessionCall(body) => put(tag::SESSION_CALL, body, into),
+            Message::SessionSave(body) => put(tag::SESSION_SAVE, body, into),
+            Message::SessionRestore(body) => put(tag::SESSION_RESTORE, body, into),
+            Message::SessionClose(body) => put(tag::SESSION_CLOSE, body, into),
+            Message::SessionList => encode_frame(tag::SESSION_LIST, &[], into),
+            Message::Fetch(body) => put(tag::FETCH, body, into),
+            Message::FetchBlocks(body) => put(tag::FETCH_BLOCKS, body, into),
+            Message::Blocks(body) => put(tag::BLOCKS, body, into),
+            Message::SessionOpened(body) => put(tag::SESSION_OPENED, body, into),
+            Message::SessionSaved(body) => put(tag::SESSION_SAVED, body, into),
+            Message::SessionClosed(body) => put(tag::SESSION_CLOSED, body, into),
+            Message::Sessions(body) => put(tag::SESSIONS, body, into),
+            Message::Fetched(body) => put(tag::FETCHED, body, into),
+            Message::BlocksMissing(body) => put(tag::BLOCKS_MISSING, body, into),
         }
     }
 
@@ -458,6 +510,21 @@ impl Message {
             tag::STORED => Message::Stored(get(tag, body)?),
             tag::STATUS_REPORT => Message::StatusReport(get(tag, body)?),
             tag::DESCRIPTION => Message::Description(get(tag, body)?),
+            tag::SESSION_OPEN => Message::SessionOpen(get(tag, body)?),
+            tag::SESSION_CALL => Message::SessionCall(get(tag, body)?),
+            tag::SESSION_SAVE => Message::SessionSave(get(tag, body)?),
+            tag::SESSION_RESTORE => Message::SessionRestore(get(tag, body)?),
+            tag::SESSION_CLOSE => Message::SessionClose(get(tag, body)?),
+            tag::SESSION_LIST => Message::SessionList,
+            tag::FETCH => Message::Fetch(get(tag, body)?),
+            tag::FETCH_BLOCKS => Message::FetchBlocks(get(tag, body)?),
+            tag::BLOCKS => Message::Blocks(get(tag, body)?),
+            tag::SESSION_OPENED => Message::SessionOpened(get(tag, body)?),
+            tag::SESSION_SAVED => Message::SessionSaved(get(tag, body)?),
+            tag::SESSION_CLOSED => Message::SessionClosed(get(tag, body)?),
+            tag::SESSIONS => Message::Sessions(get(tag, body)?),
+            tag::FETCHED => Message::Fetched(get(tag, body)?),
+            tag::BLOCKS_MISSING => Message::BlocksMissing(get(tag, body)?),
             _ => return Err(MessageError::NotAMessage { tag }),
         };
         message.check()?;
@@ -481,6 +548,9 @@ impl Message {
             ),
             Message::Failed(failed) => failed.failure.check(),
             Message::StatusReport(report) => report.check(),
+            Message::Sessions(sessions) => sessions.check(),
+            Message::FetchBlocks(fetch) => fetch.wanted.check("FetchBlocks.wanted"),
+            Message::BlocksMissing(blocks) => blocks.missing.check("BlocksMissing.missing"),
             _ => Ok(()),
         }
     }
@@ -561,16 +631,16 @@ fn get<T: DeserializeOwned>(tag: u8, body: &[u8]) -> Result<T, MessageError> {
 }
 
 /// `Bytes` as one string of bytes: serde takes vectors of bytes one by one.
-mod byte_string {
+pub(crate) mod byte_string {
     use bytes::Bytes;
     use serde::{Deserializer, Serializer, de::Visitor};
     use std::fmt;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
         struct ByteString;
         impl Visitor<'_> for ByteString {
             type Value = Bytes;

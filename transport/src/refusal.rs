@@ -129,6 +129,12 @@ codes! {
     33 Unsupported Peer "this host does not offer the request";
     34 CompilationTime Guest "compiling the code took longer than it may";
     35 TooManyFiles Guest "the guest opened more files than it may";
+    36 UnknownSession Caller "there is no such session of this key";
+    37 SessionPoisoned Guest "the session was stopped within a call";
+    38 SessionChanged Caller "the session has changed since it was saved";
+    39 TooManySessions Caller "the key has too many sessions";
+    40 NoImage Guest "the state of the guest cannot be saved";
+    41 ImageMisfit Caller "the image does not fit the code";
 }
 
 impl Serialize for RefusalCode {

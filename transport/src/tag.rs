@@ -19,6 +19,24 @@ pub const CANCEL: u8 = 0x06;
 pub const ABSENT: u8 = 0x07;
 /// Client → host: send back the manifest of a bundle.
 pub const DESCRIBE: u8 = 0x08;
+/// Client → host: open a session of a bundle.
+pub const SESSION_OPEN: u8 = 0x18;
+/// Client → host: call a callable in a session.
+pub const SESSION_CALL: u8 = 0x19;
+/// Client → host: save a session as an image.
+pub const SESSION_SAVE: u8 = 0x1A;
+/// Client → host: put a session back to its last image.
+pub const SESSION_RESTORE: u8 = 0x1B;
+/// Client → host: end a session.
+pub const SESSION_CLOSE: u8 = 0x1C;
+/// Client → host: the sessions of the key.
+pub const SESSION_LIST: u8 = 0x1D;
+/// Client → host: send back a blob.
+pub const FETCH: u8 = 0x28;
+/// Client → host: send back blocks of an image.
+pub const FETCH_BLOCKS: u8 = 0x29;
+/// Client → host: blocks that the host asked for; their bytes follow.
+pub const BLOCKS: u8 = 0x2A;
 
 /// Host → client: blobs that the host needs before it can go on.
 pub const MISSING: u8 = 0x41;
@@ -40,6 +58,18 @@ pub const STORED: u8 = 0x48;
 pub const STATUS_REPORT: u8 = 0x49;
 /// Host → client: the manifest that was asked for; its bytes follow.
 pub const DESCRIPTION: u8 = 0x4A;
+/// Host → client: the session can be called.
+pub const SESSION_OPENED: u8 = 0x58;
+/// Host → client: the session is saved.
+pub const SESSION_SAVED: u8 = 0x59;
+/// Host → client: the session has ended.
+pub const SESSION_CLOSED: u8 = 0x5A;
+/// Host → client: the sessions that were asked for.
+pub const SESSIONS: u8 = 0x5B;
+/// Host → client: what was asked for; its bytes follow.
+pub const FETCHED: u8 = 0x68;
+/// Host → client: blocks that the host needs before it can go on.
+pub const BLOCKS_MISSING: u8 = 0x69;
 
 /// Tags from here on are skipped by a peer that does not know them.
 pub const SKIPPABLE: u8 = 0x80;
@@ -116,6 +146,27 @@ pub const TABLE: &[Entry] = &[
     entry(CANCEL, "Cancel", Direction::ToHost, 16, "1.0"),
     entry(ABSENT, "Absent", Direction::ToHost, 64, "1.0"),
     entry(DESCRIBE, "Describe", Direction::ToHost, 64, "1.0"),
+    entry(SESSION_OPEN, "SessionOpen", Direction::ToHost, 256, "1.1"),
+    entry(SESSION_CALL, "SessionCall", Direction::ToHost, 256, "1.1"),
+    entry(SESSION_SAVE, "SessionSave", Direction::ToHost, 32, "1.1"),
+    entry(
+        SESSION_RESTORE,
+        "SessionRestore",
+        Direction::ToHost,
+        32,
+        "1.1",
+    ),
+    entry(SESSION_CLOSE, "SessionClose", Direction::ToHost, 64, "1.1"),
+    entry(SESSION_LIST, "SessionList", Direction::ToHost, 0, "1.1"),
+    entry(FETCH, "Fetch", Direction::ToHost, 64, "1.1"),
+    entry(
+        FETCH_BLOCKS,
+        "FetchBlocks",
+        Direction::ToHost,
+        (128 << 10) + 64,
+        "1.1",
+    ),
+    entry(BLOCKS, "Blocks", Direction::ToHost, 64, "1.1"),
     entry(MISSING, "Missing", Direction::ToClient, 4096, "1.0"),
     entry(
         OUTPUT,
@@ -138,29 +189,54 @@ pub const TABLE: &[Entry] = &[
         "1.0",
     ),
     entry(DESCRIPTION, "Description", Direction::ToClient, 16, "1.0"),
+    entry(
+        SESSION_OPENED,
+        "SessionOpened",
+        Direction::ToClient,
+        32,
+        "1.1",
+    ),
+    entry(
+        SESSION_SAVED,
+        "SessionSaved",
+        Direction::ToClient,
+        64,
+        "1.1",
+    ),
+    entry(
+        SESSION_CLOSED,
+        "SessionClosed",
+        Direction::ToClient,
+        32,
+        "1.1",
+    ),
+    entry(SESSIONS, "Sessions", Direction::ToClient, 512 << 10, "1.1"),
+    entry(FETCHED, "Fetched", Direction::ToClient, 32, "1.1"),
+    entry(
+        BLOCKS_MISSING,
+        "BlocksMissing",
+        Direction::ToClient,
+        (128 << 10) + 64,
+        "1.1",
+    ),
 ];
 
 /// Tags that later versions will use, with what for. No peer sends them now.
 pub const RESERVED: &[(u8, u8, &str)] = &[
     (0x10, 0x17, "batches, client → host"),
-    (0x18, 0x1F, "sessions, client → host"),
+    (0x1E, 0x1F, "sessions, client → host"),
     (0x20, 0x27, "jobs, client → host"),
-    (0x28, 0x2F, "images, client → host"),
+    (0x2B, 0x2F, "images, client → host"),
     (0x50, 0x57, "batches, host → client"),
-    (0x58, 0x5F, "sessions, host → client"),
+    (0x5C, 0x5F, "sessions, host → client"),
     (0x60, 0x67, "jobs, host → client"),
-    (0x68, 0x6F, "images, host → client"),
+    (0x6A, 0x6F, "images, host → client"),
 ];
 
 /// The row of `tag`, or nothing when this version does not know it.
 pub fn lookup(tag: u8) -> Option<&'static Entry> {
-    // Tags are dense from 0x01 and from 0x41, in the order of the table, so no search is needed.
-    let index = match tag {
-        CALL..=DESCRIBE => tag - CALL,
-        MISSING..=DESCRIPTION => tag - MISSING + (DESCRIBE - CALL + 1),
-        _ => return None,
-    };
-    TABLE.get(usize::from(index))
+    let found = TABLE.binary_search_by_key(&tag, |entry| entry.tag);
+    found.ok().map(|index| &TABLE[index])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use spore_transport::failure::*;
 use spore_transport::frame::HEADER_BYTES;
 use spore_transport::message::*;
+use spore_transport::session::*;
 use spore_transport::status::*;
 use spore_transport::{BlobId, Message, RefusalCode, tag};
 
@@ -29,16 +30,29 @@ fn largest() -> Vec<Message> {
         callable: text(STATUS_TEXT_BYTES_MAX),
         run_ms: u64::MAX,
     };
+    let limits = CallLimits {
+        wall_ms: all,
+        memory_bytes: all,
+        result_bytes: all,
+        output_bytes: all,
+    };
+    let session = SessionId([0xFF; 16]);
+    let listed = SessionInfo {
+        session,
+        bundle: ID,
+        name: text(SESSION_TEXT_BYTES_MAX),
+        state: SessionState::Poisoned,
+        why: text(SESSION_TEXT_BYTES_MAX),
+        memory_bytes: u64::MAX,
+        calls: u64::MAX,
+        idle_ms: u64::MAX,
+        saved: Some(ID),
+    };
     vec![
         Message::Call(Call {
             bundle: ID,
             callable: u32::MAX,
-            limits: CallLimits {
-                wall_ms: all,
-                memory_bytes: all,
-                result_bytes: all,
-                output_bytes: all,
-            },
+            limits,
             seed: u64::MAX,
             args_bytes: u64::MAX,
         }),
@@ -53,6 +67,36 @@ fn largest() -> Vec<Message> {
         Message::Cancel(Cancel { index: u32::MAX }),
         Message::Absent(Absent { id: ID }),
         Message::Describe(Describe { bundle: ID }),
+        Message::SessionOpen(SessionOpen {
+            bundle: ID,
+            limits,
+            idle_ms: all,
+        }),
+        Message::SessionCall(SessionCall {
+            session,
+            callable: u32::MAX,
+            limits,
+            seed: all,
+            args_bytes: u64::MAX,
+        }),
+        Message::SessionSave(SessionSave { session }),
+        Message::SessionRestore(SessionRestore { session }),
+        Message::SessionClose(SessionClose {
+            session,
+            expected: Some(ID),
+        }),
+        Message::SessionList,
+        Message::Fetch(Fetch { blob: ID }),
+        Message::FetchBlocks(FetchBlocks {
+            index: ID,
+            wanted: all_blocks(),
+        }),
+        Message::Blocks(Blocks {
+            index: ID,
+            encoding: Encoding::Zstd,
+            raw_bytes: u64::MAX,
+            wire_bytes: u64::MAX,
+        }),
         Message::Missing(Missing {
             blobs: vec![
                 MissingBlob {
@@ -126,7 +170,78 @@ fn largest() -> Vec<Message> {
         Message::Description(Description {
             manifest_bytes: u64::MAX,
         }),
+        Message::SessionOpened(SessionOpened { session }),
+        Message::SessionSaved(SessionSaved {
+            bundle: ID,
+            blocks: u64::MAX,
+            blocks_new: u64::MAX,
+        }),
+        Message::SessionClosed(SessionClosed { session }),
+        Message::Sessions(Sessions {
+            sessions: vec![listed; SESSIONS_LISTED_MAX],
+        }),
+        Message::Fetched(Fetched {
+            encoding: Encoding::Zstd,
+            raw_bytes: u64::MAX,
+            wire_bytes: u64::MAX,
+        }),
+        Message::BlocksMissing(BlocksMissing {
+            index: ID,
+            missing: all_blocks(),
+        }),
     ]
+}
+
+/// Every block that a set may have.
+fn all_blocks() -> BlockSet {
+    BlockSet::new(0..8 * BLOCK_SET_BYTES_MAX)
+}
+
+#[test]
+fn a_set_of_blocks_is_not_empty_and_not_longer_than_a_memory() {
+    let message = |missing| Message::BlocksMissing(BlocksMissing { index: ID, missing });
+    let beyond = BlockSet::new(std::iter::once(8 * BLOCK_SET_BYTES_MAX));
+    let limit = BLOCK_SET_BYTES_MAX;
+    assert_eq!(
+        too_long(&message(beyond)),
+        ("BlocksMissing.missing", limit, limit + 1)
+    );
+    let none = message(BlockSet::default());
+    let read = Message::decode(none.tag(), &body_of(&none));
+    assert!(matches!(read, Err(MessageError::Empty { .. })), "{read:?}");
+}
+
+#[test]
+fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
+    let info = |name: usize| SessionInfo {
+        session: SessionId([0; 16]),
+        bundle: ID,
+        name: "x".repeat(name),
+        state: SessionState::Live,
+        why: String::new(),
+        memory_bytes: 0,
+        calls: 0,
+        idle_ms: 0,
+        saved: None,
+    };
+    let long = Sessions {
+        sessions: vec![info(SESSION_TEXT_BYTES_MAX + 1); SESSIONS_LISTED_MAX + 1],
+    };
+    let limit = SESSIONS_LISTED_MAX;
+    assert_eq!(
+        too_long(&Message::Sessions(long.clone())),
+        ("Sessions", limit, limit + 1)
+    );
+    let one = Sessions {
+        sessions: long.sessions[..1].to_vec(),
+    };
+    let limit = SESSION_TEXT_BYTES_MAX;
+    assert_eq!(
+        too_long(&Message::Sessions(one)),
+        ("Sessions text", limit, limit + 1)
+    );
+    let cut = Message::Sessions(long.cut());
+    Message::decode(cut.tag(), &body_of(&cut)).expect("cut to its limits");
 }
 
 #[test]

@@ -89,11 +89,23 @@ impl Collector {
         Ok(())
     }
 
-    /// The blob, when it is whole and the one that was asked for.
-    pub(super) fn finish(self) -> Result<Verified, Refused> {
-        if self.frame.is_some_and(|frame| !frame.ended) {
+    /// The bytes, when they are whole, for who checks them part by part.
+    pub(super) fn finish_unchecked(self) -> Result<Bytes, Refused> {
+        self.check_frame()?;
+        let bytes = self.collecting.finish_unchecked();
+        bytes.map_err(|error| refuse(&self.blob, error))
+    }
+
+    fn check_frame(&self) -> Result<(), Refused> {
+        if self.frame.as_ref().is_some_and(|frame| !frame.ended) {
             return Err(encoding(&self.blob, "it ends within its frame"));
         }
+        Ok(())
+    }
+
+    /// The blob, when it is whole and the one that was asked for.
+    pub(super) fn finish(self) -> Result<Verified, Refused> {
+        self.check_frame()?;
         let checked = self.collecting.finish(self.blob.id);
         checked.map_err(|error| refuse(&self.blob, error))
     }

@@ -24,10 +24,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::{Blobs, Reception};
 use super::relay::Relay;
+use super::sessions::has_image;
 use crate::bundles::Loaded;
 use crate::callers::Caller;
 use crate::code::{chain, check_kinds};
-use crate::events::{Event, Finished, Outcome};
+use crate::events::{Event, Finished, Outcome, Running};
 use crate::host::{Host, Request};
 use crate::limits::{millis, nanos};
 use crate::store::{StoreError, Verified};
@@ -81,7 +82,7 @@ impl Drop for Open<'_> {
 
 /// Why a stream ends without its outcome having been sent by the request itself.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     /// The request is refused.
     Refused(Refused),
     /// The peer is gone, or broke the stream: nothing can be sent.
@@ -149,14 +150,14 @@ pub(super) async fn serve(peer: Arc<Peer>, stream: Stream) {
     }
 }
 
-struct Serving {
-    peer: Arc<Peer>,
+pub(super) struct Serving {
+    pub(super) peer: Arc<Peer>,
     exchange: HostExchange,
-    sender: Sender,
+    pub(super) sender: Sender,
     receiver: Receiver,
     arrived: Arrived,
     /// When what the peer has announced must all have come.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
 }
 
 /// What a request has brought along.
@@ -175,12 +176,20 @@ impl Serving {
             HostEvent::Ship(ship) => self.ship(ship.bundle).await,
             HostEvent::Describe(describe) => self.describe(describe.bundle).await,
             HostEvent::Status => self.status().await,
+            HostEvent::SessionOpen(open) => self.session_open(open).await,
+            HostEvent::SessionCall(call) => self.session_call(call).await,
+            HostEvent::SessionSave(save) => self.session_save(save).await,
+            HostEvent::SessionRestore(restore) => self.session_restore(restore).await,
+            HostEvent::SessionClose(close) => self.session_close(close).await,
+            HostEvent::SessionList => self.session_list().await,
+            HostEvent::Fetch(fetch) => self.fetch(fetch).await,
+            HostEvent::FetchBlocks(fetch) => self.fetch_blocks(fetch).await,
             _ => unreachable!("a stream begins with a request, the exchange sees to that"),
         }
     }
 
     /// What arrives next, unless the peer stands still for too long.
-    async fn event(&mut self) -> Result<HostEvent, End> {
+    pub(super) async fn event(&mut self) -> Result<HostEvent, End> {
         // A peer that sends faster than this reads would otherwise hold the thread.
         tokio::task::consume_budget().await;
         let stall = self.peer.host.limits().upload_stall;
@@ -194,7 +203,7 @@ impl Serving {
     }
 
     /// Gives the peer time for so many bytes, from now on.
-    fn expect_bytes(&mut self, bytes: u64) {
+    pub(super) fn expect_bytes(&mut self, bytes: u64) {
         let stall = self.peer.host.limits().upload_stall;
         self.due = Some(Instant::now() + stall + Duration::from_secs(bytes / UPLOAD_RATE_MIN));
     }
@@ -202,7 +211,7 @@ impl Serving {
     /// Waits for what others have to do first, unless the peer gives the request up meanwhile: by
     /// word to stop, by a reset of either half, or as its connection ends. Nothing else of the peer's
     /// may be on its way.
-    async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+    pub(super) async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = pin!(work);
         // Usually there is nothing to wait for.
         if let Poll::Ready(done) = poll_once(work.as_mut()).await {
@@ -224,7 +233,7 @@ impl Serving {
 
     /// The same while payload of the peer's may be on its way. It stays where it is, and word to stop
     /// behind it.
-    async fn wait_unread<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+    pub(super) async fn wait_unread<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = pin!(work);
         if let Poll::Ready(done) = poll_once(work.as_mut()).await {
             return Ok(done);
@@ -238,7 +247,7 @@ impl Serving {
     }
 
     /// The key's turn to bring a bundle into memory.
-    async fn turn_to_load(&mut self) -> Result<OwnedSemaphorePermit, End> {
+    pub(super) async fn turn_to_load(&mut self) -> Result<OwnedSemaphorePermit, End> {
         let turn = self.peer.caller.state.loading.clone().acquire_owned();
         Ok(self.wait_for(turn).await?.expect(NEVER_CLOSED))
     }
@@ -251,7 +260,7 @@ impl Serving {
     }
 
     /// Does what takes time beside the thread of I/O.
-    async fn beside<T: Send + 'static>(
+    pub(super) async fn beside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, End> {
@@ -259,12 +268,12 @@ impl Serving {
         done.map_err(|_| Refused::new(RefusalCode::Internal, "it panicked").into())
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), End> {
+    pub(super) async fn send(&mut self, message: Message) -> Result<(), End> {
         self.queue(&message);
         self.flush().await
     }
 
-    fn queue(&mut self, message: &Message) {
+    pub(super) fn queue(&mut self, message: &Message) {
         self.exchange
             .send(message)
             .expect("the request sends in order");
@@ -318,8 +327,14 @@ impl Serving {
                 ..Timing::default()
             },
         };
-        self.arrived = Arrived::default();
-        let mut running = self.peer.host.call(&self.peer.caller, loaded, request);
+        self.forget_arrived();
+        let running = self.peer.host.call(&self.peer.caller, loaded, request);
+        let finished = self.follow(running).await?;
+        self.outcome(finished).await
+    }
+
+    /// Passes on what a guest says, until its call has ended. The guest stops when this is dropped.
+    pub(super) async fn follow(&mut self, mut running: Running) -> Result<Finished, End> {
         let mut open = true;
         let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
         let mut resting = false;
@@ -369,12 +384,12 @@ impl Serving {
                         .reset(tokio::time::Instant::now() + PROGRESS_INTERVAL);
                     resting = true;
                 }
-                Event::Finished(finished) => return self.outcome(finished).await,
+                Event::Finished(finished) => return Ok(finished),
             }
         }
     }
 
-    async fn outcome(&mut self, finished: Finished) -> Result<(), End> {
+    pub(super) async fn outcome(&mut self, finished: Finished) -> Result<(), End> {
         let Finished {
             outcome,
             timing,
@@ -409,7 +424,7 @@ impl Serving {
     }
 
     /// Sends the payload of the outcome, if it has one, and ends the stream.
-    async fn payload(&mut self, mut payload: Bytes) -> Result<(), End> {
+    pub(super) async fn payload(&mut self, mut payload: Bytes) -> Result<(), End> {
         self.exchange
             .send_payload(payload.len() as u64)
             .expect("announced");
@@ -424,7 +439,7 @@ impl Serving {
     }
 
     /// The arguments of a call. One piece is passed on as it came.
-    async fn arguments(&mut self, bytes: u64) -> Result<Bytes, End> {
+    pub(super) async fn arguments(&mut self, bytes: u64) -> Result<Bytes, End> {
         if bytes == 0 {
             return Ok(Bytes::new());
         }
@@ -527,11 +542,14 @@ impl Serving {
 
     /// The bundle as it is in memory, if the key may use all of it.
     fn kept(&self, id: BlobId) -> Result<Option<Arc<Loaded>>, Refused> {
+        let bundle = BundleId::from(id.0);
+        if let Some(loaded) = self.peer.host.held(&self.peer.caller, bundle) {
+            return Ok(Some(loaded));
+        }
         let has = |id: &BlobId| self.peer.blobs.has(&self.peer.key, id);
         if !has(&id) {
             return Ok(None);
         }
-        let bundle = BundleId::from(id.0);
         let loaded = self.peer.host.loaded(&self.peer.caller, bundle)?;
         Ok(loaded.filter(|loaded| {
             let parts = parts(loaded.bundle().manifest());
@@ -540,7 +558,7 @@ impl Serving {
     }
 
     /// The manifest, checked against what this host accepts.
-    async fn manifest(&mut self, id: BlobId) -> Result<Manifest, End> {
+    pub(super) async fn manifest(&mut self, id: BlobId) -> Result<Manifest, End> {
         self.obtain(&[(id, BlobKind::Manifest)]).await?;
         let Some(blob) = self.read(id).await? else {
             return Err(Refused::new(RefusalCode::UnknownBundle, id.to_string()).into());
@@ -561,7 +579,7 @@ impl Serving {
         Ok(manifest)
     }
 
-    async fn read(&self, id: BlobId) -> Result<Option<Verified>, End> {
+    pub(super) async fn read(&self, id: BlobId) -> Result<Option<Verified>, End> {
         if let Some(blob) = self.arrived.blobs.get(&id) {
             return Ok(Some(blob.clone()));
         }
@@ -581,7 +599,16 @@ impl Serving {
         }
     }
 
-    async fn assemble(&self, id: BlobId, parts: &[(BlobId, BlobKind)]) -> Result<Bundle, End> {
+    /// What the request has brought along is not needed any more.
+    pub(super) fn forget_arrived(&mut self) {
+        self.arrived = Arrived::default();
+    }
+
+    pub(super) async fn assemble(
+        &mut self,
+        id: BlobId,
+        parts: &[(BlobId, BlobKind)],
+    ) -> Result<Bundle, End> {
         let gone = || Refused::new(RefusalCode::UnknownBundle, "a part was evicted meanwhile");
         let manifest = self.read(id).await?.ok_or_else(gone)?;
         let mut code = None;
@@ -595,6 +622,16 @@ impl Serving {
             }
         }
         let code = code.ok_or_else(gone)?;
+        let decoded = Manifest::decode(manifest.bytes());
+        let decoded = decoded.map_err(|error| refuse_parts(&PartsError::Manifest(error)))?;
+        if has_image(&decoded) {
+            let index = state.ok_or_else(gone)?;
+            let image = self.image(&decoded, index).await?;
+            let (manifest, code) = (manifest.bytes().clone(), code.bytes().clone());
+            let checked = move || Bundle::dangerous_from_checked_image(manifest, code, image);
+            let assembled = self.beside(checked).await?;
+            return assembled.map_err(|error| refuse_parts(&error).into());
+        }
         // Each part is `Verified` against the id that this very manifest names.
         let checked = move || {
             Bundle::dangerous_from_checked_parts(
@@ -609,7 +646,7 @@ impl Serving {
 
     /// Sees to it that the key has these blobs here, from the client if need be. Two requests of
     /// one key that miss the same blob wait for one upload.
-    async fn obtain(&mut self, wanted: &[(BlobId, BlobKind)]) -> Result<(), End> {
+    pub(super) async fn obtain(&mut self, wanted: &[(BlobId, BlobKind)]) -> Result<(), End> {
         loop {
             let (blobs, key) = (self.peer.blobs.clone(), self.peer.key);
             let missing =
@@ -725,7 +762,7 @@ fn given_up(stopped: Result<Option<StreamCode>, ConnectionError>) -> End {
 }
 
 /// The blobs that a manifest names.
-fn parts(manifest: &Manifest) -> Vec<(BlobId, BlobKind)> {
+pub(super) fn parts(manifest: &Manifest) -> Vec<(BlobId, BlobKind)> {
     let code = (BlobId(*manifest.code.id.as_bytes()), BlobKind::Code);
     let state = manifest
         .state
@@ -733,7 +770,7 @@ fn parts(manifest: &Manifest) -> Vec<(BlobId, BlobKind)> {
     std::iter::once(code).chain(state).collect()
 }
 
-fn refuse_parts(error: &PartsError) -> Refused {
+pub(super) fn refuse_parts(error: &PartsError) -> Refused {
     match error {
         PartsError::CodeTooLarge { bytes, limit } => {
             Refused::new(RefusalCode::CodeTooLarge, "").past(*limit, *bytes)
@@ -741,6 +778,10 @@ fn refuse_parts(error: &PartsError) -> Refused {
         PartsError::StateTooLarge { bytes, limit } => {
             Refused::new(RefusalCode::StateTooLarge, "").past(*limit, *bytes)
         }
+        PartsError::Image(spore_bundle::ImageError::UnknownLayout { .. }) => {
+            Refused::new(RefusalCode::UnsupportedVersion, chain(error))
+        }
+        PartsError::Image(_) => Refused::new(RefusalCode::ImageMisfit, chain(error)),
         PartsError::Unsupported(_) => Refused::new(RefusalCode::UnsupportedVersion, chain(error)),
         PartsError::Manifest(spore_bundle::ManifestError::UnknownVersion { .. })
         | PartsError::Manifest(spore_bundle::ManifestError::UnknownAbi { .. }) => {

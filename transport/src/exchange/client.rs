@@ -3,11 +3,15 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, MANIFEST_BYTES_MAX_DEFAULT, NotNow, OUTPUT_BYTES_MAX_DEFAULT, Owed, Part, ProtocolError,
-    RESULT_BYTES_MAX_DEFAULT, Request,
+    Asked, BLOCK_BYTES, BlocksAsked, MANIFEST_BYTES_MAX_DEFAULT, NotNow, OUTPUT_BYTES_MAX_DEFAULT,
+    Owed, Part, ProtocolError, RESULT_BYTES_MAX_DEFAULT, Request, STATE_BYTES_MAX_DEFAULT, lengths,
+    within,
 };
 use crate::message::{
     Description, Done, Failed, Message, MissingBlob, Output, Progress, Received, Refused, Stored,
+};
+use crate::session::{
+    BlocksMissing, Fetched, SessionClosed, SessionOpened, SessionSaved, Sessions,
 };
 use crate::status::StatusReport;
 
@@ -21,6 +25,8 @@ pub struct ClientLimits {
     pub output_bytes: u64,
     /// A manifest; [`MANIFEST_BYTES_MAX_DEFAULT`]
     pub manifest_bytes: u64,
+    /// A blob, or blocks, that are fetched; [`STATE_BYTES_MAX_DEFAULT`]
+    pub fetched_bytes: u64,
 }
 
 impl Default for ClientLimits {
@@ -29,6 +35,7 @@ impl Default for ClientLimits {
             result_bytes: RESULT_BYTES_MAX_DEFAULT,
             output_bytes: OUTPUT_BYTES_MAX_DEFAULT,
             manifest_bytes: MANIFEST_BYTES_MAX_DEFAULT,
+            fetched_bytes: STATE_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -39,6 +46,8 @@ impl Default for ClientLimits {
 pub enum ClientEvent {
     /// The host needs blobs. Each is to be answered with a `Blob` or an `Absent`.
     Missing(Vec<MissingBlob>),
+    /// The host needs blocks of an image. It is to be answered with `Blocks`.
+    BlocksMissing(BlocksMissing),
     /// The guest wrote.
     Output(Output),
     /// The guest says how far it is.
@@ -62,6 +71,16 @@ pub enum ClientEvent {
     Stored(Stored),
     /// The host's report. The outcome is complete.
     Status(Box<StatusReport>),
+    /// The session can be called. The outcome is complete.
+    SessionOpened(SessionOpened),
+    /// The session is saved. The outcome is complete.
+    SessionSaved(SessionSaved),
+    /// The session has ended. The outcome is complete.
+    SessionClosed(SessionClosed),
+    /// The sessions of this key. The outcome is complete.
+    Sessions(Sessions),
+    /// What was asked for; `wire_bytes` follow, or it is complete when that is 0.
+    Fetched(Fetched),
     /// The host has finished its half, after the outcome.
     End,
 }
@@ -72,6 +91,7 @@ pub struct ClientExchange {
     limits: ClientLimits,
     request: Option<Request>,
     asked: Asked,
+    blocks: BlocksAsked,
     /// Payload that this side has announced and not sent.
     owed: Owed,
     output_bytes: u64,
@@ -87,6 +107,7 @@ impl ClientExchange {
             limits,
             request: None,
             asked: Asked::default(),
+            blocks: BlocksAsked::default(),
             owed: Owed::default(),
             output_bytes: 0,
             ended: false,
@@ -107,8 +128,9 @@ impl ClientExchange {
         if self.ended {
             return Err(not_now);
         }
-        if let (Message::Cancel(cancel), Some(Request::Call)) = (message, self.request) {
-            return if cancel.index == 0 {
+        if let Message::Cancel(cancel) = message {
+            let runs = self.request.is_some_and(Request::runs_guest);
+            return if runs && cancel.index == 0 {
                 Ok(())
             } else {
                 Err(not_now)
@@ -122,6 +144,21 @@ impl ClientExchange {
             (Message::Ship(_), None) => self.request = Some(Request::Ship),
             (Message::Status, None) => self.request = Some(Request::Status),
             (Message::Describe(_), None) => self.request = Some(Request::Describe),
+            (Message::SessionOpen(_), None) => self.request = Some(Request::SessionOpen),
+            (Message::SessionCall(_), None) => self.request = Some(Request::SessionCall),
+            (Message::SessionSave(_), None) => self.request = Some(Request::SessionSave),
+            (Message::SessionRestore(_), None) => self.request = Some(Request::SessionRestore),
+            (Message::SessionClose(_), None) => self.request = Some(Request::SessionClose),
+            (Message::SessionList, None) => self.request = Some(Request::SessionList),
+            (Message::Fetch(_) | Message::FetchBlocks(_), None) => {
+                self.request = Some(Request::Fetch);
+            }
+            (Message::Blocks(blocks), Some(_)) => {
+                if self.blocks != BlocksAsked::Open(blocks.index, blocks.raw_bytes) {
+                    return Err(not_now);
+                }
+                self.blocks = BlocksAsked::Answered;
+            }
             (Message::Blob(blob), Some(_)) => {
                 self.asked.answer(blob.id).map_err(|_| not_now)?;
             }
@@ -177,12 +214,22 @@ impl ClientExchange {
         if self.ended {
             return Err(self.unexpected(name));
         }
-        match (message, self.request) {
-            (Message::Missing(missing), Some(Request::Call | Request::Ship)) => {
+        let Some(request) = self.request else {
+            return Err(self.unexpected(name));
+        };
+        match message {
+            Message::Missing(missing) if request.needs_bundle() => {
                 self.asked.ask(&missing)?;
                 Ok(ClientEvent::Missing(missing.blobs))
             }
-            (Message::Output(output), Some(Request::Call)) => {
+            Message::BlocksMissing(missing)
+                if request.needs_bundle() && self.blocks == BlocksAsked::Not =>
+            {
+                let bytes = missing.missing.len().saturating_mul(BLOCK_BYTES);
+                self.blocks = BlocksAsked::Open(missing.index, bytes);
+                Ok(ClientEvent::BlocksMissing(missing))
+            }
+            Message::Output(output) if request.runs_guest() => {
                 single(output.index)?;
                 let limit = self.limits.output_bytes;
                 let actual = self.output_bytes + output.bytes.len() as u64;
@@ -190,39 +237,68 @@ impl ClientExchange {
                 self.output_bytes = actual;
                 Ok(ClientEvent::Output(output))
             }
-            (Message::Progress(progress), Some(Request::Call)) => {
+            Message::Progress(progress) if request.runs_guest() => {
                 single(progress.index)?;
                 Ok(ClientEvent::Progress(progress))
             }
-            (Message::Done(done), Some(Request::Call)) => {
+            Message::Done(done) if request.is_call() => {
                 single(done.index)?;
                 within(Part::Result, self.limits.result_bytes, done.payload_bytes)?;
                 self.end(done.payload_bytes);
                 Ok(ClientEvent::Done(done))
             }
-            (Message::Failed(failed), Some(Request::Call)) => {
+            Message::Failed(failed) if request.runs_guest() => {
                 single(failed.index)?;
                 self.end(0);
                 Ok(ClientEvent::Failed(failed))
             }
-            (Message::Refused(refused), Some(_)) => {
+            Message::Refused(refused) => {
                 single(refused.index)?;
                 self.end(0);
                 Ok(ClientEvent::Refused(refused))
             }
-            (Message::Stored(stored), Some(Request::Ship)) => {
+            Message::Stored(stored) if request == Request::Ship => {
                 self.end(0);
                 Ok(ClientEvent::Stored(stored))
             }
-            (Message::StatusReport(report), Some(Request::Status)) => {
+            Message::StatusReport(report) if request == Request::Status => {
                 self.end(0);
                 Ok(ClientEvent::Status(Box::new(report)))
             }
-            (Message::Description(description), Some(Request::Describe)) => {
+            Message::Description(description) if request == Request::Describe => {
                 let bytes = description.manifest_bytes;
                 within(Part::Manifest, self.limits.manifest_bytes, bytes)?;
                 self.end(bytes);
                 Ok(ClientEvent::Description(description))
+            }
+            Message::SessionOpened(opened)
+                if matches!(request, Request::SessionOpen | Request::SessionRestore) =>
+            {
+                self.end(0);
+                Ok(ClientEvent::SessionOpened(opened))
+            }
+            Message::SessionSaved(saved) if request == Request::SessionSave => {
+                self.end(0);
+                Ok(ClientEvent::SessionSaved(saved))
+            }
+            Message::SessionClosed(closed) if request == Request::SessionClose => {
+                self.end(0);
+                Ok(ClientEvent::SessionClosed(closed))
+            }
+            Message::Sessions(sessions) if request == Request::SessionList => {
+                self.end(0);
+                Ok(ClientEvent::Sessions(sessions))
+            }
+            Message::Fetched(fetched) if request == Request::Fetch => {
+                let Fetched {
+                    encoding,
+                    raw_bytes,
+                    wire_bytes,
+                } = fetched;
+                within(Part::Fetched, self.limits.fetched_bytes, raw_bytes)?;
+                lengths(encoding, raw_bytes, wire_bytes)?;
+                self.end(wire_bytes);
+                Ok(ClientEvent::Fetched(fetched))
             }
             _ => Err(self.unexpected(name)),
         }
@@ -262,17 +338,5 @@ fn single(index: u32) -> Result<(), ProtocolError> {
         Ok(())
     } else {
         Err(ProtocolError::UnknownIndex { index })
-    }
-}
-
-fn within(part: Part, limit: u64, actual: u64) -> Result<(), ProtocolError> {
-    if actual > limit {
-        Err(ProtocolError::TooLarge {
-            part,
-            limit,
-            actual,
-        })
-    } else {
-        Ok(())
     }
 }

@@ -3,11 +3,15 @@
 use bytes::Bytes;
 
 use super::{
-    ARGS_BYTES_MAX_DEFAULT, Asked, CODE_BYTES_MAX_DEFAULT, MANIFEST_BYTES_MAX_DEFAULT, NotNow,
-    Owed, Part, ProtocolError, Request, STATE_BYTES_MAX_DEFAULT,
+    ARGS_BYTES_MAX_DEFAULT, Asked, BLOCK_BYTES, BlocksAsked, CODE_BYTES_MAX_DEFAULT,
+    MANIFEST_BYTES_MAX_DEFAULT, NotNow, Owed, Part, ProtocolError, Request,
+    STATE_BYTES_MAX_DEFAULT, lengths, within,
 };
 use crate::BlobId;
-use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Encoding, Message, Received, Ship};
+use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Message, Received, Ship};
+use crate::session::{
+    Blocks, Fetch, FetchBlocks, SessionCall, SessionClose, SessionOpen, SessionRestore, SessionSave,
+};
 
 /// Sizes that a host accepts, in bytes. Each is held against the announcement, before anything of
 /// the payload is taken.
@@ -56,6 +60,31 @@ pub enum HostEvent {
     Describe(Describe),
     /// A status report to make.
     Status,
+    /// A session to open.
+    SessionOpen(SessionOpen),
+    /// A call in a session; its arguments follow as those of a call.
+    SessionCall(SessionCall),
+    /// A session to save.
+    SessionSave(SessionSave),
+    /// A session to put back to its last image.
+    SessionRestore(SessionRestore),
+    /// A session to end.
+    SessionClose(SessionClose),
+    /// The sessions of the key are asked for.
+    SessionList,
+    /// A blob to send back.
+    Fetch(Fetch),
+    /// Blocks to send back.
+    FetchBlocks(FetchBlocks),
+    /// The blocks that were asked for; `wire_bytes` follow.
+    Blocks(Blocks),
+    /// A piece of the blocks.
+    BlocksBytes {
+        /// The piece
+        bytes: Bytes,
+        /// Whether they are complete. Whether the bytes are right is not known yet.
+        last: bool,
+    },
     /// A piece of the arguments.
     Arguments {
         /// The piece
@@ -100,6 +129,7 @@ enum Incoming {
     Arguments(Owed),
     Open,
     Blob(BlobId, Owed),
+    Blocks(Owed),
 }
 
 /// The host's side of a stream: from request to outcome.
@@ -109,6 +139,7 @@ pub struct HostExchange {
     request: Option<Request>,
     incoming: Incoming,
     asked: Asked,
+    blocks: BlocksAsked,
     /// The outcome has been sent, except for its payload that is owed.
     ended: bool,
     owed: Owed,
@@ -122,6 +153,7 @@ impl HostExchange {
             request: None,
             incoming: Incoming::Request,
             asked: Asked::default(),
+            blocks: BlocksAsked::default(),
             ended: false,
             owed: Owed::default(),
         }
@@ -151,14 +183,35 @@ impl HostExchange {
         };
         match (message, self.incoming) {
             (Message::Call(call), Incoming::Request) => {
-                within(Part::Arguments, self.limits.args_bytes, call.args_bytes)?;
-                self.request = Some(Request::Call);
-                self.incoming = match call.args_bytes {
-                    0 => Incoming::Open,
-                    bytes => Incoming::Arguments(Owed(bytes)),
-                };
+                self.arguments(Request::Call, call.args_bytes)?;
                 Ok(HostEvent::Call(call))
             }
+            (Message::SessionCall(call), Incoming::Request) => {
+                self.arguments(Request::SessionCall, call.args_bytes)?;
+                Ok(HostEvent::SessionCall(call))
+            }
+            (Message::SessionOpen(open), Incoming::Request) => {
+                self.open(Request::SessionOpen, HostEvent::SessionOpen(open))
+            }
+            (Message::SessionSave(save), Incoming::Request) => {
+                self.open(Request::SessionSave, HostEvent::SessionSave(save))
+            }
+            (Message::SessionRestore(restore), Incoming::Request) => {
+                self.open(Request::SessionRestore, HostEvent::SessionRestore(restore))
+            }
+            (Message::SessionClose(close), Incoming::Request) => {
+                self.open(Request::SessionClose, HostEvent::SessionClose(close))
+            }
+            (Message::SessionList, Incoming::Request) => {
+                self.open(Request::SessionList, HostEvent::SessionList)
+            }
+            (Message::Fetch(fetch), Incoming::Request) => {
+                self.open(Request::Fetch, HostEvent::Fetch(fetch))
+            }
+            (Message::FetchBlocks(fetch), Incoming::Request) => {
+                self.open(Request::Fetch, HostEvent::FetchBlocks(fetch))
+            }
+            (Message::Blocks(blocks), Incoming::Open) => self.blocks(blocks),
             (Message::Ship(ship), Incoming::Request) => {
                 self.open(Request::Ship, HostEvent::Ship(ship))
             }
@@ -174,7 +227,9 @@ impl HostExchange {
                     kind,
                 })
             }
-            (Message::Cancel(Cancel { index }), _) if self.request == Some(Request::Call) => {
+            (Message::Cancel(Cancel { index }), _)
+                if self.request.is_some_and(Request::runs_guest) =>
+            {
                 match index {
                     0 => Ok(HostEvent::Cancel),
                     index => Err(ProtocolError::UnknownIndex { index }),
@@ -197,23 +252,43 @@ impl HostExchange {
         if self.ended {
             return Err(not_now);
         }
-        match (message, self.request) {
-            (Message::Missing(missing), Some(Request::Call | Request::Ship)) => {
-                self.asked.ask(missing).map_err(|_| not_now)
+        let is = |request| self.request == Some(request);
+        let outcome = match message {
+            Message::Missing(missing) if self.request.is_some_and(Request::needs_bundle) => {
+                return self.asked.ask(missing).map_err(|_| not_now);
             }
-            (Message::Output(_) | Message::Progress(_), Some(Request::Call)) => Ok(()),
-            (Message::Refused(_), _)
-            | (Message::Failed(_), Some(Request::Call))
-            | (Message::Stored(_), Some(Request::Ship))
-            | (Message::StatusReport(_), Some(Request::Status))
-            | (Message::Done(_), Some(Request::Call))
-            | (Message::Description(_), Some(Request::Describe)) => {
-                self.ended = true;
-                self.owed = Owed(message.payload_bytes());
-                Ok(())
+            Message::BlocksMissing(missing)
+                if self.request.is_some_and(Request::needs_bundle)
+                    && self.blocks == BlocksAsked::Not =>
+            {
+                let bytes = missing.missing.len().saturating_mul(BLOCK_BYTES);
+                self.blocks = BlocksAsked::Open(missing.index, bytes);
+                return Ok(());
             }
-            _ => Err(not_now),
+            Message::Output(_) | Message::Progress(_)
+                if self.request.is_some_and(Request::runs_guest) =>
+            {
+                return Ok(());
+            }
+            Message::Refused(_) => true,
+            Message::Failed(_) => self.request.is_some_and(Request::runs_guest),
+            Message::Done(_) => self.request.is_some_and(Request::is_call),
+            Message::Stored(_) => is(Request::Ship),
+            Message::StatusReport(_) => is(Request::Status),
+            Message::Description(_) => is(Request::Describe),
+            Message::SessionOpened(_) => is(Request::SessionOpen) || is(Request::SessionRestore),
+            Message::SessionSaved(_) => is(Request::SessionSave),
+            Message::SessionClosed(_) => is(Request::SessionClose),
+            Message::Sessions(_) => is(Request::SessionList),
+            Message::Fetched(_) => is(Request::Fetch),
+            _ => false,
+        };
+        if !outcome {
+            return Err(not_now);
         }
+        self.ended = true;
+        self.owed = Owed(message.payload_bytes());
+        Ok(())
     }
 
     /// Says whether `bytes` of payload may be sent now, and takes them as sent.
@@ -239,9 +314,43 @@ impl HostExchange {
         self.ended
     }
 
-    /// How many blobs were asked for and have not been announced or denied.
+    /// How many blobs were asked for and have not been announced or denied. Blocks that were asked
+    /// for count as one.
     pub fn blobs_open(&self) -> usize {
-        self.asked.unanswered()
+        let blocks = matches!(self.blocks, BlocksAsked::Open(..));
+        self.asked.unanswered() + usize::from(blocks)
+    }
+
+    fn arguments(&mut self, request: Request, bytes: u64) -> Result<(), ProtocolError> {
+        within(Part::Arguments, self.limits.args_bytes, bytes)?;
+        self.request = Some(request);
+        self.incoming = match bytes {
+            0 => Incoming::Open,
+            bytes => Incoming::Arguments(Owed(bytes)),
+        };
+        Ok(())
+    }
+
+    fn blocks(&mut self, blocks: Blocks) -> Result<HostEvent, ProtocolError> {
+        let Blocks {
+            index,
+            encoding,
+            raw_bytes,
+            wire_bytes,
+        } = blocks;
+        if self.blocks != BlocksAsked::Open(index, raw_bytes) {
+            return Err(ProtocolError::BlocksNotAsked {
+                index,
+                bytes: raw_bytes,
+            });
+        }
+        within(Part::State, self.limits.state_bytes, raw_bytes)?;
+        lengths(encoding, raw_bytes, wire_bytes)?;
+        self.blocks = BlocksAsked::Answered;
+        if wire_bytes > 0 {
+            self.incoming = Incoming::Blocks(Owed(wire_bytes));
+        }
+        Ok(HostEvent::Blocks(blocks))
     }
 
     fn open(&mut self, request: Request, event: HostEvent) -> Result<HostEvent, ProtocolError> {
@@ -259,17 +368,7 @@ impl HostExchange {
         } = blob;
         let kind = self.asked.kind(id).ok_or(ProtocolError::NotAsked { id })?;
         within(kind.into(), self.limits.blob_bytes(kind), raw_bytes)?;
-        let fits = match encoding {
-            Encoding::Raw => wire_bytes == raw_bytes,
-            // What does not shrink travels raw, so the limit above bounds both lengths.
-            Encoding::Zstd => wire_bytes <= raw_bytes,
-        };
-        if !fits {
-            return Err(ProtocolError::BlobLengths {
-                raw_bytes,
-                wire_bytes,
-            });
-        }
+        lengths(encoding, raw_bytes, wire_bytes)?;
         self.asked.answer(id)?;
         if wire_bytes > 0 {
             self.incoming = Incoming::Blob(id, Owed(wire_bytes));
@@ -296,6 +395,10 @@ impl HostExchange {
                     last,
                 )
             }
+            Incoming::Blocks(owed) => {
+                let last = owed.take(length).map_err(surplus)?;
+                (HostEvent::BlocksBytes { bytes, last }, last)
+            }
             Incoming::Request | Incoming::Open => return Err(self.unexpected("Data")),
         };
         if last {
@@ -318,20 +421,9 @@ impl HostExchange {
             (false, Incoming::Request) => "waiting for a request",
             (false, Incoming::Arguments(_)) => "receiving arguments",
             (false, Incoming::Blob(..)) => "receiving a blob",
-            (false, Incoming::Open) if self.asked.unanswered() > 0 => "waiting for blobs",
+            (false, Incoming::Blocks(_)) => "receiving blocks",
+            (false, Incoming::Open) if self.blobs_open() > 0 => "waiting for blobs",
             (false, Incoming::Open) => "carrying out the request",
         }
-    }
-}
-
-fn within(part: Part, limit: u64, actual: u64) -> Result<(), ProtocolError> {
-    if actual > limit {
-        Err(ProtocolError::TooLarge {
-            part,
-            limit,
-            actual,
-        })
-    } else {
-        Ok(())
     }
 }

@@ -1,0 +1,232 @@
+//! Sessions of a host at the other end, and what is fetched from there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use spore_bundle::image::{BLOCK_BYTES, Block, Image, Index};
+use spore_bundle::{BlockId, Bundle, BundleId, CodeId, Manifest, StateId};
+use spore_transport::exchange::{ClientLimits, ProtocolError, RESULT_BYTES_MAX_DEFAULT};
+use spore_transport::message::{Message, Refused};
+use spore_transport::session::{
+    BlockSet, Blocks, BlocksMissing, Fetch, FetchBlocks, SessionCall, SessionClose, SessionInfo,
+    SessionOpen, SessionRestore, SessionSave,
+};
+use spore_transport::{BlobId, RefusalCode, SessionId};
+
+use super::{Answer, Conversation, Remote, parts_refused, refusal_of};
+use crate::call::{Broken, Finished, Request, Sink};
+use crate::callable::Parcel;
+use crate::session::{OpenRequest, SessionError};
+
+impl Remote {
+    pub(crate) async fn open_session(
+        &self,
+        parcel: &Parcel,
+        request: OpenRequest,
+        sink: &mut Sink,
+    ) -> Result<SessionId, SessionError> {
+        let idle = request.idle.map(|idle| idle.as_millis());
+        let open = Message::SessionOpen(SessionOpen {
+            bundle: BlobId(*parcel.id.as_bytes()),
+            limits: request.limits,
+            idle_ms: idle.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+        });
+        match self.ask_hearing(open, Some(parcel), sink).await? {
+            Answer::SessionOpened(session) => Ok(session),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) async fn run_session(
+        &self,
+        session: SessionId,
+        parcel: &Parcel,
+        request: Request,
+        sink: &mut Sink,
+    ) -> Result<Finished, Broken> {
+        let mut asked = request.limits;
+        let result_bytes = *asked.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
+        let limits = ClientLimits {
+            result_bytes,
+            output_bytes: u64::MAX,
+            ..ClientLimits::default()
+        };
+        let mut conversation = self.conversation(limits).await?;
+        let call = Message::SessionCall(SessionCall {
+            session,
+            callable: request.callable,
+            limits: asked,
+            seed: request.seed,
+            args_bytes: request.arguments.len() as u64,
+        });
+        let called = conversation
+            .call(&call, request.arguments, parcel, sink)
+            .await;
+        called.or_else(|broken| match refusal_of(&broken) {
+            Some(refused) => Ok(Finished::refused(refused)),
+            None => Err(broken),
+        })
+    }
+
+    /// Saves a session, and brings the bundle here: what `parcel` and `last` do not have of it.
+    pub(crate) async fn save_session(
+        &self,
+        session: SessionId,
+        parcel: &Parcel,
+        last: Option<&Bundle>,
+    ) -> Result<Bundle, SessionError> {
+        let save = Message::SessionSave(SessionSave { session });
+        let saved = match self.ask(save, None).await? {
+            Answer::SessionSaved(saved) => saved,
+            other => return Err(other.unexpected()),
+        };
+        let id = BundleId::from(saved.bundle.0);
+        if let Some(last) = last.filter(|last| last.id() == id) {
+            return Ok(last.clone());
+        }
+        let manifest_bytes = self.fetch(saved.bundle).await?;
+        if BundleId::of(&manifest_bytes) != id {
+            return Err(lie(format!("another manifest than that of {id}")));
+        }
+        let manifest = Manifest::decode(&manifest_bytes).map_err(|error| lie(error.to_string()))?;
+        let code = match parcel.whole().filter(|it| it.code_id() == manifest.code.id) {
+            Some(bundle) => bundle.code().clone(),
+            None => {
+                let code = self.fetch(BlobId(*manifest.code.id.as_bytes())).await?;
+                if CodeId::of(&code) != manifest.code.id {
+                    return Err(lie(format!("other code than {}", manifest.code.id)));
+                }
+                code
+            }
+        };
+        let Some(state) = manifest.state else {
+            return Err(lie("a saved session without an image".to_owned()));
+        };
+        let index_id = BlobId(*state.id.as_bytes());
+        let index_bytes = self.fetch(index_id).await?;
+        if StateId::of(&index_bytes) != state.id {
+            return Err(lie(format!("another index than {}", state.id)));
+        }
+        let image = self.fetch_image(index_id, index_bytes, last).await?;
+        Bundle::dangerous_from_checked_image(manifest_bytes, code, image)
+            .map_err(|error| parts_refused(&error))
+    }
+
+    async fn fetch_image(
+        &self,
+        index_id: BlobId,
+        index_bytes: Bytes,
+        last: Option<&Bundle>,
+    ) -> Result<Image, SessionError> {
+        let index = Index::decode(&index_bytes).map_err(|error| parts_refused(&error.into()))?;
+        let mut known: HashMap<BlockId, Arc<Block>> = HashMap::new();
+        if let Some(image) = last.and_then(Bundle::image) {
+            let blocks = image.distinct().into_iter();
+            known.extend(blocks.map(|(id, block)| (id, block.clone())));
+        }
+        let mut seen = std::collections::HashSet::new();
+        let distinct = index.ids.iter().filter(|id| seen.insert(**id));
+        let missing: Vec<(usize, BlockId)> = distinct
+            .copied()
+            .enumerate()
+            .filter(|(_, id)| !known.contains_key(id))
+            .collect();
+        if !missing.is_empty() {
+            let places = missing.iter().map(|(place, _)| *place);
+            let wanted = BlockSet::new(places);
+            let fetch = Message::FetchBlocks(FetchBlocks {
+                index: index_id,
+                wanted,
+            });
+            let bytes = match self.ask(fetch, None).await? {
+                Answer::Fetched(bytes) => bytes,
+                other => return Err(other.unexpected()),
+            };
+            let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+            let blocks = missing.iter().zip(blocks);
+            // Each is checked against its id when the image is put together.
+            known.extend(blocks.map(|((_, id), block)| (*id, Arc::new(*block))));
+        }
+        Image::from_parts(index_bytes, |id| known.get(id).cloned())
+            .map_err(|error| parts_refused(&error.into()))
+    }
+
+    async fn fetch(&self, blob: BlobId) -> Result<Bytes, SessionError> {
+        match self.ask(Message::Fetch(Fetch { blob }), None).await? {
+            Answer::Fetched(bytes) => Ok(bytes),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) async fn restore_session(&self, session: SessionId) -> Result<(), SessionError> {
+        let restore = Message::SessionRestore(SessionRestore { session });
+        match self.ask(restore, None).await? {
+            Answer::SessionOpened(_) => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) async fn close_session(
+        &self,
+        session: SessionId,
+        expected: Option<BlobId>,
+    ) -> Result<(), SessionError> {
+        let close = Message::SessionClose(SessionClose { session, expected });
+        match self.ask(close, None).await? {
+            Answer::SessionClosed => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) async fn sessions(&self) -> Result<Vec<SessionInfo>, SessionError> {
+        match self.ask(Message::SessionList, None).await? {
+            Answer::Sessions(sessions) => Ok(sessions.sessions),
+            other => Err(other.unexpected()),
+        }
+    }
+}
+
+impl Conversation {
+    /// Sends the blocks that the host lacks of the parcel's image.
+    pub(super) async fn upload_blocks(
+        &mut self,
+        missing: &BlocksMissing,
+        parcel: Option<&Parcel>,
+    ) -> Result<(), Broken> {
+        let unexpected = || {
+            Broken::Protocol(ProtocolError::Unexpected {
+                received: "BlocksMissing",
+                state: "sending no such image",
+            })
+        };
+        let bundle = parcel.and_then(Parcel::whole);
+        let is_it =
+            |bundle: &&Bundle| bundle.state_id().map(|id| *id.as_bytes()) == Some(missing.index.0);
+        let image = bundle
+            .filter(is_it)
+            .and_then(Bundle::image)
+            .ok_or_else(unexpected)?;
+        let distinct = image.distinct();
+        let mut bytes = Vec::new();
+        for place in missing.missing.places() {
+            let (_, block) = distinct.get(place).ok_or_else(unexpected)?;
+            bytes.extend_from_slice(&block[..]);
+        }
+        let raw_bytes = bytes.len() as u64;
+        let (encoding, payload) = self.pack(bytes.into()).await;
+        let blocks = Blocks {
+            index: missing.index,
+            encoding,
+            raw_bytes,
+            wire_bytes: payload.len() as u64,
+        };
+        self.queue(&Message::Blocks(blocks), payload);
+        self.flush().await
+    }
+}
+
+fn lie(what: String) -> SessionError {
+    let what = format!("the host sent {what}");
+    SessionError::Refused(Refused::new(RefusalCode::BlobMismatch, what))
+}

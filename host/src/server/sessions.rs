@@ -1,0 +1,350 @@
+//! Requests about sessions, and blobs and blocks that are fetched.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use spore_bundle::image::{BLOCK_BYTES, Block, Image, Index};
+use spore_bundle::{BlockId, Bundle, BundleId, Limits as BundleLimits, Manifest, StateKind};
+use spore_transport::exchange::HostEvent;
+use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
+use spore_transport::session::{
+    BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
+    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
+};
+use spore_transport::{BlobId, RefusalCode};
+
+use super::stream::{End, Serving, parts, refuse_parts};
+use crate::code::chain;
+use crate::events::Outcome;
+use crate::limits::nanos;
+use crate::session::SessionRequest;
+use crate::store::Verified;
+
+impl Serving {
+    pub(super) async fn session_open(&mut self, open: SessionOpen) -> Result<(), End> {
+        let began = Instant::now();
+        let bundle = {
+            let _turn = self.turn_to_load().await?;
+            let manifest = self.manifest(open.bundle).await?;
+            let parts = parts(&manifest);
+            self.obtain(&parts).await?;
+            self.assemble(open.bundle, &parts).await?
+        };
+        let timing = Timing {
+            transfer_ns: nanos(began.elapsed()),
+            ..Timing::default()
+        };
+        let idle = open.idle_ms.map(Duration::from_millis);
+        let peer = self.peer.clone();
+        let opening = async move {
+            let opening = peer
+                .host
+                .open_session(&peer.caller, &bundle, &open.limits, idle, timing);
+            opening.await
+        };
+        let (session, running) = self.wait_for(opening).await??;
+        self.forget_arrived();
+        // A session that did not come about is none: its id was told to nobody.
+        let ended = self.follow(running).await;
+        if let Ok(finished) = &ended
+            && matches!(finished.outcome, Outcome::Value(_))
+        {
+            let opened = Message::SessionOpened(SessionOpened { session });
+            return self.answer(opened).await;
+        }
+        self.peer.host.forget_session(session);
+        self.outcome(ended?).await
+    }
+
+    pub(super) async fn session_call(&mut self, call: SessionCall) -> Result<(), End> {
+        let began = Instant::now();
+        // In line from now on: requests of a session come one after the other.
+        let place = self
+            .peer
+            .host
+            .session_place(&self.peer.caller, call.session)?;
+        let key = self.peer.caller.state.clone();
+        let room = key.arguments.take(call.args_bytes);
+        let _room = self.wait_unread(room).await?;
+        let arguments = self.arguments(call.args_bytes).await?;
+        let request = SessionRequest {
+            callable: call.callable,
+            arguments,
+            limits: call.limits,
+            seed: call.seed,
+            timing: Timing {
+                transfer_ns: nanos(began.elapsed()),
+                ..Timing::default()
+            },
+        };
+        let running = self
+            .peer
+            .host
+            .call_in_place(&self.peer.caller, place, request);
+        let finished = self.follow(running).await?;
+        self.outcome(finished).await
+    }
+
+    pub(super) async fn session_save(&mut self, save: SessionSave) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let saving = async move { peer.host.save_session(&peer.caller, save.session).await };
+        let saved = self.wait_for(saving).await??;
+        let blocks = saved
+            .bundle
+            .image()
+            .map_or(0, |it| it.index().numbers.len());
+        self.answer(Message::SessionSaved(SessionSaved {
+            bundle: BlobId(*saved.bundle.id().as_bytes()),
+            blocks: blocks as u64,
+            blocks_new: saved.blocks_new,
+        }))
+        .await
+    }
+
+    pub(super) async fn session_restore(&mut self, restore: SessionRestore) -> Result<(), End> {
+        let (peer, session) = (self.peer.clone(), restore.session);
+        let restoring = async move { peer.host.restore_session(&peer.caller, session).await };
+        self.wait_for(restoring).await??;
+        self.answer(Message::SessionOpened(SessionOpened { session }))
+            .await
+    }
+
+    pub(super) async fn session_close(&mut self, close: SessionClose) -> Result<(), End> {
+        let (peer, session) = (self.peer.clone(), close.session);
+        let expected = close.expected.map(|id| BundleId::from(id.0));
+        let closing = async move {
+            peer.host
+                .close_session(&peer.caller, session, expected)
+                .await
+        };
+        self.wait_for(closing).await??;
+        self.answer(Message::SessionClosed(SessionClosed { session }))
+            .await
+    }
+
+    pub(super) async fn session_list(&mut self) -> Result<(), End> {
+        let sessions = self.peer.host.sessions(&self.peer.caller);
+        self.answer(Message::Sessions(Sessions { sessions }.cut()))
+            .await
+    }
+
+    /// Sends back a blob: one that the key has uploaded, or a part of what a session of its was
+    /// saved as.
+    pub(super) async fn fetch(&mut self, fetch: Fetch) -> Result<(), End> {
+        let _turn = self.turn_to_load().await?;
+        let saved = self.saved_part(fetch.blob);
+        let bytes = match saved {
+            Some(bytes) => bytes,
+            None => match self.read(fetch.blob).await? {
+                Some(blob) => blob.bytes().clone(),
+                None => {
+                    let id = fetch.blob.to_string();
+                    return Err(Refused::new(RefusalCode::UnknownBundle, id).into());
+                }
+            },
+        };
+        self.fetched(bytes).await
+    }
+
+    /// Sends back blocks of an image that a session of the key's was saved as.
+    pub(super) async fn fetch_blocks(&mut self, fetch: FetchBlocks) -> Result<(), End> {
+        let _turn = self.turn_to_load().await?;
+        let Some(image) = self.saved_image(fetch.index) else {
+            let id = fetch.index.to_string();
+            return Err(Refused::new(RefusalCode::UnknownBundle, id).into());
+        };
+        let blocks = self
+            .beside(move || some_blocks(&image, &fetch.wanted))
+            .await?;
+        let Some(bytes) = blocks else {
+            let what = "a block that the index does not name";
+            return Err(Refused::new(RefusalCode::Malformed, what).into());
+        };
+        self.fetched(bytes).await
+    }
+
+    async fn fetched(&mut self, bytes: Bytes) -> Result<(), End> {
+        let raw_bytes = bytes.len() as u64;
+        let (encoding, payload) = self.beside(move || pack(bytes)).await?;
+        self.queue(&Message::Fetched(Fetched {
+            encoding,
+            raw_bytes,
+            wire_bytes: payload.len() as u64,
+        }));
+        self.payload(payload).await
+    }
+
+    /// A part of a bundle that a session of the key's was saved as.
+    fn saved_part(&self, id: BlobId) -> Option<Bytes> {
+        let saved = self.peer.host.saved_sessions(&self.peer.caller);
+        saved.into_iter().find_map(|bundle| {
+            let state = bundle.state_id().map(|id| *id.as_bytes());
+            if *bundle.id().as_bytes() == id.0 {
+                Some(bundle.manifest_bytes().clone())
+            } else if *bundle.code_id().as_bytes() == id.0 {
+                Some(bundle.code().clone())
+            } else if state == Some(id.0) {
+                bundle.state().cloned()
+            } else {
+                None
+            }
+        })
+    }
+
+    fn saved_image(&self, index: BlobId) -> Option<Image> {
+        let saved = self.peer.host.saved_sessions(&self.peer.caller);
+        let is_it = |bundle: &Bundle| bundle.state_id().map(|id| *id.as_bytes()) == Some(index.0);
+        saved.iter().find(|bundle| is_it(bundle))?.image().cloned()
+    }
+
+    /// The image of a bundle whose index is here: its blocks from the key's sessions, and from the
+    /// client.
+    pub(super) async fn image(
+        &mut self,
+        manifest: &Manifest,
+        index: Verified,
+    ) -> Result<Image, End> {
+        let limits = BundleLimits {
+            code_bytes_max: self.peer.host.limits().code,
+            state_bytes_max: self.peer.host.limits().state,
+        };
+        let (index_id, index_bytes) = (index.id(), index.bytes().clone());
+        let (manifest, bytes) = (manifest.clone(), index_bytes.clone());
+        let read = move || {
+            let index = Index::decode(&bytes)?;
+            index.check_manifest(&manifest)?;
+            Ok(index)
+        };
+        let index = self
+            .beside(read)
+            .await?
+            .map_err(|error: spore_bundle::ImageError| refuse_parts(&error.into()))?;
+        limits
+            .admit_image(index_bytes.len() as u64, &index)
+            .map_err(|error| refuse_parts(&error))?;
+
+        let mut known: HashMap<BlockId, Arc<Block>> = HashMap::new();
+        for bundle in self.peer.host.saved_sessions(&self.peer.caller) {
+            let image = bundle.image().into_iter();
+            known.extend(
+                image
+                    .flat_map(Image::distinct)
+                    .map(|(id, block)| (id, block.clone())),
+            );
+        }
+        let mut seen = std::collections::HashSet::new();
+        let distinct: Vec<BlockId> = index
+            .ids
+            .iter()
+            .copied()
+            .filter(|id| seen.insert(*id))
+            .collect();
+        let places = distinct.iter().enumerate();
+        let missing: Vec<usize> = places
+            .filter(|(_, id)| !known.contains_key(id))
+            .map(|(place, _)| place)
+            .collect();
+        if !missing.is_empty() {
+            let wanted = missing.iter().map(|place| distinct[*place]).collect();
+            known.extend(self.blocks(index_id, &missing, wanted).await?);
+        }
+        let image = move || Image::from_parts(index_bytes, |id| known.get(id).cloned());
+        let image = self.beside(image).await?;
+        image.map_err(|error| refuse_parts(&error.into()).into())
+    }
+
+    /// Asks the client for blocks, and checks each.
+    async fn blocks(
+        &mut self,
+        index: BlobId,
+        places: &[usize],
+        wanted: Vec<BlockId>,
+    ) -> Result<Vec<(BlockId, Arc<Block>)>, End> {
+        let missing = BlockSet::new(places.iter().copied());
+        self.send(Message::BlocksMissing(BlocksMissing { index, missing }))
+            .await?;
+        let mut arriving = None;
+        loop {
+            match self.event().await? {
+                HostEvent::Blocks(blocks) => {
+                    // What holds for blobs holds for blocks: room first, one frame, exact length.
+                    let blob = Blob {
+                        id: index,
+                        encoding: blocks.encoding,
+                        raw_bytes: blocks.raw_bytes,
+                        wire_bytes: blocks.wire_bytes,
+                    };
+                    let peer = self.peer.clone();
+                    let room = peer.blobs.receive(&peer.caller.state, blob);
+                    arriving = Some(self.wait_unread(room).await??);
+                    self.expect_bytes(blocks.wire_bytes);
+                }
+                HostEvent::BlocksBytes { bytes, last } => {
+                    let reception = arriving.as_mut().expect("announced before its bytes");
+                    reception.push(bytes).await?;
+                    if last {
+                        break;
+                    }
+                }
+                HostEvent::Cancel => return Err(Refused::new(RefusalCode::Cancelled, "").into()),
+                _ => {}
+            }
+        }
+        self.due = None;
+        let reception = arriving.expect("the loop ends with it");
+        let (bytes, _room) = reception.finish_unchecked().await?;
+        let checked = move || {
+            let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+            let checked = wanted.into_iter().zip(blocks).map(|(named, block)| {
+                let found = BlockId::of(block);
+                match found == named {
+                    true => Ok((named, Arc::new(*block))),
+                    false => Err(Refused::new(
+                        RefusalCode::BlobMismatch,
+                        format!("block {named} came as {found}"),
+                    )),
+                }
+            });
+            checked.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(self.beside(checked).await??)
+    }
+
+    async fn answer(&mut self, message: Message) -> Result<(), End> {
+        self.send(message).await?;
+        self.sender.finish().await?;
+        Ok(())
+    }
+}
+
+/// Whether the state of a bundle is an image.
+pub(super) fn has_image(manifest: &Manifest) -> bool {
+    let kind = manifest.state.map(|state| state.kind);
+    matches!(kind, Some(StateKind::Image { .. }))
+}
+
+/// The blocks at these places, one after the other; nothing when a place is none.
+fn some_blocks(image: &Image, wanted: &BlockSet) -> Option<Bytes> {
+    let distinct = image.distinct();
+    let mut bytes = BytesMut::new();
+    for place in wanted.places() {
+        bytes.extend_from_slice(&distinct.get(place)?.1[..]);
+    }
+    Some(bytes.freeze())
+}
+
+/// Compressed, when that makes it smaller.
+fn pack(bytes: Bytes) -> (Encoding, Bytes) {
+    /// Faster than most networks.
+    const LEVEL: i32 = 1;
+    match zstd::bulk::compress(&bytes, LEVEL) {
+        Ok(packed) if packed.len() < bytes.len() => (Encoding::Zstd, packed.into()),
+        Ok(_) => (Encoding::Raw, bytes),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "sent as it is");
+            (Encoding::Raw, bytes)
+        }
+    }
+}

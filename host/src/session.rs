@@ -1,0 +1,413 @@
+//! Sessions: instances that a host keeps between calls.
+//!
+//! A session is an instance in memory or, when it has rested for a while, the image of one. What is
+//! asked of it is done in the order in which it was asked, as work on the host's workers. A call that
+//! does not come to its end leaves the instance in between: it is thrown away, and the session says
+//! so from then on.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use spore_bundle::Bundle;
+use spore_bundle::image::{Bound, Image};
+use spore_transport::message::{Refused, Timing};
+use spore_transport::session::{SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
+use spore_transport::{BlobId, RefusalCode, SessionId};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use wasmtime::{Engine, Instance, Memory, Store};
+
+use crate::bundles::Loaded;
+use crate::callers::{Caller, KeyState};
+use crate::code::{check_image_memory, refuse_misfit};
+use crate::guest::Guest;
+use crate::limits::{RunLimits, millis};
+use crate::room::Total;
+use crate::scheduler::lock;
+use crate::wasi::Directory;
+use crate::work::Slots;
+
+mod keeping;
+mod running;
+
+pub(crate) use keeping::{close, rest, restore, save};
+pub(crate) use running::{SessionWork, Task};
+
+/// Time without a call after which an instance is kept as its image.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// Time between looks at which sessions are to rest or to end.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A call in a session.
+#[derive(Clone, Debug)]
+pub struct SessionRequest {
+    /// Index of the callable in the manifest.
+    pub callable: u32,
+    /// The encoded arguments.
+    pub arguments: Bytes,
+    /// What the caller allows at most. Memory is the session's.
+    pub limits: spore_transport::message::CallLimits,
+    /// Where the guest's random bytes begin; new ones when none is given.
+    pub seed: Option<u64>,
+    /// What went before: transfer.
+    pub timing: Timing,
+}
+
+/// A session that was saved.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The session's code with its image.
+    pub bundle: Bundle,
+    /// Blocks of the image that the last saved one did not have.
+    pub blocks_new: u64,
+}
+
+/// The sessions of a host.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    all: Mutex<HashMap<SessionId, Arc<Session>>>,
+}
+
+impl Sessions {
+    /// The session of this id, if it is the caller's.
+    pub(crate) fn find(&self, caller: &Caller, id: SessionId) -> Result<Arc<Session>, Refused> {
+        let session = lock(&self.all).get(&id).cloned();
+        session
+            .filter(|session| Arc::ptr_eq(&session.key, &caller.state))
+            .ok_or_else(|| Refused::new(RefusalCode::UnknownSession, id.to_string()))
+    }
+
+    /// The caller's sessions, in the order of their ids.
+    pub(crate) fn of(&self, caller: &Caller) -> Vec<Arc<Session>> {
+        let all = lock(&self.all);
+        let own = all
+            .values()
+            .filter(|session| Arc::ptr_eq(&session.key, &caller.state));
+        let mut own: Vec<_> = own.cloned().collect();
+        own.sort_by_key(|session| session.id);
+        own
+    }
+
+    /// Takes a session in, if the caller may have one more.
+    pub(crate) fn put(&self, caller: &Caller, session: &Arc<Session>) -> Result<(), Refused> {
+        let limit = caller.limits.sessions_per_key;
+        let mut all = lock(&self.all);
+        let own = all
+            .values()
+            .filter(|it| Arc::ptr_eq(&it.key, &caller.state))
+            .count();
+        if own as u64 >= u64::from(limit) {
+            return Err(Refused::new(RefusalCode::TooManySessions, "").past(u64::from(limit), None));
+        }
+        all.insert(session.id, session.clone());
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, id: SessionId) {
+        lock(&self.all).remove(&id);
+    }
+
+    /// Every session, for the look round.
+    pub(crate) fn every(&self) -> Vec<Arc<Session>> {
+        lock(&self.all).values().cloned().collect()
+    }
+}
+
+/// A session.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) key: Arc<KeyState>,
+    /// As it was opened from.
+    bundle: Bundle,
+    /// The bundle without its image: an image is put into an instance of the code as it is.
+    loaded: Arc<Loaded>,
+    limits: RunLimits,
+    idle: Duration,
+    directories: Arc<[Directory]>,
+    open_files: u32,
+    kept: Arc<tokio::sync::Mutex<Kept>>,
+    notes: Mutex<Notes>,
+}
+
+/// What is told of a session without waiting for its turn.
+struct Notes {
+    used: Instant,
+    /// Requests that wait or are carried out.
+    busy: u32,
+    calls: u64,
+    memory: u64,
+    state: SessionState,
+    why: String,
+    saved: Option<Bundle>,
+}
+
+/// What is kept of a session, for whoever has its turn.
+pub(crate) struct Kept {
+    state: State,
+    /// The last image that was taken. It is the session's state while it rests.
+    image: Option<Charged>,
+    saved: Option<Bundle>,
+    /// Whether a call has run since the image was taken.
+    changed: bool,
+}
+
+enum State {
+    Live(Box<Alive>),
+    Resting,
+    /// Why.
+    Poisoned(String),
+    Closed,
+}
+
+/// An image and the room that it takes.
+struct Charged {
+    image: Image,
+    _room: Room,
+}
+
+struct Room {
+    total: Arc<Total>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.total.give_back(self.bytes);
+    }
+}
+
+/// An instance.
+struct Alive {
+    store: Store<Guest>,
+    instance: Instance,
+    memory: Memory,
+    bound: Option<Bound>,
+    _slots: Slots,
+}
+
+/// What it takes to make an instance.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) engine: Engine,
+    pub(crate) instances: Arc<Semaphore>,
+    pub(crate) memory: Arc<Total>,
+}
+
+/// A turn with a session: taken in the order in which they were asked for.
+pub(crate) struct Turn {
+    session: Arc<Session>,
+    lock: Pin<Box<dyn Future<Output = OwnedMutexGuard<Kept>> + Send>>,
+    busy: Busy,
+}
+
+/// Counts as a request under way.
+struct Busy(Arc<Session>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut notes = lock(&self.0.notes);
+        notes.busy -= 1;
+        notes.used = Instant::now();
+    }
+}
+
+impl Turn {
+    /// Whose turn it is.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        self.session.clone()
+    }
+
+    /// Waits for the turn.
+    async fn taken(self) -> (Arc<Session>, OwnedMutexGuard<Kept>, Busy) {
+        let Turn {
+            session,
+            lock,
+            busy,
+        } = self;
+        (session, lock.await, busy)
+    }
+}
+
+impl Session {
+    pub(crate) fn new(
+        caller: &Caller,
+        bundle: Bundle,
+        loaded: Arc<Loaded>,
+        limits: RunLimits,
+        idle: Duration,
+        directories: Arc<[Directory]>,
+        open_files: u32,
+    ) -> Session {
+        Session {
+            id: SessionId(rand_bytes()),
+            key: caller.state.clone(),
+            bundle,
+            loaded,
+            limits,
+            idle,
+            directories,
+            open_files,
+            kept: Arc::new(tokio::sync::Mutex::new(Kept {
+                state: State::Closed,
+                image: None,
+                saved: None,
+                changed: false,
+            })),
+            notes: Mutex::new(Notes {
+                used: Instant::now(),
+                busy: 0,
+                calls: 0,
+                memory: 0,
+                state: SessionState::Live,
+                why: String::new(),
+                saved: None,
+            }),
+        }
+    }
+
+    /// Asks for a turn. They come in the order of these calls.
+    pub(crate) fn turn(self: &Arc<Self>) -> Turn {
+        lock(&self.notes).busy += 1;
+        let mut turn: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(self.kept.clone().lock_owned());
+        let busy = Busy(self.clone());
+        // A first look is what puts it in line.
+        let looked = turn.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if let std::task::Poll::Ready(kept) = looked {
+            turn = Box::pin(std::future::ready(kept));
+        }
+        Turn {
+            session: self.clone(),
+            lock: turn,
+            busy,
+        }
+    }
+
+    /// The bundle that it was opened from.
+    pub(crate) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The callable whose captures are bound, by the bundle's captures or by its image's.
+    pub(crate) fn has_captures_of(&self, callable: u32) -> bool {
+        let captures = self.bundle.captures().map(|(index, _)| index);
+        let image = self.bundle.image().and_then(|it| it.index().bound.first());
+        captures.or(image.map(|bound| bound.callable)) == Some(callable)
+    }
+
+    pub(crate) fn info(&self) -> SessionInfo {
+        let notes = lock(&self.notes);
+        SessionInfo {
+            session: self.id,
+            bundle: BlobId(*self.bundle().id().as_bytes()),
+            name: self.bundle().manifest().name.clone(),
+            state: notes.state,
+            why: notes.why.clone(),
+            memory_bytes: notes.memory,
+            calls: notes.calls,
+            idle_ms: match notes.busy {
+                0 => millis(notes.used.elapsed()),
+                _ => 0,
+            },
+            saved: notes
+                .saved
+                .as_ref()
+                .map(|saved| BlobId(*saved.id().as_bytes())),
+        }
+    }
+
+    /// What it was last saved as.
+    pub(crate) fn saved(&self) -> Option<Bundle> {
+        lock(&self.notes).saved.clone()
+    }
+
+    /// How long nothing was asked of it; nothing while something is.
+    fn idle_time(&self) -> Option<Duration> {
+        let notes = lock(&self.notes);
+        (notes.busy == 0).then(|| notes.used.elapsed())
+    }
+
+    /// Whether it is to end: nobody has used it for as long as it may wait.
+    pub(crate) fn is_over(&self) -> bool {
+        self.idle_time().is_some_and(|idle| idle >= self.idle)
+    }
+
+    /// Whether its instance is to be kept as an image; sooner when others wait for a place.
+    pub(crate) fn is_to_rest(&self, others_wait: bool) -> bool {
+        let live = lock(&self.notes).state == SessionState::Live;
+        let after = if others_wait {
+            Duration::ZERO
+        } else {
+            REST_AFTER
+        };
+        live && self.idle_time().is_some_and(|idle| idle >= after)
+    }
+
+    /// Notes how the session is, for those who ask without a turn.
+    fn note(&self, kept: &Kept) {
+        let mut notes = lock(&self.notes);
+        notes.saved = kept.saved.clone();
+        notes.why.clear();
+        notes.memory = kept.image.as_ref().map_or(0, |it| it.image.changed_bytes());
+        notes.state = match &kept.state {
+            State::Live(alive) => {
+                notes.memory += alive.memory.data_size(&alive.store) as u64;
+                SessionState::Live
+            }
+            State::Resting | State::Closed => SessionState::Resting,
+            State::Poisoned(why) => {
+                notes.why = why.clone();
+                let end = notes.why.floor_char_boundary(SESSION_TEXT_BYTES_MAX);
+                notes.why.truncate(end);
+                SessionState::Poisoned
+            }
+        };
+    }
+}
+
+/// Whether a session of the bundle can be opened, whose code is loaded.
+pub(crate) fn check(bundle: &Bundle, loaded: &Loaded, memory_max: u64) -> Result<(), Refused> {
+    let interior = &loaded.ready().code.interior;
+    // One without an image would hold an instance as long as it is there, and could not be saved.
+    interior
+        .check_imageable()
+        .map_err(|obstacle| refuse_misfit(&obstacle.into()))?;
+    if let Some(image) = bundle.image() {
+        interior
+            .check(image.index())
+            .map_err(|misfit| refuse_misfit(&misfit))?;
+        check_image_memory(image, memory_max)?;
+        if image.index().bound.len() > 1 {
+            let what = "an image in which captures of more than one callable are bound";
+            return Err(Refused::new(RefusalCode::Unsupported, what));
+        }
+    }
+    if let Some((index, _)) = bundle.captures() {
+        let callable = &bundle.manifest().callables[index as usize];
+        if callable.consumes_captures {
+            let what = format!(
+                "{} uses its captures up, and a session binds them once",
+                callable.name
+            );
+            return Err(Refused::new(RefusalCode::Unsupported, what));
+        }
+    }
+    Ok(())
+}
+
+/// A seed that nobody can guess.
+pub(crate) fn new_seed() -> u64 {
+    u64::from_le_bytes(rand_bytes())
+}
+
+/// Bytes that nobody can guess.
+fn rand_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}

@@ -1,0 +1,200 @@
+//! Images of live instances: taken from memory and globals, and put back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spore_bundle::image::{BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, Index};
+use spore_bundle::{BlockId, ImageError};
+use wasmtime::{Instance, Memory, Store, Val};
+
+use crate::code::Code;
+use crate::guest::Guest;
+use crate::run::yield_now;
+use crate::wasi::MONOTONIC_CLOCK_NS;
+
+/// Blocks that are looked at before others get their turn: a time slice's worth of hashing.
+const BLOCKS_AT_ONCE: usize = 256;
+
+const ZERO: Block = [0; BLOCK_BYTES];
+
+/// Memory and globals of an instance in which nothing has run.
+pub(crate) struct Fresh {
+    /// The blocks that are not zero.
+    blocks: HashMap<u32, Box<Block>>,
+    /// The mutable globals, in the order of [`Code::globals`](crate::code::Code).
+    globals: Vec<GlobalValue>,
+}
+
+impl Fresh {
+    /// Of an instance in which nothing has run.
+    fn of(store: &mut Store<Guest>, instance: Instance, memory: Memory, code: &Code) -> Fresh {
+        let globals = globals(store, instance, code);
+        let (blocks, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
+        let blocks = (0u32..).zip(blocks).filter(|(_, block)| **block != ZERO);
+        Fresh {
+            blocks: blocks
+                .map(|(number, block)| (number, Box::new(*block)))
+                .collect(),
+            globals,
+        }
+    }
+
+    fn block(&self, number: u32) -> &Block {
+        self.blocks.get(&number).map_or(&ZERO, |block| block)
+    }
+}
+
+/// What of an image is neither memory nor globals.
+pub(crate) struct Around {
+    pub(crate) bound: Option<Bound>,
+    pub(crate) directories: Vec<String>,
+}
+
+/// Notes what a fresh instance is, the first time that one is seen. Nothing may have run in it.
+pub(crate) fn note_fresh(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    memory: Memory,
+    code: &Code,
+) {
+    code.fresh
+        .get_or_init(|| Fresh::of(store, instance, memory, code));
+}
+
+/// Takes an image between two calls. Blocks that `last` has are not copied and hashed again.
+///
+/// # Errors
+///
+/// When the guest's state is more than an image may have.
+pub(crate) async fn take(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    memory: Memory,
+    code: &Code,
+    around: Around,
+    last: Option<&Image>,
+) -> Result<Image, ImageError> {
+    let fresh = code
+        .fresh
+        .get()
+        .expect("noted when the first instance of a session was made");
+    let known: HashMap<u32, (&BlockId, &Arc<Block>)> = last
+        .into_iter()
+        .flat_map(Image::blocks)
+        .map(|(number, id, block)| (number, (id, block)))
+        .collect();
+    let mut blocks = Vec::with_capacity(known.len());
+    let count = memory.data_size(&*store) / BLOCK_BYTES;
+    for first in (0..count).step_by(BLOCKS_AT_ONCE) {
+        let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
+        let last = count.min(first + BLOCKS_AT_ONCE);
+        for (number, block) in (first as u32..).zip(&data[first..last]) {
+            if block == fresh.block(number) {
+                continue;
+            }
+            blocks.push(match known.get(&number) {
+                Some((id, known)) if known[..] == block[..] => (number, **id, (*known).clone()),
+                _ => (number, BlockId::of(block), Arc::new(*block)),
+            });
+        }
+        yield_now().await;
+    }
+    let values = globals(store, instance, code);
+    let changed = code.globals.iter().zip(values).zip(&fresh.globals);
+    let globals =
+        changed
+            .filter(|((_, value), fresh)| value != *fresh)
+            .map(|((global, value), _)| Global {
+                index: global.index,
+                value,
+            });
+    let index = Index {
+        memory_pages: memory.size(&*store) as u32,
+        globals: globals.collect(),
+        clock_ns: MONOTONIC_CLOCK_NS,
+        directories: around.directories,
+        bound: around.bound.into_iter().collect(),
+        ..Index::default()
+    };
+    Image::new(index, blocks)
+}
+
+/// Puts an image into an instance in which nothing has run. The image fits the code.
+///
+/// # Errors
+///
+/// When there is no room for its memory.
+pub(crate) async fn restore(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    memory: Memory,
+    code: &Code,
+    image: &Image,
+) -> wasmtime::Result<()> {
+    let pages = u64::from(image.index().memory_pages);
+    let missing = pages.saturating_sub(memory.size(&*store));
+    if missing > 0 {
+        memory.grow_async(&mut *store, missing).await?;
+    }
+    let mut blocks = image.blocks();
+    loop {
+        let data = memory.data_mut(&mut *store);
+        let mut some = 0;
+        for (number, _, block) in blocks.by_ref().take(BLOCKS_AT_ONCE) {
+            let address = number as usize * BLOCK_BYTES;
+            data[address..address + BLOCK_BYTES].copy_from_slice(&block[..]);
+            some += 1;
+        }
+        if some == 0 {
+            break;
+        }
+        yield_now().await;
+    }
+    let by_index: HashMap<u32, &GlobalValue> = image
+        .index()
+        .globals
+        .iter()
+        .map(|global| (global.index, &global.value))
+        .collect();
+    for global in &code.globals {
+        if let Some(value) = by_index.get(&global.index) {
+            let found = instance.get_module_export(&mut *store, &global.export);
+            let found = found.and_then(wasmtime::Extern::into_global);
+            let found = found.ok_or_else(|| wasmtime::Error::msg("a global is missing"))?;
+            found.set(&mut *store, value_of(value))?;
+        }
+    }
+    Ok(())
+}
+
+fn globals(store: &mut Store<Guest>, instance: Instance, code: &Code) -> Vec<GlobalValue> {
+    let global = |export| {
+        let found = instance.get_module_export(&mut *store, export);
+        let found = found
+            .and_then(wasmtime::Extern::into_global)
+            .expect("the host has exported it itself");
+        match found.get(&mut *store) {
+            Val::I32(value) => GlobalValue::I32(value.cast_unsigned()),
+            Val::I64(value) => GlobalValue::I64(value.cast_unsigned()),
+            Val::F32(bits) => GlobalValue::F32(bits),
+            Val::F64(bits) => GlobalValue::F64(bits),
+            Val::V128(value) => GlobalValue::V128(value.as_u128()),
+            _ => unreachable!("code with such a global has no image"),
+        }
+    };
+    code.globals
+        .iter()
+        .map(|it| &it.export)
+        .map(global)
+        .collect()
+}
+
+fn value_of(value: &GlobalValue) -> Val {
+    match *value {
+        GlobalValue::I32(value) => Val::I32(value.cast_signed()),
+        GlobalValue::I64(value) => Val::I64(value.cast_signed()),
+        GlobalValue::F32(bits) => Val::F32(bits),
+        GlobalValue::F64(bits) => Val::F64(bits),
+        GlobalValue::V128(value) => Val::V128(value.into()),
+    }
+}
