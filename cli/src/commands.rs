@@ -4,14 +4,17 @@ use clap::Subcommand;
 
 use crate::exit::Failure;
 
+mod bake;
 mod build;
 mod capture;
+mod diff;
 mod host;
 mod inspect;
 mod key;
 mod new;
 mod run;
 mod send;
+mod session;
 mod status;
 mod store;
 
@@ -21,8 +24,11 @@ pub(crate) enum Command {
     Build(build::Build),
     Inspect(inspect::Inspect),
     Capture(capture::Capture),
+    Diff(diff::Diff),
+    Bake(bake::Bake),
     Run(run::Run),
     Send(send::Send),
+    Session(session::SessionCommand),
     Host(host::Host),
     Key(key::Key),
     Status(status::Status),
@@ -41,8 +47,11 @@ impl Command {
             Command::Build(command) => command.run(),
             Command::Inspect(command) => command.run(),
             Command::Capture(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Bake(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Send(command) => command.run(),
+            Command::Session(command) => command.run(),
             Command::Host(command) => command.run(),
             Command::Key(command) => command.run(),
             Command::Status(command) => command.run(),

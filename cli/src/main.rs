@@ -11,6 +11,7 @@ mod commands;
 mod connect;
 mod exit;
 mod hint;
+mod image;
 mod logging;
 mod output;
 mod screen;

@@ -10,6 +10,9 @@ use serde_json::Value as Json;
 
 use crate::exit::{Exit, Failure, OrExit};
 
+/// Longest value that is shown to people, in characters; `--json` has all of it.
+const SHOWN_CHARS_MAX: usize = 200;
+
 /// Whether a terminal would act on the character instead of showing it: controls, line
 /// separators, and those that change the order of the text around them.
 pub(crate) fn acts(c: char) -> bool {
@@ -49,6 +52,17 @@ fn push_plain(plain: &mut String, text: &str, kept: impl Fn(char) -> bool) {
 /// JSON on one line.
 pub(crate) fn json_line(json: &Json) -> String {
     escaped(json.to_string(), false)
+}
+
+/// JSON on one line, cut where it becomes too long for people.
+pub(crate) fn shortened(json: &Json) -> String {
+    let mut shown = json_line(json);
+    if let Some((end, _)) = shown.char_indices().nth(SHOWN_CHARS_MAX) {
+        let whole = shown.len();
+        shown.truncate(end);
+        shown.push_str(&format!("… ({} in JSON)", size(whole as u64)));
+    }
+    shown
 }
 
 /// JSON on lines of its own, as people read it.

@@ -11,11 +11,9 @@ use spore_value::{Limits, json as values};
 
 use crate::arguments::BUNDLE_LIMITS;
 use crate::exit::Failure;
+use crate::image;
 use crate::output::{self, plain, size};
 use crate::signature;
-
-/// Longest capture that is shown to people, in characters; `--json` has all of it.
-const CAPTURE_CHARS_MAX: usize = 200;
 
 /// Show what a bundle has: callables, types, ids, sizes, imports, grants, captures
 #[derive(clap::Args)]
@@ -140,6 +138,9 @@ impl Inspected {
         }
         text.push_str(&self.types());
         text.push_str(&self.captures_text());
+        if let Some(image) = bundle.image() {
+            text.push_str(&image::text(image, self.callables()));
+        }
 
         text.push_str("\nimports\n");
         match &self.interface {
@@ -186,12 +187,7 @@ impl Inspected {
         };
         let mut text = format!("\ncaptures of {}\n", plain(&callable.name));
         for (name, value) in captures {
-            let mut shown = output::json_line(value);
-            if let Some((end, _)) = shown.char_indices().nth(CAPTURE_CHARS_MAX) {
-                let whole = shown.len();
-                shown.truncate(end);
-                shown.push_str(&format!("… ({} in JSON)", size(whole as u64)));
-            }
+            let shown = output::shortened(value);
             text.push_str(&format!("  {} = {shown}\n", plain(name)));
         }
         text
@@ -235,6 +231,7 @@ impl Inspected {
             "state": manifest.state.map(|state| {
                 json!({ "id": state.id.to_string(), "bytes": state.bytes })
             }),
+            "image": bundle.image().map(image::json),
             "callables": callables,
             "captures": captures,
             "imports": imports,

@@ -1,0 +1,208 @@
+//! Sessions in the folder of the user's data, between one command and the next.
+//!
+//! ```text
+//! sessions/ID/lock        locked by the command that uses the session
+//! sessions/ID/now.spore   a bundle with the image of what it is now
+//! sessions/ID/saved.spore what it was last saved as
+//! sessions/ID/poisoned    why it cannot go on; there when a call did not come to its end
+//! ```
+//!
+//! Each file is written beside its place and renamed: a command that is killed leaves the session as
+//! it was before.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use spore_client::{Bundle, Home, SessionId, SessionInfo, SessionState};
+use spore_transport::BlobId;
+
+use crate::exit::{Exit, Failure, OrExit};
+use crate::output;
+
+/// A session that this command alone uses until it is dropped.
+pub(super) struct LocalSession {
+    folder: PathBuf,
+    id: SessionId,
+    _lock: File,
+}
+
+impl LocalSession {
+    /// Keeps a new session.
+    pub(super) fn create(home: &Home, id: SessionId, bundle: &Bundle) -> Result<(), Failure> {
+        let folder = home.sessions_path().join(id.to_string());
+        fs::create_dir_all(&folder).or_exit(Exit::Local)?;
+        let mut session = LocalSession {
+            _lock: lock(&folder)?,
+            folder,
+            id,
+        };
+        session.keep(bundle)
+    }
+
+    /// The session of this id. Waits while another command uses it.
+    pub(super) fn find(home: &Home, id: SessionId) -> Result<LocalSession, Failure> {
+        let folder = home.sessions_path().join(id.to_string());
+        let unknown = || {
+            Failure::new(Exit::Refused, format!("there is no session {id} here"))
+                .help("spore session ls lists them; one on a host needs --on HOST")
+        };
+        if !folder.join(NOW).exists() {
+            return Err(unknown());
+        }
+        let session = LocalSession {
+            _lock: lock(&folder)?,
+            folder,
+            id,
+        };
+        // It may have been closed meanwhile.
+        match session.folder.join(NOW).exists() {
+            true => Ok(session),
+            false => Err(unknown()),
+        }
+    }
+
+    /// What the session is now.
+    ///
+    /// # Errors
+    ///
+    /// When it is poisoned, or its file cannot be read.
+    pub(super) fn bundle(&self) -> Result<Bundle, Failure> {
+        if let Some(why) = self.poisoned()? {
+            let message = format!(
+                "the session was stopped within a call: {}",
+                output::plain(&why)
+            );
+            return Err(Failure::new(Exit::Refused, message).help(format!(
+                "spore session restore {0}, if it was saved, or spore session close {0}",
+                self.id
+            )));
+        }
+        Ok(Bundle::open(self.folder.join(NOW))?)
+    }
+
+    /// Keeps what the session is now.
+    pub(super) fn keep(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        output::write_file(&self.folder.join(NOW), &bundle.inner().encode())
+    }
+
+    /// Notes that a call did not come to its end.
+    pub(super) fn poison(&mut self, why: &str) -> Result<(), Failure> {
+        output::write_file(&self.folder.join(POISONED), why.as_bytes())
+    }
+
+    /// Notes what the session is now as what it is put back to.
+    pub(super) fn save(&self) -> Result<Bundle, Failure> {
+        let bundle = self.bundle()?;
+        output::write_file(&self.folder.join(SAVED), &bundle.inner().encode())?;
+        Ok(bundle)
+    }
+
+    /// Puts the session back to what it was last saved as.
+    pub(super) fn restore(&mut self) -> Result<(), Failure> {
+        let saved = self.folder.join(SAVED);
+        if !saved.exists() {
+            let message = format!("session {} was never saved", self.id);
+            return Err(Failure::new(Exit::Refused, message)
+                .help(format!("spore session close {}", self.id)));
+        }
+        self.keep(&Bundle::open(saved)?)?;
+        match fs::remove_file(self.folder.join(POISONED)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).or_exit(Exit::Local),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the session.
+    pub(super) fn close(self) -> Result<(), Failure> {
+        // Without this file there is no session, whatever else is left.
+        fs::remove_file(self.folder.join(NOW)).or_exit(Exit::Local)?;
+        fs::remove_dir_all(&self.folder).or_exit(Exit::Local)
+    }
+
+    /// Every session, in the order of their ids.
+    pub(super) fn list(home: &Home) -> Result<Vec<SessionInfo>, Failure> {
+        let folder = home.sessions_path();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).or_exit(Exit::Local),
+        };
+        let mut sessions = Vec::new();
+        for entry in entries {
+            let entry = entry.or_exit(Exit::Local)?;
+            let name = entry.file_name();
+            let Some(Ok(id)) = name.to_str().map(str::parse::<SessionId>) else {
+                continue;
+            };
+            if let Some(info) = info(id, &entry.path())? {
+                sessions.push(info);
+            }
+        }
+        sessions.sort_by_key(|session| session.session);
+        Ok(sessions)
+    }
+
+    fn poisoned(&self) -> Result<Option<String>, Failure> {
+        poisoned(&self.folder)
+    }
+}
+
+const NOW: &str = "now.spore";
+const SAVED: &str = "saved.spore";
+const POISONED: &str = "poisoned";
+
+fn poisoned(folder: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(folder.join(POISONED)) {
+        Ok(why) => Ok(Some(why)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).or_exit(Exit::Local),
+    }
+}
+
+/// What a session's files tell; nothing when it is closed meanwhile.
+fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
+    let now = folder.join(NOW);
+    if !now.exists() {
+        return Ok(None);
+    }
+    let bundle = Bundle::open(&now)?;
+    let blob = |bundle: &Bundle| BlobId(*bundle.id().as_bytes());
+    let saved = folder.join(SAVED);
+    let saved = match saved.exists() {
+        true => Some(blob(&Bundle::open(saved)?)),
+        false => None,
+    };
+    let why = poisoned(folder)?;
+    let used = fs::metadata(&now).and_then(|data| data.modified());
+    let idle = used.ok().and_then(|used| used.elapsed().ok());
+    let image = bundle.inner().image();
+    Ok(Some(SessionInfo {
+        session: id,
+        bundle: blob(&bundle),
+        name: bundle.inner().manifest().name.clone(),
+        state: match why {
+            Some(_) => SessionState::Poisoned,
+            None => SessionState::Resting,
+        },
+        why: why.unwrap_or_default(),
+        memory_bytes: image.map_or(0, |image| image.changed_bytes()),
+        calls: 0,
+        idle_ms: idle.map_or(0, |idle| {
+            u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
+        }),
+        saved,
+    }))
+}
+
+/// Waits until no other command uses the session.
+fn lock(folder: &Path) -> Result<File, Failure> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join("lock"))
+        .or_exit(Exit::Local)?;
+    file.lock().or_exit(Exit::Local)?;
+    Ok(file)
+}
