@@ -2,5 +2,6 @@
 
 fn main() {
     spore_build::embed("guests/hostile");
+    spore_build::embed("guests/keeper");
     spore_build::embed("guests/plain");
 }

@@ -5,11 +5,17 @@ use std::sync::LazyLock;
 use spore_client::{Bundle, CallLimits, Callable, Handle, Host, NoCaptures};
 
 static HOSTILE: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("hostile"));
+static KEEPER: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("keeper"));
 static PLAIN: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("plain"));
 
 /// The guest that misbehaves.
 pub fn hostile() -> &'static Bundle {
     &HOSTILE
+}
+
+/// The guest that remembers.
+pub fn keeper() -> &'static Bundle {
+    &KEEPER
 }
 
 /// The guest that does not.

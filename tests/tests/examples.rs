@@ -67,6 +67,14 @@ fn closure_prints_what_its_readme_says() {
 }
 
 #[test]
+fn counter_prints_what_its_readme_says() {
+    let readme = readme("counter");
+    for printed in run_twice("counter-example") {
+        assert!(readme.contains(&printed), "{printed}");
+    }
+}
+
+#[test]
 fn risk_gives_the_figures_of_its_readme_wherever_it_runs() {
     let readme = readme("risk");
     let [alone, against_host] = run_twice("risk-example");

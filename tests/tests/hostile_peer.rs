@@ -512,23 +512,14 @@ async fn bytes_that_are_no_frames_or_no_messages() {
 
 #[tokio::test]
 async fn manifests_that_use_what_is_not_run_yet_are_refused_before_more_is_asked_for() {
-    use spore_bundle::manifest::{State, StateKind};
     let (local, connection) = start().await;
     type Change = fn(&mut spore_bundle::Manifest);
-    let kinds: [(&str, Change); 5] = [
+    let kinds: [(&str, Change); 4] = [
         ("initialises", |manifest| {
             manifest.init = Some("init".into())
         }),
         ("restored", |manifest| {
             manifest.restored = Some("again".into())
-        }),
-        ("image", |manifest| {
-            let kind = StateKind::Image {
-                layout: 1,
-                job: None,
-            };
-            let id = spore_bundle::StateId::of(b"");
-            manifest.state = Some(State { id, bytes: 0, kind });
         }),
         ("resumable", |manifest| {
             manifest.callables[0].resumable = true
