@@ -462,7 +462,7 @@ fn a_client_refuses_what_is_out_of_order() {
             result_bytes: 10,
             output_bytes: 5,
             manifest_bytes: 3,
-            fetched_bytes: 4,
+            ..ClientLimits::default()
         };
         let mut client = ClientExchange::new(limits);
         for request in requests {

@@ -400,7 +400,8 @@ fn bodies_that_are_too_short_too_long_or_claim_too_much_are_refused() {
         let body = body_of(&message);
         let mut longer = body.clone();
         longer.push(0);
-        if message != Message::Status {
+        // What has no fields is held to its length at the header.
+        if !body.is_empty() {
             let read = Message::decode(message.tag(), &longer);
             assert!(
                 matches!(read, Err(MessageError::Body { .. })),

@@ -92,16 +92,16 @@ impl Pair {
                 ..HostLimits::default()
             }),
         };
-        let event = pair.host_gets(request).expect("in order");
+        let event = pair.client_sends(request).expect("in order");
         (pair, event)
     }
 
-    fn host_gets(&mut self, message: &Message) -> Result<HostEvent, ProtocolError> {
+    fn client_sends(&mut self, message: &Message) -> Result<HostEvent, ProtocolError> {
         self.client.send(message).expect("in order");
         self.host.receive(Received::Message(message.clone()))
     }
 
-    fn client_gets(&mut self, message: &Message) -> Result<ClientEvent, ProtocolError> {
+    fn host_sends(&mut self, message: &Message) -> Result<ClientEvent, ProtocolError> {
         self.host.send(message).expect("in order");
         self.client.receive(Received::Message(message.clone()))
     }
@@ -111,16 +111,14 @@ impl Pair {
 fn a_session_is_opened_from_an_image_whose_blocks_are_partly_there() {
     let (mut pair, event) = Pair::begun(&open());
     assert!(matches!(event, HostEvent::SessionOpen(_)));
-    let event = pair
-        .client_gets(&blocks_missing(&[0, 9]))
-        .expect("in order");
+    let event = pair.host_sends(&blocks_missing(&[0, 9])).expect("in order");
     let ClientEvent::BlocksMissing(missing) = event else {
         panic!("{event:?}");
     };
     assert_eq!(missing.missing.places().collect::<Vec<_>>(), [0, 9]);
     assert_eq!(pair.host.blobs_open(), 1);
     let event = pair
-        .host_gets(&blocks(INDEX, 8192, 8192))
+        .client_sends(&blocks(INDEX, 8192, 8192))
         .expect("as asked");
     assert!(matches!(event, HostEvent::Blocks(_)));
     let piece = |last| HostEvent::BlocksBytes {
@@ -133,11 +131,11 @@ fn a_session_is_opened_from_an_image_whose_blocks_are_partly_there() {
     }
     assert_eq!(pair.host.blobs_open(), 0);
     assert!(matches!(
-        pair.client_gets(&output()),
+        pair.host_sends(&output()),
         Ok(ClientEvent::Output(_))
     ));
     assert!(matches!(
-        pair.client_gets(&opened()),
+        pair.host_sends(&opened()),
         Ok(ClientEvent::SessionOpened(_))
     ));
     assert!(pair.client.is_finished() && pair.host.is_finished());
@@ -148,7 +146,7 @@ fn blocks_that_were_not_asked_for_are_refused() {
     let lie = |asked: bool, message: Message| {
         let (mut pair, _) = Pair::begun(&open());
         if asked {
-            pair.client_gets(&blocks_missing(&[1])).expect("in order");
+            pair.host_sends(&blocks_missing(&[1])).expect("in order");
         }
         let error = pair.host.receive(Received::Message(message));
         error.expect_err("refused")
@@ -169,8 +167,9 @@ fn blocks_that_were_not_asked_for_are_refused() {
     );
     // Twice, and more than was announced.
     let (mut pair, _) = Pair::begun(&open());
-    pair.client_gets(&blocks_missing(&[1])).expect("in order");
-    pair.host_gets(&blocks(INDEX, 4096, 10)).expect("as asked");
+    pair.host_sends(&blocks_missing(&[1])).expect("in order");
+    pair.client_sends(&blocks(INDEX, 4096, 10))
+        .expect("as asked");
     assert_eq!(
         pair.host.receive(data(11)),
         Err(ProtocolError::Surplus { surplus: 1 })
@@ -180,7 +179,7 @@ fn blocks_that_were_not_asked_for_are_refused() {
 #[test]
 fn a_host_asks_for_blocks_once_and_only_where_a_bundle_is_needed() {
     let (mut pair, _) = Pair::begun(&open());
-    pair.client_gets(&blocks_missing(&[1])).expect("in order");
+    pair.host_sends(&blocks_missing(&[1])).expect("in order");
     pair.host.send(&blocks_missing(&[2])).expect_err("twice");
     let error = pair.client.receive(Received::Message(blocks_missing(&[2])));
     assert!(matches!(error, Err(ProtocolError::Unexpected { .. })));
@@ -197,9 +196,9 @@ fn a_host_asks_for_blocks_once_and_only_where_a_bundle_is_needed() {
 fn more_blocks_than_a_state_may_have_are_refused_at_the_announcement() {
     let (mut pair, _) = Pair::begun(&open());
     let all: Vec<_> = (0..11).collect();
-    pair.client_gets(&blocks_missing(&all)).expect("in order");
+    pair.host_sends(&blocks_missing(&all)).expect("in order");
     let error = pair
-        .host_gets(&blocks(INDEX, 11 * 4096, 5))
+        .client_sends(&blocks(INDEX, 11 * 4096, 5))
         .expect_err("refused");
     assert_eq!(
         error,
@@ -219,9 +218,9 @@ fn a_call_in_a_session_ends_as_any_call_does() {
     let event = pair.host.receive(data(2));
     assert!(matches!(event, Ok(HostEvent::Arguments { last: true, .. })));
     let cancel = Message::Cancel(Cancel { index: 0 });
-    assert_eq!(pair.host_gets(&cancel), Ok(HostEvent::Cancel));
+    assert_eq!(pair.client_sends(&cancel), Ok(HostEvent::Cancel));
     assert!(matches!(
-        pair.client_gets(&done(1)),
+        pair.host_sends(&done(1)),
         Ok(ClientEvent::Done(_))
     ));
     pair.host.send_payload(1).expect("announced");
@@ -272,7 +271,7 @@ fn each_request_takes_its_own_answer_and_no_other() {
         for (_, answer) in &requests {
             let (mut pair, _) = Pair::begun(request);
             if answer == right {
-                pair.client_gets(answer).expect("its own");
+                pair.host_sends(answer).expect("its own");
                 assert!(pair.client.is_finished() && pair.host.is_finished());
             } else {
                 pair.host.send(answer).expect_err("another's");
