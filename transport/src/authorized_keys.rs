@@ -13,7 +13,12 @@ use std::time::Duration;
 
 use crate::PublicKey;
 use crate::identity::PublicKeyError;
-use crate::units::{duration_text, parse_count, parse_duration, parse_size, size_text};
+use crate::units::{
+    DURATION_MIN, duration_text, parse_count, parse_duration, parse_size, size_text,
+};
+
+/// Least memory of a guest that a line may leave, in bytes: one page of Wasm.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 10;
 
 /// What a key gets. Options that are absent leave the host's configuration as it is; those that are
 /// there lower it.
@@ -21,9 +26,9 @@ use crate::units::{duration_text, parse_count, parse_duration, parse_size, size_
 pub struct KeyOptions {
     /// Names of the host's grants that bundles of this key may use; none unless listed
     pub grants: Vec<String>,
-    /// Longest run of a guest
+    /// Longest run of a guest, at least [`DURATION_MIN`]
     pub wall: Option<Duration>,
-    /// A guest's memory, in bytes
+    /// A guest's memory, in bytes, at least [`MEMORY_BYTES_MIN`]
     pub memory_bytes: Option<u64>,
     /// Calls that run at the same time
     pub running: Option<u32>,
@@ -94,6 +99,12 @@ pub enum LineProblem {
         /// The option
         option: String,
     },
+    /// A word is no option at all.
+    #[error("{word:?} is no option; one is like wall=10s, and a comment begins with #")]
+    NoOption {
+        /// The word
+        word: String,
+    },
     /// An option stands twice.
     #[error("option {option} stands twice")]
     DuplicateOption {
@@ -109,6 +120,16 @@ pub enum LineProblem {
         value: String,
         /// What it takes, with an example
         expected: &'static str,
+    },
+    /// An option's value would let nothing run.
+    #[error("option {option} has value {value:?}; the least is {least}")]
+    TooLittle {
+        /// The option
+        option: &'static str,
+        /// Its value
+        value: String,
+        /// The least, as one would write it
+        least: String,
     },
 }
 
@@ -232,10 +253,10 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
         ..KeyOptions::default()
     };
     for word in words {
-        let unknown = || LineProblem::UnknownOption {
-            option: word.to_owned(),
+        let no_option = || LineProblem::NoOption {
+            word: word.to_owned(),
         };
-        let (name, value) = word.split_once('=').ok_or_else(unknown)?;
+        let (name, value) = word.split_once('=').ok_or_else(no_option)?;
         match name {
             "grants" => {
                 let names = grants(value)?;
@@ -244,8 +265,15 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
                 }
                 options.grants = names;
             }
-            "wall" => set(&mut options.wall, "wall", value, DURATION, parse_duration)?,
-            "memory" => set(&mut options.memory_bytes, "memory", value, SIZE, parse_size)?,
+            "wall" => {
+                set(&mut options.wall, "wall", value, DURATION, parse_duration)?;
+                at_least(options.wall, "wall", value, DURATION_MIN, duration_text)?;
+            }
+            "memory" => {
+                let memory = &mut options.memory_bytes;
+                set(memory, "memory", value, SIZE, parse_size)?;
+                at_least(*memory, "memory", value, MEMORY_BYTES_MIN, size_text)?;
+            }
             "running" => set(&mut options.running, "running", value, PLACES, parse_places)?,
             "queued" => set(&mut options.queued, "queued", value, COUNT, parse_count)?,
             "stored" => set(&mut options.stored_bytes, "stored", value, SIZE, parse_size)?,
@@ -286,6 +314,23 @@ fn set<T>(
         Some(_) => Err(LineProblem::DuplicateOption { option }),
         None => Ok(()),
     }
+}
+
+fn at_least<T: PartialOrd>(
+    parsed: Option<T>,
+    option: &'static str,
+    value: &str,
+    least: T,
+    text: impl FnOnce(T) -> String,
+) -> Result<(), LineProblem> {
+    if parsed.is_none_or(|parsed| parsed >= least) {
+        return Ok(());
+    }
+    Err(LineProblem::TooLittle {
+        option,
+        value: value.to_owned(),
+        least: text(least),
+    })
 }
 
 fn grants(value: &str) -> Result<Vec<String>, LineProblem> {
@@ -354,8 +399,8 @@ mod tests {
         );
         assert_eq!(
             problem("root"),
-            LineProblem::UnknownOption {
-                option: "root".into()
+            LineProblem::NoOption {
+                word: "root".into()
             }
         );
         assert_eq!(
@@ -389,6 +434,22 @@ mod tests {
                 }
                 other => panic!("{line}: {other}"),
             }
+        }
+        for (line, expected) in [
+            ("wall=0s", "option wall has value \"0s\"; the least is 1ms"),
+            (
+                "memory=0",
+                "option memory has value \"0\"; the least is 64KiB",
+            ),
+            (
+                "memory=65535",
+                "option memory has value \"65535\"; the least is 64KiB",
+            ),
+        ] {
+            assert_eq!(problem(line).to_string(), expected);
+        }
+        for line in ["wall=1ms", "memory=64KiB"] {
+            AuthorizedKeys::parse(&format!("{A} {line}")).expect(line);
         }
         let twice = AuthorizedKeys::parse(&format!("{A}\n{B}\n{A} wall=1s"));
         let problem = LineProblem::DuplicateKey { first: 1 };
@@ -432,13 +493,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn options_read_back(wall in proptest::option::of(0u64..1 << 40),
-                             memory in proptest::option::of(0u64..1 << 50),
+        fn options_read_back(wall in proptest::option::of(1u64..1 << 40),
+                             memory in proptest::option::of(MEMORY_BYTES_MIN..1 << 50),
+                             stored in proptest::option::of(0u64..1 << 50),
                              running: Option<u32>, queued: Option<u32>) {
             let options = KeyOptions {
                 wall: wall.map(Duration::from_millis),
                 memory_bytes: memory,
-                stored_bytes: memory,
+                stored_bytes: stored,
                 running,
                 queued,
                 ..KeyOptions::default()

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+/// Shortest time that can be written, but for none at all.
+pub const DURATION_MIN: Duration = Duration::from_millis(1);
+
 const DURATION_UNITS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
