@@ -18,18 +18,21 @@
 //! [`Limits`], by the same names.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use spore_bundle::is_plain_name;
-use spore_transport::units::{parse_duration, parse_size};
+use spore_transport::units::{DURATION_MIN, duration_text, parse_duration, parse_size, size_text};
+use toml::Spanned;
 
 use crate::grants::Grants;
 use crate::host::Setup;
-use crate::limits::Limits;
+use crate::limits::{Limits, MEMORY_BYTES};
 
 /// Port of a host that is told no other.
 pub const PORT_DEFAULT: u16 = 7473;
@@ -74,23 +77,19 @@ pub enum ConfigError {
     /// The text is not what is expected; says where and why.
     #[error("{0}")]
     Text(#[from] toml::de::Error),
-    /// A limit that may not be zero is, or is beyond what the engine takes.
-    #[error("limits.{name} = {value}: must be from {least} to {most}")]
+    /// A limit lets nothing through at all, or is beyond what the engine takes.
+    #[error("{}limits.{name} = {value}: must be {}", at(*line), range(least, most))]
     Range {
+        /// Where it stands, counted from 1; nothing when it follows from others
+        line: Option<usize>,
         /// The limit's name
         name: &'static str,
         /// What it is set to
-        value: u64,
+        value: Amount,
         /// Smallest value
-        least: u64,
-        /// Largest value
-        most: u64,
-    },
-    /// A limit that lets nothing through at all.
-    #[error("limits.{name} is zero: the host could not carry out anything")]
-    Zero {
-        /// The limit's name
-        name: &'static str,
+        least: Amount,
+        /// Largest value, if there is one
+        most: Option<Amount>,
     },
     /// No threads for guests, or more than make sense.
     #[error("workers = {workers}: must be from 1 to {WORKERS_MAX}")]
@@ -109,6 +108,38 @@ pub enum ConfigError {
     },
 }
 
+/// The value of a limit. Displayed as `spore.toml` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Amount {
+    /// So many of something.
+    Count(u64),
+    /// So many bytes.
+    Size(u64),
+    /// So much time.
+    Time(Duration),
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Amount::Count(count) => write!(f, "{count}"),
+            Amount::Size(bytes) => f.write_str(&size_text(bytes)),
+            Amount::Time(time) => f.write_str(&duration_text(time)),
+        }
+    }
+}
+
+fn at(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!("line {line}: "))
+}
+
+fn range(least: &Amount, most: &Option<Amount>) -> String {
+    match most {
+        Some(most) => format!("from {least} to {most}"),
+        None => format!("at least {least}"),
+    }
+}
+
 impl Config {
     /// Reads the text of `spore.toml`.
     ///
@@ -119,6 +150,7 @@ impl Config {
         let file: File = toml::from_str(text)?;
         let defaults = Config::default();
         let halved = Halved::of(&file.limits);
+        let lines = file.limits.lines(text);
         let config = Config {
             listen: file.listen.unwrap_or(defaults.listen),
             workers: file.workers.map(|workers| workers as usize),
@@ -128,7 +160,7 @@ impl Config {
                 directories: file.grants.directories,
             },
         };
-        config.check()?;
+        config.check(&lines)?;
         Ok(config)
     }
 
@@ -141,37 +173,24 @@ impl Config {
         }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Refuses what lets nothing through, since the host would look sound, and what the engine does
+    /// not take. `lines` are those of the limits that are given.
+    fn check(&self, lines: &BTreeMap<&'static str, usize>) -> Result<(), ConfigError> {
         let limits = &self.limits;
         if let Some(workers) = self.workers
             && !(1..=WORKERS_MAX).contains(&workers)
         {
             return Err(ConfigError::Workers { workers });
         }
-        let range = |name, value, least, most| {
-            if (least..=most).contains(&value) {
-                return Ok(());
-            }
-            Err(ConfigError::Range {
-                name,
-                value,
-                least,
-                most,
-            })
-        };
-        range("memory", limits.memory, 64 << 10, 4 << 30)?;
-        // None of these would let anything through, and the host would look sound.
-        for (name, value) in [
+        let times = [
             ("wall", limits.wall),
             ("upload_stall", limits.upload_stall),
             ("compilation", limits.compilation),
             ("reader_stall", limits.reader_stall),
-        ] {
-            if value.is_zero() {
-                return Err(ConfigError::Zero { name });
-            }
-        }
-        for (name, value) in [
+        ];
+        let times =
+            times.map(|(name, time)| (name, Amount::Time(time), Amount::Time(DURATION_MIN)));
+        let sizes = [
             ("arguments_per_key", limits.arguments_per_key),
             ("memory_total", limits.memory_total),
             ("memory_per_key", limits.memory_per_key),
@@ -179,39 +198,52 @@ impl Config {
             ("store", limits.store),
             ("result", limits.result),
             ("code", limits.code),
-            ("functions", limits.functions.into()),
             ("function_body", limits.function_body.into()),
-            ("connections", limits.connections.into()),
-            ("connections_per_key", limits.connections_per_key.into()),
-            ("requests_per_key", limits.requests_per_key.into()),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Zero { name });
+        ];
+        let sizes = sizes.map(|(name, bytes)| (name, Amount::Size(bytes), Amount::Size(1)));
+        let counts = [
+            ("functions", limits.functions),
+            ("connections", limits.connections),
+            ("connections_per_key", limits.connections_per_key),
+            ("requests_per_key", limits.requests_per_key),
+        ];
+        let count = |count: u32| Amount::Count(count.into());
+        let counts = counts.map(|(name, value)| (name, count(value), count(1)));
+        let open = times.into_iter().chain(sizes).chain(counts);
+        let open = open.map(|(name, value, least)| (name, value, least, None));
+
+        let between = |name, value, range: RangeInclusive<u64>, amount: fn(u64) -> Amount| {
+            let (least, most) = range.into_inner();
+            (name, amount(value), amount(least), Some(amount(most)))
+        };
+        let size = |name, value, range| between(name, value, range, Amount::Size);
+        let count = |name, value: u32, range| between(name, value.into(), range, Amount::Count);
+        let closed = [
+            size("memory", limits.memory, MEMORY_BYTES),
+            size("stack", limits.stack, 64 << 10..=64 << 20),
+            count("instances", limits.instances, 1..=10_000),
+            count("instances_per_key", limits.instances_per_key, 1..=10_000),
+            count("queue", limits.queue, 1..=1 << 20),
+            count("queue_per_key", limits.queue_per_key, 1..=1 << 20),
+            count("handshakes", limits.handshakes, 1..=1 << 16),
+            count(
+                "handshakes_per_address",
+                limits.handshakes_per_address,
+                1..=1 << 16,
+            ),
+            count("table_elements", limits.table_elements, 1..=10_000_000),
+        ];
+        for (name, value, least, most) in open.chain(closed) {
+            if value < least || most.is_some_and(|most| value > most) {
+                return Err(ConfigError::Range {
+                    line: lines.get(name).copied(),
+                    name,
+                    value,
+                    least,
+                    most,
+                });
             }
         }
-        range("stack", limits.stack, 64 << 10, 64 << 20)?;
-        range("instances", u64::from(limits.instances), 1, 10_000)?;
-        range(
-            "instances_per_key",
-            u64::from(limits.instances_per_key),
-            1,
-            10_000,
-        )?;
-        range("queue", u64::from(limits.queue), 1, 1 << 20)?;
-        range("queue_per_key", u64::from(limits.queue_per_key), 1, 1 << 20)?;
-        range("handshakes", u64::from(limits.handshakes), 1, 1 << 16)?;
-        range(
-            "handshakes_per_address",
-            u64::from(limits.handshakes_per_address),
-            1,
-            1 << 16,
-        )?;
-        range(
-            "table_elements",
-            u64::from(limits.table_elements),
-            1,
-            10_000_000,
-        )?;
         let mut names = self.grants.directories.keys();
         match names.find(|name| !is_plain_name(name)) {
             Some(name) => Err(ConfigError::GrantName { name: name.clone() }),
@@ -241,7 +273,8 @@ struct Span(Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = String::deserialize(deserializer)
+            .map_err(|_| D::Error::custom("expected a duration such as \"60s\""))?;
         let wrong = || D::Error::custom(format!("{text:?} is no duration such as \"60s\""));
         parse_duration(&text).map(Span).ok_or_else(wrong)
     }
@@ -270,7 +303,6 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// Declares the limits of the file once: name and kind.
 /// The shares of one key that follow from totals: a half, where only the total is given.
 struct Halved {
     queue: Option<u32>,
@@ -280,10 +312,13 @@ struct Halved {
 
 impl Halved {
     fn of(file: &LimitsFile) -> Halved {
+        fn half<T, H>(total: &Option<Spanned<T>>, half: impl FnOnce(&T) -> H) -> Option<H> {
+            total.as_ref().map(|total| half(total.get_ref()))
+        }
         Halved {
-            queue: file.queue.map(|queue| queue.div_ceil(2)),
-            instances: file.instances.map(|instances| instances.div_ceil(2)),
-            memory: file.memory_total.as_ref().map(|total| total.0.div_ceil(2)),
+            queue: half(&file.queue, |queue| queue.div_ceil(2)),
+            instances: half(&file.instances, |instances| instances.div_ceil(2)),
+            memory: half(&file.memory_total, |total| total.0.div_ceil(2)),
         }
     }
 
@@ -300,6 +335,7 @@ impl Halved {
     }
 }
 
+/// Declares the limits of the file once: name and kind.
 macro_rules! limits_file {
     ($( $name:ident: $kind:ty, )*) => {
         /// Every key of `[limits]`.
@@ -309,14 +345,25 @@ macro_rules! limits_file {
         #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         struct LimitsFile {
-            $( $name: Option<$kind>, )*
+            $( $name: Option<Spanned<$kind>>, )*
         }
 
         impl LimitsFile {
             /// These limits, and `others` where none is given.
             fn over(self, mut others: Limits) -> Limits {
-                $( if let Some(value) = self.$name { others.$name = value.into(); } )*
+                $( if let Some(value) = self.$name { others.$name = value.into_inner().into(); } )*
                 others
+            }
+
+            /// The lines of those that are given, counted from 1.
+            fn lines(&self, text: &str) -> BTreeMap<&'static str, usize> {
+                let mut lines = BTreeMap::new();
+                $( if let Some(value) = &self.$name {
+                    let before = &text.as_bytes()[..value.span().start];
+                    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                    lines.insert(stringify!($name), line);
+                } )*
+                lines
             }
         }
     };
@@ -365,7 +412,7 @@ struct Size32(u32);
 impl<'de> Deserialize<'de> for Size32 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Size(bytes) = Size::deserialize(deserializer)?;
-        let wrong = |_| D::Error::custom(format!("{bytes} bytes are more than 4GiB"));
+        let wrong = |_| D::Error::custom(format!("{} is more than 4GiB", size_text(bytes)));
         u32::try_from(bytes).map(Size32).map_err(wrong)
     }
 }
@@ -457,20 +504,53 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_refused_with_the_range() {
-        let message = Config::parse("[limits]\nmemory = 1")
-            .expect_err("too little")
-            .to_string();
-        assert!(message.contains("limits.memory = 1"), "{message}");
-        assert!(Config::parse("[limits]\nwall = \"soon\"").is_err());
         for (text, expected) in [
             ("workers = 0", "workers = 0: must be from 1 to 4096"),
             ("workers = 4097", "workers = 4097: must be from 1 to 4096"),
-            ("[limits]\nwall = \"0s\"", "limits.wall is zero"),
-            ("[limits]\nconnections = 0", "limits.connections is zero"),
-            ("[limits]\nuploads = 0", "limits.uploads is zero"),
+            (
+                "[limits]\nwall = \"0s\"",
+                "line 2: limits.wall = 0ms: must be at least 1ms",
+            ),
+            (
+                "[limits]\n\nconnections = 0",
+                "line 3: limits.connections = 0: must be at least 1",
+            ),
+            (
+                "limits = { uploads = 0 }",
+                "line 1: limits.uploads = 0: must be at least 1",
+            ),
+            (
+                "[limits]\nqueue = 2\nmemory = 65535",
+                "line 3: limits.memory = 65535: must be from 64KiB to 4GiB",
+            ),
+            (
+                "[limits]\nmemory = \"5GiB\"",
+                "line 2: limits.memory = 5GiB: must be from 64KiB to 4GiB",
+            ),
+            (
+                "[limits]\nstack = \"65MiB\"",
+                "line 2: limits.stack = 65MiB: must be from 64KiB to 64MiB",
+            ),
+            (
+                "[limits]\ninstances = 10001",
+                "line 2: limits.instances = 10001: must be from 1 to 10000",
+            ),
         ] {
             let message = Config::parse(text).expect_err(text).to_string();
-            assert!(message.starts_with(expected), "{message}");
+            assert_eq!(message, expected);
+        }
+        for (text, expected) in [
+            ("[limits]\nwall = \"soon\"", "no duration such as \"60s\""),
+            ("[limits]\nwall = 60", "a duration such as \"60s\""),
+            ("[limits]\nmemory = \"1GB\"", "no size such as \"256MiB\""),
+            (
+                "[limits]\nfunction_body = \"5GiB\"",
+                "5GiB is more than 4GiB",
+            ),
+        ] {
+            let message = Config::parse(text).expect_err(text).to_string();
+            assert!(message.contains("line 2"), "{message}");
+            assert!(message.contains(expected), "{message}");
         }
     }
 

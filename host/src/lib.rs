@@ -36,7 +36,7 @@ pub use callers::Caller;
 pub use events::{Event, Finished, Outcome, Running};
 pub use grants::{Allowed, Grants};
 pub use host::{Host, Request, Setup, StartError};
-pub use limits::Limits;
+pub use limits::{Limits, MEMORY_BYTES};
 pub use session::{Saved, SessionRequest};
 
 /// For `benches/`, which measures wasmtime alone as this crate sets it up.

@@ -1,13 +1,18 @@
 //! Every limit of a host, with its default.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use spore_bundle::limits::{CODE_BYTES_MAX_DEFAULT, STATE_BYTES_MAX_DEFAULT};
 use spore_bundle::module::{BODY_BYTES_MAX_DEFAULT, FUNCTIONS_MAX_DEFAULT};
+use spore_transport::authorized_keys::MEMORY_BYTES_MIN;
 use spore_transport::message::CallLimits;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+
+/// What the memory of one guest may be limited to, in bytes: all that 32 bits address at the most.
+pub const MEMORY_BYTES: RangeInclusive<u64> = MEMORY_BYTES_MIN..=4 * GIB;
 
 /// What a host allows. Past each limit there is a typed refusal that carries it.
 ///
