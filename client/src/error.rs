@@ -6,7 +6,7 @@ use spore_transport::error as transport;
 use spore_transport::exchange::ProtocolError;
 use spore_transport::failure::Failure;
 use spore_transport::message::Refused;
-use spore_transport::{PublicKey, StreamError};
+use spore_transport::{CloseCode, PublicKey, StreamError};
 
 use crate::callable::{ArgumentsError, ResultError};
 use crate::home::HomeError;
@@ -124,21 +124,28 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether the host refused this client's key.
     pub fn is_not_authorised(&self) -> bool {
-        use spore_transport::CloseCode::{NotAuthorised, Revoked};
-        let closed = match self {
-            ConnectError::Closed { source, .. } => source,
-            ConnectError::Unreachable {
-                source: transport::ConnectError::Connection(source),
-                ..
-            } => source,
-            _ => return false,
+        let code = self.close_code();
+        matches!(code, Some(CloseCode::NotAuthorised | CloseCode::Revoked))
+    }
+
+    /// Whether the host refused because it has too many connections, of this key or of all.
+    pub fn is_too_many_connections(&self) -> bool {
+        self.close_code() == Some(CloseCode::TooManyConnections)
+    }
+
+    /// With which code the host closed the connection, if it did.
+    fn close_code(&self) -> Option<CloseCode> {
+        let (ConnectError::Closed { source, .. }
+        | ConnectError::Unreachable {
+            source: transport::ConnectError::Connection(source),
+            ..
+        }) = self
+        else {
+            return None;
         };
-        matches!(
-            closed,
-            transport::ConnectionError::Closed {
-                code: NotAuthorised | Revoked,
-                ..
-            }
-        )
+        match source {
+            transport::ConnectionError::Closed { code, .. } => Some(*code),
+            _ => None,
+        }
     }
 }

@@ -273,17 +273,18 @@ async fn serve_connection(shared: Shared, connection: Connection, handshake: Han
         tokio::time::sleep(CLOSE_TIME).await;
         return;
     };
-    let too_many = |what: &str, limit: u32| {
-        tracing::warn!(%key, %from, limit, "too many {what}");
-        connection.close(CloseCode::TooManyConnections, &format!("limit {limit}"));
+    let too_many = |whose: &str, limit: u32| {
+        tracing::warn!(%key, %from, whose, limit, "too many connections");
+        let reason = format!("the {whose} may have {limit}");
+        connection.close(CloseCode::TooManyConnections, &reason);
     };
     let limit = host.limits().connections_per_key;
     let Some(_place_of_key) = KeyPlace::take(&current.caller.state, limit) else {
-        return too_many("connections of the key", limit);
+        return too_many("key", limit);
     };
     let limit = host.limits().connections;
     let Some(_place) = Place::take(&connections, limit) else {
-        return too_many("connections", limit);
+        return too_many("host", limit);
     };
     drop(handshake);
     tracing::info!(%key, %from, "connected");
