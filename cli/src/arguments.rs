@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use spore_bundle::is_plain_name;
-use spore_client::{BundleLimits, Dynamic, PublicKey};
-use spore_transport::units::{parse_duration, parse_size};
+use spore_client::{BundleLimits, Dynamic, PublicKey, with_port};
+use spore_transport::units::{DURATION_MIN, duration_text, parse_duration, parse_size};
 
 use crate::exit::Failure;
 use crate::{hint, output};
@@ -19,9 +19,30 @@ pub(crate) struct Trust {
     pub(crate) key: Option<PublicKey>,
 }
 
-/// A duration such as `10s`, for clap.
+/// The name of a host, for clap.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    if text.starts_with("ed25519:") {
+        return Err("that is a key, and the name of a host stands here".to_owned());
+    }
+    let with_port = with_port(text);
+    let is_host = with_port.rsplit_once(':').is_some_and(|(name, _)| {
+        let is_address = name.starts_with('[') && name.ends_with(']');
+        !name.is_empty() && (is_address || !name.contains([':', '/']))
+    });
+    match is_host {
+        true => Ok(text.to_owned()),
+        false => Err("a host is NAME, NAME:PORT, ADDRESS or ADDRESS:PORT".to_owned()),
+    }
+}
+
+/// A duration such as `10s`, for clap. None at all is a slip: nothing is done in it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "a duration is like 500ms, 10s, 2m or 1h".to_owned())
+    let duration =
+        parse_duration(text).ok_or_else(|| "a duration is like 500ms, 10s, 2m or 1h".to_owned())?;
+    if duration < DURATION_MIN {
+        return Err(format!("the least is {}", duration_text(DURATION_MIN)));
+    }
+    Ok(duration)
 }
 
 /// A size such as `64MiB`, for clap.
@@ -33,7 +54,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
     let (name, path) = text
         .split_once('=')
-        .ok_or("a directory is given as NAME=PATH")?;
+        .ok_or("a directory is given as NAME=PATH, by the name that the guest asks for")?;
     if !is_plain_name(name) {
         return Err(format!(
             "{name:?} must consist of letters, digits, `-`, `_` and `.`, and begin with no `.`"
@@ -118,6 +139,24 @@ pub(crate) fn captures(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_told_from_what_else_stands_in_their_place() {
+        for good in ["board", "board:1", "127.0.0.1", "::1", "[::1]", "[::1]:1"] {
+            host(good).expect(good);
+        }
+        for wrong in [
+            "",
+            ":7473",
+            "board:",
+            "board:65536",
+            "quic://board",
+            "board/spore",
+            "ed25519:abc",
+        ] {
+            host(wrong).expect_err(wrong);
+        }
+    }
 
     #[test]
     fn a_directory_has_a_name_and_is_there() {

@@ -88,7 +88,7 @@ pub enum ConnectError {
     /// The host has another key than it is known by: it was set up anew, or it is not that host.
     #[error(
         "the key of {host} has changed: expected {expected}, it has {found}; if that is right, \
-         remove its line from known_hosts and trust it anew"
+         run `spore key untrust {host}` and trust it anew"
     )]
     ChangedKey {
         /// As it was given

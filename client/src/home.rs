@@ -266,6 +266,20 @@ impl Home {
         })?;
         write_private(&path, &text)
     }
+
+    /// Forgets a host's key, and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written.
+    pub fn unpin_host(&self, host: &str) -> Result<bool, HomeError> {
+        let path = self.known_hosts_path();
+        let Some(text) = known_hosts::remove(&read_or_empty(&path)?, host) else {
+            return Ok(false);
+        };
+        write_private(&path, &text)?;
+        Ok(true)
+    }
 }
 
 /// Reads a text file of the user's, empty when it is not there.
@@ -382,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_host_is_known() {
+    fn a_pinned_host_is_known_until_it_is_unpinned() {
         let folder = tempfile::tempdir().expect("folder");
         let home = Home::at(folder.path());
         let key = Identity::generate().public();
@@ -391,5 +405,9 @@ mod tests {
             home.known_hosts().expect("read").pinned("board.local:7473"),
             Some(key)
         );
+        assert!(home.unpin_host("Board.local:7473").expect("written"));
+        assert!(!home.unpin_host("board.local:7473").expect("read"));
+        let known = home.known_hosts().expect("read");
+        assert_eq!(known.pinned("board.local:7473"), None);
     }
 }

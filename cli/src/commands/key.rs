@@ -1,6 +1,7 @@
 //! `spore key`: who one is, whom a host serves, and which hosts are trusted.
 
 mod ls;
+mod untrust;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use spore_transport::{HostKey, KeyOptions};
 
 use crate::connect::home;
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::{arguments, output};
 
 /// Time after which a running host has looked at `authorized_keys`. It does so every
 /// [`LOOK_INTERVAL`], and may be late by as much again where the machine is busy.
@@ -28,7 +29,11 @@ Example, for two machines:
   board$  spore key authorize KEY --comment laptop
   laptop$ spore status board.local --trust HOSTKEY
   board$  spore key ls
-  board$  spore key revoke KEY")]
+  board$  spore key revoke KEY
+  laptop$ spore key untrust board.local
+
+A host serves the keys in its authorized_keys, and a user trusts the hosts in known_hosts: each by
+the name that was typed for it.")]
 pub(crate) struct Key {
     #[command(subcommand)]
     action: Action,
@@ -41,6 +46,7 @@ enum Action {
     Authorize(Authorize),
     Revoke(Revoke),
     Trust(Trust),
+    Untrust(untrust::Untrust),
     Ls(ls::Ls),
 }
 
@@ -53,6 +59,7 @@ impl Key {
             Action::Authorize(command) => command.run(&home),
             Action::Revoke(command) => command.run(&home),
             Action::Trust(command) => command.run(&home),
+            Action::Untrust(command) => command.run(&home),
             Action::Ls(command) => command.run(&home),
         }
     }
@@ -245,16 +252,24 @@ Example:
   spore key revoke ed25519:…")]
 struct Revoke {
     /// The key
-    key: PublicKey,
+    key: String,
 }
 
 impl Revoke {
     fn run(self, home: &Home) -> Result<(), Failure> {
         let path = home.authorized_keys_path();
         let old = read_or_empty(&path)?;
-        let Some(new) = authorized_keys::revoke(&old, &self.key) else {
-            let message = format!("{} does not authorise {}", path.display(), self.key);
-            return Err(Failure::usage(message));
+        let key = self.key(&old)?;
+        let Some(new) = authorized_keys::revoke(&old, &key) else {
+            let message = format!("{} does not authorise {key}", path.display());
+            let trusted = home.known_hosts().unwrap_or_default();
+            let host = trusted.iter().find(|(_, trusted)| **trusted == key);
+            return Err(Failure::usage(message).help(match host {
+                Some((host, _)) => {
+                    format!("it is the key of a host that you trust: spore key untrust {host}")
+                }
+                None => "`spore key ls` lists the keys that it does".to_owned(),
+            }));
         };
         write_private(&path, &new)?;
         if let Err(error) = AuthorizedKeys::parse(&new) {
@@ -262,8 +277,25 @@ impl Revoke {
             return Err(bad_file(home, &error)
                 .help("a host does not read the file, and serves the key, until that is mended"));
         }
-        output::print(&format!("revoked: {}\n", self.key))?;
+        output::print(&format!("revoked: {key}\n"))?;
         tell_running_host(home, "has closed the key's connections")
+    }
+
+    /// Reads the key. Where another word stands, `authorized` may have it as a comment.
+    fn key(&self, authorized: &str) -> Result<PublicKey, Failure> {
+        self.key.parse::<PublicKey>().map_err(|error| {
+            let failure = Failure::usage(format!("{:?} is no key: {error}", self.key));
+            let keys = AuthorizedKeys::parse(authorized).unwrap_or_default();
+            let meant: Vec<_> = keys
+                .iter()
+                .filter(|(_, options)| options.comment == self.key && !self.key.is_empty())
+                .map(|(key, _)| format!("spore key revoke {key}"))
+                .collect();
+            match meant[..] {
+                [] => failure.help("`spore key ls` lists the keys that are authorised"),
+                _ => meant.into_iter().fold(failure, Failure::help),
+            }
+        })
     }
 }
 
@@ -286,9 +318,13 @@ fn bad_file(home: &Home, error: &AuthorizedKeysError) -> Failure {
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  spore key trust board.local ed25519:…")]
+  spore key trust board.local ed25519:…
+
+Trust is by the name of the host as it is typed: its address, or another name for it, has to be
+trusted too before it is used. `spore key untrust HOST` takes it back.")]
 struct Trust {
     /// The host, as other commands will name it
+    #[arg(value_parser = arguments::host)]
     host: String,
     /// Its key, as `spore key show --host` prints it there
     key: PublicKey,

@@ -43,7 +43,8 @@ pub(crate) struct Run {
     #[arg(hide = true, allow_negative_numbers = true)]
     more: Vec<String>,
     /// The host: NAME, NAME:PORT, ADDRESS or ADDRESS:PORT
-    #[arg(long, value_name = "HOST")]
+    // `send` has it as --to, and one is easily typed for the other.
+    #[arg(long, value_name = "HOST", alias = "to", value_parser = arguments::host)]
     on: Option<String>,
     #[command(flatten)]
     trust: Trust,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use spore_client::Bundle;
 
-use crate::arguments::{BUNDLE_LIMITS, Trust};
+use crate::arguments::{self, BUNDLE_LIMITS, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::Failure;
 use crate::output;
@@ -19,7 +19,8 @@ pub(crate) struct Send {
     /// The bundle
     file: PathBuf,
     /// The host: NAME, NAME:PORT, ADDRESS or ADDRESS:PORT
-    #[arg(long, value_name = "HOST")]
+    // `run` has it as --on, and one is easily typed for the other.
+    #[arg(long, value_name = "HOST", alias = "on", value_parser = arguments::host)]
     to: String,
     #[command(flatten)]
     trust: Trust,

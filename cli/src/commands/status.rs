@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use spore_client::{StatusReport, with_port};
 use spore_transport::units::{duration_text, size_text};
 
-use crate::arguments::Trust;
+use crate::arguments::{self, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::Failure;
 use crate::output::{self, plain, size};
@@ -19,6 +19,7 @@ Example:
   spore status board.local --json | jq .finished")]
 pub(crate) struct Status {
     /// The host: NAME, NAME:PORT, ADDRESS or ADDRESS:PORT
+    #[arg(value_parser = arguments::host)]
     host: String,
     #[command(flatten)]
     trust: Trust,

@@ -76,6 +76,58 @@ fn keys_are_authorised_with_options_and_revoked() {
     assert_eq!(read(), "# mine\n");
     let said = user.spore(["key", "revoke", &key]).failed(2);
     assert!(said.contains("does not authorise"), "{said}");
+    assert!(said.contains("`spore key ls` lists"), "{said}");
+}
+
+/// What people give instead of a key that is authorised.
+#[test]
+fn what_cannot_be_revoked_is_shown_as_it_can() {
+    let user = User::new();
+    let (key, host) = (User::new().key(), User::new().key());
+    user.spore(["key", "authorize", &key, "--comment", "laptop"])
+        .ok();
+    let said = user.spore(["key", "revoke", "laptop"]).failed(2);
+    assert!(said.contains("\"laptop\" is no key"), "{said}");
+    let help = format!("help: spore key revoke {key}\n");
+    assert!(said.ends_with(&help), "{said}");
+    for other in ["desk", ""] {
+        let said = user.spore(["key", "revoke", other]).failed(2);
+        assert!(said.contains("`spore key ls` lists"), "{said}");
+        assert!(!said.contains(&key), "{said}");
+    }
+
+    user.spore(["key", "trust", "board.local", &host]).ok();
+    let said = user.spore(["key", "revoke", &host]).failed(2);
+    assert!(
+        said.contains("spore key untrust board.local:7473"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_host_is_forgotten_by_its_name() {
+    let user = User::new();
+    let (a, b) = (User::new().key(), User::new().key());
+    for (host, key) in [("board.local", &a), ("10.0.0.7:1", &a), ("other", &b)] {
+        user.spore(["key", "trust", host, key]).ok();
+    }
+    let said = user.spore(["key", "untrust", "Board.local:7473"]).ok();
+    let expected = format!(
+        "no longer trusted: Board.local:7473 {a}\nstill trusted, with the same key: 10.0.0.7:1\n"
+    );
+    assert_eq!(said, expected);
+    let known = || fs::read_to_string(user.path("known_hosts")).expect("there");
+    assert_eq!(known(), format!("10.0.0.7:1 {a}\nother:7473 {b}\n"));
+    // By another port, or by a name that is not known, it is another host.
+    for host in ["board.local", "10.0.0.7"] {
+        let said = user.spore(["key", "untrust", host]).failed(2);
+        assert!(said.contains(&format!("no key of {host}:7473")), "{said}");
+        assert!(said.contains("`spore key ls` lists"), "{said}");
+    }
+    let said = user.spore(["key", "untrust", &a]).failed(2);
+    assert!(said.contains("that is a key"), "{said}");
+    user.spore(["key", "untrust", "10.0.0.7:1"]).ok();
+    assert_eq!(known(), format!("other:7473 {b}\n"));
 }
 
 #[test]
@@ -114,6 +166,8 @@ fn another_key_of_a_host_is_trusted_only_by_force() {
     let (a, b) = (User::new().key(), User::new().key());
     user.spore(["key", "trust", "board.local", &a]).ok();
     user.spore(["key", "trust", "board.local:7473", &a]).ok();
+    let said = user.spore(["key", "trust", &a, "board.local"]).failed(2);
+    assert!(said.contains("that is a key"), "{said}");
     let said = user.spore(["key", "trust", "board.local", &b]).failed(2);
     assert!(said.contains(&a) && said.contains("--force"), "{said}");
     user.spore(["key", "trust", "board.local", &b, "--force"])

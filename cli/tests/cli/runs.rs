@@ -387,6 +387,7 @@ fn every_command_has_an_example() {
         &["key", "authorize"],
         &["key", "revoke"],
         &["key", "trust"],
+        &["key", "untrust"],
         &["key", "ls"],
         &["status"],
         &["store"],
