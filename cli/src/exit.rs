@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value as Json};
 use spore_client::{ArgumentsError, BindError, CallError, ConnectError, Failure as GuestFailure};
-use spore_client::{FindError, HomeError, OpenError, PublicKey, RefusalCode, Refused};
+use spore_client::{CallLimits, FindError, HomeError, OpenError, PublicKey};
 use spore_transport::{ConnectError as TransportError, ConnectionError};
 
 use crate::output::{self, Lines};
+use crate::refusal;
 
 /// The exit codes, for `--help`. The README has the same table.
 pub(crate) const HELP: &str = "\
@@ -105,12 +106,14 @@ impl Failure {
         &self.0.message
     }
 
+    /// For scripts: names the kind of failure, where the exit code does not.
     fn kind(mut self, kind: &'static str) -> Failure {
         self.0.kind = kind;
         self
     }
 
-    fn detail(mut self, name: &str, value: impl Into<Json>) -> Failure {
+    /// For scripts: adds more than the message says.
+    pub(crate) fn detail(mut self, name: &str, value: impl Into<Json>) -> Failure {
         self.0.details.insert(name.to_owned(), value.into());
         self
     }
@@ -233,7 +236,9 @@ pub(crate) fn call_failure<E: fmt::Debug + 'static>(
     match error {
         CallError::Guest(error) => guest(error),
         CallError::Failed(failure) => guest_failure(failure),
-        CallError::Refused(refused) => refusal(&refused),
+        CallError::Refused(refused) => {
+            refusal::failure(&refused, refusal::By::Host(CallLimits::default()))
+        }
         CallError::Connect(error) => connect_failure(error),
         CallError::Arguments(error) => error.into(),
         CallError::Lost(ref lost) => {
@@ -283,37 +288,6 @@ fn guest_failure(failure: GuestFailure) -> Failure {
     }
 }
 
-fn refusal(refused: &Refused) -> Failure {
-    let failure = Failure::new(Exit::Refused, format!("the host refused: {refused}"))
-        .detail("code", refused.code.number())
-        .detail("name", refused.code.name())
-        .detail("fault", refused.code.fault().to_string())
-        .detail("limit", refused.limit)
-        .detail("actual", refused.actual);
-    match refused.code {
-        RefusalCode::NotAuthorised => not_authorised(failure),
-        RefusalCode::UnknownBundle => failure.help("send it first: spore send FILE --to HOST"),
-        RefusalCode::GrantNotGiven => failure.help(
-            "a directory is granted in the host's spore.toml, under [grants.directories], and to \
-             a key with `spore key authorize KEY grants=NAME` there",
-        ),
-        RefusalCode::QueueFull | RefusalCode::ShuttingDown | RefusalCode::TooManyRequests => {
-            failure.help("try again later")
-        }
-        _ => failure,
-    }
-}
-
-/// Says which command on the host's machine authorises this user.
-fn not_authorised(failure: Failure) -> Failure {
-    match crate::connect::home().and_then(|home| Ok(home.identity()?.public())) {
-        Ok(key) => failure.help(format!(
-            "on the host's machine, run: spore key authorize {key}"
-        )),
-        Err(_) => failure.help("on the host's machine, run: spore key authorize KEY"),
-    }
-}
-
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Failure {
         connect_failure(error)
@@ -321,8 +295,8 @@ impl From<ConnectError> for Failure {
 }
 
 fn connect_failure(error: ConnectError) -> Failure {
-    if error.is_not_authorised() {
-        return not_authorised(Failure::of(Exit::Refused, &error));
+    if let Some(failure) = refusal::of_connection(&error) {
+        return failure;
     }
     match &error {
         ConnectError::UnknownHost { host, key } => {
@@ -409,7 +383,7 @@ pub(crate) fn interrupted() -> Failure {
 mod tests {
     use super::*;
     use serde_json::json;
-    use spore_client::TrapCode;
+    use spore_client::{RefusalCode, Refused, TrapCode};
 
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]

@@ -1,7 +1,7 @@
 //! The `spore` command: arguments in, tables and JSON out.
 //!
 //! Each command is one file of [`commands`]. What every one of them needs stands beside it: how a
-//! command ends and what is said then ([`exit`]), what reaches a terminal and in which form
+//! command ends and what is said then ([`exit`], [`refusal`]), what reaches a terminal and in which form
 //! ([`output`]), arguments of more than one command ([`arguments`]), what someone meant who
 //! typed them wrongly ([`hint`]), and connecting to a host ([`connect`]).
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ mod hint;
 mod image;
 mod logging;
 mod output;
+mod refusal;
 mod screen;
 mod signals;
 mod signature;

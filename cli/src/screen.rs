@@ -30,7 +30,7 @@ struct State {
     bar: Option<ProgressBar>,
     /// A line that is not whole yet, held back while a bar is drawn
     line: String,
-    /// Whether the cursor stands within a line of the guest's
+    /// Whether a line of the guest's has not ended yet
     in_line: bool,
 }
 
@@ -54,6 +54,9 @@ impl Screen {
     pub(crate) fn output(&self, stream: OutputStream, bytes: &[u8]) {
         let mut state = self.state();
         if !state.terminal {
+            if let Some(last) = bytes.last() {
+                state.in_line = *last != b'\n';
+            }
             output::to_stderr(bytes);
             return;
         }
@@ -85,9 +88,12 @@ impl Screen {
         bar.set_position(done);
     }
 
-    /// Clears the bar, and ends the guest's last line.
+    /// Clears the bar. On a terminal also ends the guest's last line.
     pub(crate) fn finish(&self) {
         let mut state = self.state();
+        if !state.terminal {
+            return;
+        }
         let rest = [state.stdout.finish(), state.stderr.finish()].concat();
         state.show(&rest);
         if let Some(bar) = state.bar.take() {
@@ -95,8 +101,13 @@ impl Screen {
         }
         let line = std::mem::take(&mut state.line);
         state.show(&line);
-        if state.in_line {
-            state.in_line = false;
+        drop(state);
+        self.end_line();
+    }
+
+    /// Ends the guest's last line, so that what this command says begins on one of its own.
+    pub(crate) fn end_line(&self) {
+        if std::mem::take(&mut self.state().in_line) {
             output::to_stderr(b"\n");
         }
     }

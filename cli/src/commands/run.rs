@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use spore_bundle::Manifest;
+use spore_bundle::{Grant, Manifest};
 use spore_client::{
-    Bundle, BundleId, CallLimits, Completed, Dynamic, Host, Limits, Setup, Timing, with_port,
+    Bundle, BundleId, CallError, CallLimits, Completed, Dynamic, Host, Limits, Setup, Timing,
+    with_port,
 };
+use spore_host::MEMORY_BYTES;
+use spore_transport::units::size_text;
 use spore_value::Signature;
 
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
+use crate::refusal::{self, By};
 use crate::screen::Screen;
 use crate::signals::Signals;
 use crate::{hint, output};
@@ -124,9 +128,6 @@ impl Run {
             }))?;
             return result.map(|_| ());
         }
-        if output_cut {
-            output::to_stderr(b"warning: the guest's output went beyond its limit and was cut\n");
-        }
         output::print_json(&result?)
     }
 
@@ -137,6 +138,7 @@ impl Run {
                     .help("add: --on HOST"),
             );
         }
+        self.check_memory()?;
         if let Some(id) = self.id() {
             let Some(on) = &self.on else {
                 return Err(Failure::usage(format!("there is no file {}", self.bundle))
@@ -168,7 +170,10 @@ impl Run {
         runtime()?.block_on(async {
             let host = match &self.on {
                 Some(on) => connect(on, self.trust).await?,
-                None => Host::embedded_with(self.setup()?).or_exit(Exit::Local)?,
+                None => {
+                    self.check_grants(bundle.inner().manifest(), &name)?;
+                    Host::embedded_with(self.setup()).or_exit(Exit::Local)?
+                }
             };
             let ended = self.call(&host, &callee, arguments).await;
             host.close().await;
@@ -354,10 +359,26 @@ impl Run {
             output_cut,
         }) = completed
         else {
+            screen.end_line();
             return Err(exit::interrupted());
         };
         let own_error = |error| Failure::guest_error(callee.name(), error);
-        let result = result.map_err(|error| exit::call_failure(error, own_error));
+        let result = result.map_err(|error| match error {
+            CallError::Refused(refused) => refusal::failure(&refused, self.by()),
+            error => exit::call_failure(error, own_error),
+        });
+        let warns = output_cut && !self.json;
+        if warns || result.is_err() {
+            screen.end_line();
+        }
+        if warns {
+            let more = match self.on {
+                None => "allow more with --output SIZE",
+                Some(_) => "`spore status HOST` shows the host's limit; --output only lowers it",
+            };
+            let warning = "warning: the guest's output went beyond its limit and was cut";
+            output::to_stderr(format!("{warning}\nhelp: {more}\n").as_bytes());
+        }
         Ok(Ended {
             result,
             timing: timing.map(|timing| (timing, total)),
@@ -365,8 +386,8 @@ impl Run {
         })
     }
 
+    /// What the command asks of a host.
     fn limits(&self) -> CallLimits {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         CallLimits {
             wall_ms: self.wall.map(millis),
             memory_bytes: self.memory,
@@ -375,31 +396,76 @@ impl Run {
         }
     }
 
-    /// The host in this process. Who runs it sets its limits, upwards too.
-    fn setup(&self) -> Result<Setup, Failure> {
-        const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
-        let defaults = Limits::default();
-        let memory = self.memory.unwrap_or(defaults.memory);
-        if !MEMORY_BYTES.contains(&memory) {
-            return Err(Failure::usage("--memory is from 64KiB to 4GiB"));
+    /// Who refuses a call, if anyone does.
+    fn by(&self) -> By {
+        if self.on.is_some() {
+            return By::Host(self.limits());
         }
-        let limits = Limits {
+        let limits = self.embedded_limits();
+        By::Embedded(CallLimits {
+            wall_ms: Some(millis(limits.wall)),
+            memory_bytes: Some(limits.memory),
+            result_bytes: Some(limits.result),
+            output_bytes: Some(limits.output),
+        })
+    }
+
+    fn check_memory(&self) -> Result<(), Failure> {
+        if self
+            .memory
+            .is_none_or(|memory| MEMORY_BYTES.contains(&memory))
+        {
+            return Ok(());
+        }
+        let [least, most] = [MEMORY_BYTES.start(), MEMORY_BYTES.end()].map(|it| size_text(*it));
+        Err(Failure::usage(format!(
+            "--memory is from {least} to {most}"
+        )))
+    }
+
+    /// Refuses what the host in this process would refuse too, but as if it had been set up by
+    /// somebody else.
+    fn check_grants(&self, manifest: &Manifest, name: &str) -> Result<(), Failure> {
+        let (_, callable) = manifest.callable(name).or_exit(Exit::Usage)?;
+        let given = |name: &str| self.directories.iter().any(|(given, _)| given == name);
+        let directories = callable.grants.iter().filter_map(|grant| match grant {
+            Grant::Directory(name) if !given(name) => Some(name.as_str()),
+            _ => None,
+        });
+        match directories.collect::<Vec<_>>()[..] {
+            [] => Ok(()),
+            ref lacking => Err(refusal::not_granted(name, lacking)),
+        }
+    }
+
+    /// The limits of the host in this process. Who runs it sets them, upwards too.
+    fn embedded_limits(&self) -> Limits {
+        let defaults = Limits::default();
+        Limits {
             wall: self.wall.unwrap_or(defaults.wall),
-            memory,
+            memory: self.memory.unwrap_or(defaults.memory),
             result: self.result.unwrap_or(defaults.result),
             output: self.output.unwrap_or(defaults.output),
             // One call is made, and room in memory for more would only take time to lay out.
             instances: 1,
             ..defaults
-        };
+        }
+    }
+
+    /// The host in this process.
+    fn setup(&self) -> Setup {
         let mut setup = Setup {
-            limits,
+            limits: self.embedded_limits(),
             workers: Some(1),
             ..Setup::default()
         };
         setup.grants.directories = self.directories.iter().cloned().collect::<BTreeMap<_, _>>();
-        Ok(setup)
+        setup
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a callable takes, for a person.

@@ -262,6 +262,12 @@ pub fn says(out: &str, err: &str) {
 }
 
 #[callable]
+pub fn stumbles() {
+    print!("so far");
+    panic!("no further");
+}
+
+#[callable]
 pub fn steps(count: u64) {
     for step in 0..=count {
         progress(step, count);

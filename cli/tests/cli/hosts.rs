@@ -194,9 +194,85 @@ fn the_configuration_grants_and_limits() {
     assert_eq!(run(&["reads", r#"["goog.csv"]"#]).ok(), "\"2004\"\n");
     // A caller lowers limits and never raises them.
     let said = run(&["spins", "--wall", "60s"]).failed(3);
-    assert!(said.contains("limit 300"), "{said}");
+    assert!(
+        said.contains("the host refused: the guest ran longer than it may (")
+            && said.contains("ms, limit 300ms)\n"),
+        "{said}"
+    );
+    let place = "the host set that limit: `wall` under [limits] of its spore.toml, or wall= on the";
+    assert!(said.contains(place), "{said}");
+    assert!(said.contains("--wall only lowers it"), "{said}");
+    let own = run(&["spins", "--wall", "200ms", "--json"]);
+    assert_eq!(own.json()["error"]["limit_of"], "caller", "{own:?}");
+    let said = own.failed(3);
+    let help = "this command set that limit: allow more with --wall TIME, up to what the host";
+    assert!(said.contains(help), "{said}");
+    let ended = run(&["spins", "--json"]);
+    assert_eq!(ended.json()["error"]["limit_of"], "host", "{ended:?}");
+    let said = run(&["says", r#"["0123", ""]"#, "--output", "2"]);
+    assert!(
+        said.stderr.contains("01\nwarning: ") && said.stderr.contains("--output only lowers it"),
+        "{said:?}"
+    );
     let said = run(&["reads", r#"["x"]"#, "--dir", "prices=srv"]).failed(2);
     assert!(said.contains("cannot be used with"), "{said}");
+}
+
+/// Both ends of a mistake in a number: what is configured, and what a key is given.
+#[test]
+fn a_number_out_of_range_is_named_with_its_line_and_its_range() {
+    let user = User::new();
+    let start = || user.spore(["host", "--listen", "127.0.0.1:0"]);
+    for (limit, expected) in [
+        (
+            "memory = \"5GiB\"",
+            "spore.toml: line 3: limits.memory = 5GiB: must be from 64KiB to 4GiB\n",
+        ),
+        (
+            "wall = \"0s\"",
+            "spore.toml: line 3: limits.wall = 0ms: must be at least 1ms\n",
+        ),
+    ] {
+        let text = format!("[limits]\nqueue = 7\n{limit}\n");
+        fs::write(user.path("spore.toml"), text).expect("it is ours");
+        let said = start().failed(2);
+        assert!(said.contains(expected), "{said}");
+    }
+    fs::remove_file(user.path("spore.toml")).expect("it is ours");
+    let keys = format!("# mine\n{} memory=0\n", user.key());
+    fs::write(user.path("authorized_keys"), keys).expect("it is ours");
+    let said = start().failed(5);
+    let expected = "line 2: option memory has value \"0\"; the least is 64KiB";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn too_many_connections_are_told_from_too_many_requests() {
+    let user = User::new();
+    let limits = "[limits]\nconnections_per_key = 1\n";
+    fs::write(user.path("spore.toml"), limits).expect("it is ours");
+    let host = user.host();
+    let mut command = user.command();
+    command.args(["run", text(&guests().trouble), "naps", "[60000]"]);
+    command.args(["--on", &host.address, "--trust", &host.key]);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = [0; 7];
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut first).expect("the guest speaks");
+    let ended = user.spore(["status", &host.address]);
+    let _ = child.kill();
+    let _ = child.wait();
+    let said = ended.failed(3);
+    let expected = "error: the host refused: too many connections: the key may have 1\n";
+    assert!(said.starts_with(expected), "{said}");
+    assert!(!said.contains("requests"), "{said}");
+    for help in ["has one: end some", "`connections_per_key`"] {
+        assert!(said.contains(help), "{said}");
+    }
 }
 
 #[test]

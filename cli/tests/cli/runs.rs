@@ -57,7 +57,19 @@ fn what_is_given_wrongly_is_usage() {
         (&["root", "{}"], "expected"),
         (&["root", "@nothing.json"], "cannot read nothing.json"),
         (&["root", "[1]", "--wall", "soon"], "a duration is like"),
-        (&["root", "[1]", "--memory", "1"], "--memory is from"),
+        (&["root", "[1]", "--wall", "0s"], "the least is 1ms"),
+        (
+            &["root", "[1]", "--memory", "1"],
+            "--memory is from 64KiB to 4GiB",
+        ),
+        (
+            &["root", "[1]", "--memory", "1", "--on", "h"],
+            "--memory is from 64KiB to 4GiB",
+        ),
+        (&["root", "[1]", "--on", "h:99999"], "a host is NAME"),
+        (&["root", "[1]", "--on", "https://h"], "a host is NAME"),
+        (&["root", "[1]", "--to", "ed25519:a"], "that is a key"),
+        (&["root", "[1]", "--dir", "srv"], "NAME=PATH"),
         (
             &["reads", "[\"x\"]", "--dir", "prices=nowhere"],
             "no directory",
@@ -299,6 +311,21 @@ fn output_is_passed_on_as_it_is_and_cut_at_its_limit() {
     assert_eq!(ended.stderr, "0123");
     assert_eq!(ended.json()["output_cut"], true);
     ended.ok();
+
+    // What the command says itself begins on a line of its own.
+    let warning = "warning: the guest's output went beyond its limit and was cut\n\
+                   help: allow more with --output SIZE\n";
+    for (cut, line) in [("4", "0123\n"), ("11", "0123456789\n")] {
+        let args = ["says", r#"["0123456789\n", "more"]"#, "--output", cut];
+        let ended = trouble(&user, args);
+        assert_eq!(ended.stderr, format!("{line}{warning}"));
+        ended.ok();
+    }
+    let said = trouble(&user, ["stumbles"]).failed(1);
+    assert!(
+        said.starts_with("so far\nerror: the guest panicked"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -344,7 +371,47 @@ fn a_directory_is_seen_when_it_is_granted() {
         "\"2004\"\n"
     );
     let said = trouble(&user, args).failed(3);
-    assert!(said.contains("directory prices"), "{said}");
+    assert_eq!(
+        said,
+        "error: hello::reads needs directories that are not granted: prices\n\
+         help: add: --dir prices=PATH\n"
+    );
+    let json = trouble(&user, args.into_iter().chain(["--json"])).json();
+    assert_eq!(json["error"]["kind"], "refused");
+    assert_eq!(json["error"]["name"], "GrantNotGiven");
+    // Another one is not the one.
+    let said = trouble(&user, args.into_iter().chain(["--dir", "price=srv"])).failed(3);
+    assert!(said.contains("--dir prices=PATH"), "{said}");
+}
+
+/// In a host of its own process the limits are the command's own, and so is the way to more.
+#[test]
+fn a_limit_of_the_command_names_its_option() {
+    let user = User::new();
+    for (args, error, option) in [
+        (
+            &["spins", "--wall", "200ms"][..],
+            "error: the guest ran longer than it may (",
+            "--wall TIME",
+        ),
+        (
+            &["root", "[4]", "--memory", "64KiB"],
+            "error: the guest asked for more memory than it may have: memory of one guest (",
+            "--memory SIZE",
+        ),
+        (
+            &["root", "[4]", "--result", "4"],
+            "error: the result is too large (8 bytes, limit 4)\n",
+            "--result SIZE",
+        ),
+    ] {
+        let ended = trouble(&user, args.iter().copied().chain(["--json"]));
+        assert_eq!(ended.json()["error"]["limit_of"], "caller", "{ended:?}");
+        let said = ended.failed(3);
+        assert!(said.starts_with(error), "{said}");
+        let help = format!("help: this command set that limit: allow more with {option}\n");
+        assert!(said.ends_with(&help), "{said}");
+    }
 }
 
 #[test]

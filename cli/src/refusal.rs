@@ -1,0 +1,338 @@
+//! What is said of a refusal: what went beyond which limit, who set that, and what to do next.
+
+use spore_client::{CallLimits, ConnectError, RefusalCode, Refused};
+use spore_transport::units::{duration_text, size_text};
+
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// Who refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// A host of this process. The command has set these limits of it.
+    Embedded(CallLimits),
+    /// Another host. The command has asked it for these limits.
+    Host(CallLimits),
+}
+
+/// The failure of a request that was refused.
+pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
+    let text = text(refused);
+    let message = match by {
+        By::Embedded(_) => text,
+        By::Host(_) => format!("the host refused: {text}"),
+    };
+    let (By::Embedded(set) | By::Host(set)) = by;
+    let setting = Setting::of(refused.code, &set);
+    let is_own = refused.limit.is_some() && refused.limit == setting.set;
+    let whose = refused
+        .limit
+        .map(|_| if is_own { "caller" } else { "host" });
+    let failure = details(Failure::new(Exit::Refused, message), refused).detail("limit_of", whose);
+    match refused.code {
+        RefusalCode::NotAuthorised => not_authorised(failure),
+        RefusalCode::UnknownBundle => failure.help("send it first: spore send FILE --to HOST"),
+        RefusalCode::GrantNotGiven => failure.help(
+            "a directory is granted in the host's spore.toml, under [grants.directories], and to \
+             a key with `spore key authorize KEY grants=NAME` there",
+        ),
+        RefusalCode::TooManyRequests if !refused.message.is_empty() => connections(failure),
+        RefusalCode::QueueFull | RefusalCode::ShuttingDown | RefusalCode::TooManyRequests => {
+            failure.help("try again later")
+        }
+        _ if refused.limit.is_some() => setting.help(failure, by, is_own),
+        _ => failure,
+    }
+}
+
+/// The failure of a callable that needs directories which this command does not grant.
+pub(crate) fn not_granted(callable: &str, directories: &[&str]) -> Failure {
+    let names = directories.join(", ");
+    let message = format!("{callable} needs directories that are not granted: {names}");
+    let refused = Refused::new(RefusalCode::GrantNotGiven, "");
+    let failure = details(Failure::new(Exit::Refused, message), &refused);
+    let options = directories.iter().map(|name| format!(" --dir {name}=PATH"));
+    failure.help(format!("add:{}", options.collect::<String>()))
+}
+
+/// The failure of a connection that the host does not take.
+pub(crate) fn of_connection(error: &ConnectError) -> Option<Failure> {
+    let failure = || Failure::of(Exit::Refused, error);
+    if error.is_not_authorised() {
+        return Some(not_authorised(failure()));
+    }
+    error
+        .is_too_many_connections()
+        .then(|| connections(failure()))
+}
+
+/// For scripts: the numbers of a refusal.
+fn details(failure: Failure, refused: &Refused) -> Failure {
+    failure
+        .detail("code", refused.code.number())
+        .detail("name", refused.code.name())
+        .detail("fault", refused.code.fault().to_string())
+        .detail("limit", refused.limit)
+        .detail("actual", refused.actual)
+}
+
+/// The refusal in one line, with its numbers as people write them.
+fn text(refused: &Refused) -> String {
+    let code = refused.code;
+    let mut text = match what(refused) {
+        "" => code.to_string(),
+        // The code's own words speak of requests, and this of connections.
+        what if code == RefusalCode::TooManyRequests => what.to_owned(),
+        what => format!("{code}: {what}"),
+    };
+    let unit = Unit::of(refused);
+    match (refused.limit, refused.actual) {
+        (Some(limit), Some(actual)) => {
+            let (limit, actual) = (unit.set(limit), unit.found(actual));
+            text.push_str(&format!(" ({actual}, limit {limit})"));
+        }
+        (Some(limit), None) => text.push_str(&format!(" (limit {})", unit.set(limit))),
+        (None, _) => {}
+    }
+    text
+}
+
+/// The host's words, without the unit that is written with the numbers.
+fn what(refused: &Refused) -> &str {
+    match &*refused.message {
+        "milliseconds" => "",
+        message => message.strip_suffix(", bytes").unwrap_or(message),
+    }
+}
+
+/// What the numbers of a refusal count.
+enum Unit {
+    Bytes,
+    Milliseconds,
+    One,
+}
+
+impl Unit {
+    fn of(refused: &Refused) -> Unit {
+        use RefusalCode::*;
+        match refused.code {
+            WallTime | CompilationTime | UploadStalled => Unit::Milliseconds,
+            CodeTooLarge | StateTooLarge | ArgumentsTooLarge | ResultTooLarge
+            | FunctionTooLarge | ManifestTooLarge | StoreFull => Unit::Bytes,
+            // Memory has elements of tables too, and a queue calls or bytes: the words say which.
+            _ if refused.message.contains("bytes") => Unit::Bytes,
+            _ => Unit::One,
+        }
+    }
+
+    /// A limit, as one would set it.
+    fn set(&self, limit: u64) -> String {
+        match self {
+            Unit::Bytes => size_text(limit),
+            Unit::Milliseconds => duration_text(std::time::Duration::from_millis(limit)),
+            Unit::One => limit.to_string(),
+        }
+    }
+
+    /// What was found, which is no round number.
+    fn found(&self, actual: u64) -> String {
+        match self {
+            Unit::Bytes => output::size(actual),
+            _ => self.set(actual),
+        }
+    }
+}
+
+/// Where a limit is set.
+#[derive(Default)]
+struct Setting {
+    /// The key of `spore.toml`, where the code stands for one limit only
+    key: Option<&'static str>,
+    /// The option on a line of `authorized_keys`
+    word: Option<&'static str>,
+    /// The option of `spore run`
+    option: Option<&'static str>,
+    /// What the command has set
+    set: Option<u64>,
+}
+
+impl Setting {
+    fn of(code: RefusalCode, set: &CallLimits) -> Setting {
+        let key = |key| Setting {
+            key: Some(key),
+            ..Setting::default()
+        };
+        match code {
+            RefusalCode::WallTime => Setting {
+                word: Some("wall"),
+                option: Some("--wall TIME"),
+                set: set.wall_ms,
+                ..key("wall")
+            },
+            RefusalCode::Memory => Setting {
+                key: None,
+                word: Some("memory"),
+                option: Some("--memory SIZE"),
+                set: set.memory_bytes,
+            },
+            RefusalCode::ResultTooLarge => Setting {
+                option: Some("--result SIZE"),
+                set: set.result_bytes,
+                ..key("result")
+            },
+            RefusalCode::StoreFull => Setting {
+                word: Some("stored"),
+                ..key("store")
+            },
+            RefusalCode::CodeTooLarge => key("code"),
+            RefusalCode::StateTooLarge => key("state"),
+            RefusalCode::ArgumentsTooLarge => key("arguments"),
+            RefusalCode::TooManyFunctions => key("functions"),
+            RefusalCode::FunctionTooLarge => key("function_body"),
+            RefusalCode::CompilationTime => key("compilation"),
+            RefusalCode::TooManyFiles => key("open_files"),
+            RefusalCode::UploadStalled => key("upload_stall"),
+            _ => Setting::default(),
+        }
+    }
+
+    /// Says who set the limit, and how to get more.
+    fn help(&self, failure: Failure, by: By, is_own: bool) -> Failure {
+        let Setting {
+            key, word, option, ..
+        } = self;
+        if let (true, Some(option)) = (is_own, option) {
+            let most = match by {
+                By::Embedded(_) => "",
+                By::Host(_) => ", up to what the host allows",
+            };
+            return failure.help(format!(
+                "this command set that limit: allow more with {option}{most}"
+            ));
+        }
+        let mut place = match key {
+            Some(key) => format!("`{key}` under [limits] of its spore.toml"),
+            None => "under [limits] of its spore.toml".to_owned(),
+        };
+        if let By::Embedded(_) = by {
+            return failure.help(format!(
+                "`spore run` has no option for that limit; on a host it is {place}"
+            ));
+        }
+        if let Some(word) = word {
+            place.push_str(&format!(
+                ", or {word}= on the line of your key in its authorized_keys"
+            ));
+        }
+        let lower = match option.and_then(|option| option.split(' ').next()) {
+            Some(option) => format!("; {option} only lowers it"),
+            None => String::new(),
+        };
+        failure
+            .help(format!("the host set that limit: {place}"))
+            .help(format!(
+                "`spore status HOST` shows what holds for you{lower}"
+            ))
+    }
+}
+
+/// Says what takes up connections.
+fn connections(failure: Failure) -> Failure {
+    failure
+        .help("every command and program that uses the host has one: end some, or try again later")
+        .help(
+            "the host sets how many: `connections_per_key` and `connections` under [limits] of its \
+             spore.toml",
+        )
+}
+
+/// Says which command on the host's machine authorises this user.
+fn not_authorised(failure: Failure) -> Failure {
+    match crate::connect::home().and_then(|home| Ok(home.identity()?.public())) {
+        Ok(key) => failure.help(format!(
+            "on the host's machine, run: spore key authorize {key}"
+        )),
+        Err(_) => failure.help("on the host's machine, run: spore key authorize KEY"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(code: RefusalCode, message: &str) -> Refused {
+        Refused::new(code, message).past(64 << 10, (1 << 20) + 1)
+    }
+
+    #[test]
+    fn numbers_have_their_units() {
+        use RefusalCode::*;
+        for (refused, expected) in [
+            (
+                Refused::new(WallTime, "milliseconds").past(60_000, 60_001),
+                "the guest ran longer than it may (60001ms, limit 1m)",
+            ),
+            (
+                refused(Memory, "memory of one guest, bytes"),
+                "the guest asked for more memory than it may have: memory of one guest (1.1 MiB, \
+                 limit 64KiB)",
+            ),
+            (
+                refused(Memory, "table elements"),
+                "the guest asked for more memory than it may have: table elements (1048577, limit \
+                 65536)",
+            ),
+            (
+                refused(CodeTooLarge, ""),
+                "the code is too large (1.1 MiB, limit 64KiB)",
+            ),
+            (
+                Refused::new(QueueFull, "calls of the key").past(512, None),
+                "too many calls are queued: calls of the key (limit 512)",
+            ),
+            (
+                Refused::new(TooManyRequests, "").past(9, None),
+                "the key has too many requests open (limit 9)",
+            ),
+            (
+                Refused::new(TooManyRequests, "too many connections: the key may have 16"),
+                "too many connections: the key may have 16",
+            ),
+            (Refused::new(Cancelled, ""), "the call was cancelled"),
+        ] {
+            assert_eq!(text(&refused), expected);
+        }
+    }
+
+    #[test]
+    fn a_limit_is_of_who_set_it() {
+        let set = CallLimits {
+            memory_bytes: Some(64 << 10),
+            ..CallLimits::default()
+        };
+        let asked_for_more = CallLimits {
+            memory_bytes: Some(1 << 30),
+            ..CallLimits::default()
+        };
+        let memory = || refused(RefusalCode::Memory, "memory of one guest, bytes");
+        for (refused, by, whose) in [
+            (memory(), By::Embedded(set), json!("caller")),
+            (memory(), By::Host(set), json!("caller")),
+            (memory(), By::Host(asked_for_more), json!("host")),
+            (memory(), By::Host(CallLimits::default()), json!("host")),
+            (
+                refused(RefusalCode::CodeTooLarge, ""),
+                By::Embedded(set),
+                json!("host"),
+            ),
+            (
+                Refused::new(RefusalCode::Memory, ""),
+                By::Host(CallLimits::default()),
+                json!(null),
+            ),
+        ] {
+            assert_eq!(failure(&refused, by).json()["limit_of"], whose, "{by:?}");
+        }
+    }
+}
