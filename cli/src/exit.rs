@@ -5,12 +5,13 @@ use std::fmt;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value as Json};
+use spore_bundle::{DecodeError, SectionError};
 use spore_client::{ArgumentsError, BindError, CallError, ConnectError, Failure as GuestFailure};
 use spore_client::{CallLimits, FindError, HomeError, OpenError, PublicKey};
 use spore_transport::{ConnectError as TransportError, ConnectionError};
 
 use crate::output::{self, Lines};
-use crate::refusal;
+use crate::{hint, refusal};
 
 /// The exit codes, for `--help`. The README has the same table.
 pub(crate) const HELP: &str = "\
@@ -195,9 +196,11 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
         let failure = Failure::of(Exit::Usage, &error);
         match error {
-            OpenError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                failure.help("a bundle is a file such as hello.spore, which `spore build` makes")
-            }
+            OpenError::Read { path, .. } => failure.help(hint::bundle(&path)),
+            OpenError::Decode {
+                source: DecodeError::Sections(SectionError::NotWasm),
+                ..
+            } => failure.help(hint::A_BUNDLE),
             _ => failure,
         }
     }

@@ -1,12 +1,79 @@
-//! What someone most likely meant who typed values without the JSON around them.
+//! What someone most likely meant who typed values without the JSON around them, or something else
+//! than the file of a bundle.
 //!
 //! Nothing here is run: it is shown as a command to type instead.
+
+use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 use spore_value::{Definition, Limits, Parameter, Signature, json};
 
 /// Most words that are made into JSON. More are no slip of one who types.
 const WORDS_MAX: usize = 16;
+
+/// Digits of an id.
+const ID_DIGITS: usize = 2 * spore_bundle::ids::ID_BYTES;
+
+/// Fewest digits that may be the beginning of an id. Words such as `face` are taken for one too,
+/// and what is said allows for that.
+const ID_BEGINNING: usize = 4;
+
+/// Most files of a folder that are named.
+const FILES_MAX: usize = 3;
+
+/// What a bundle is, for who does not know.
+pub(crate) const A_BUNDLE: &str =
+    "a bundle is a file such as hello.spore, which `spore build` makes of a crate";
+
+/// What to give instead of a path at which no bundle can be read.
+pub(crate) fn bundle(path: &Path) -> String {
+    if path.is_dir() {
+        let bundles = bundles_in(path);
+        return match bundles[..] {
+            [] if path.join("Cargo.toml").is_file() => {
+                let build = shell(["spore", "build", &path.to_string_lossy()]);
+                format!("that is a folder; make a bundle of the crate in it: {build}")
+            }
+            [] => format!("that is a folder; {A_BUNDLE}"),
+            _ => format!(
+                "that is a folder; give a file of it: {}",
+                bundles.join(", ")
+            ),
+        };
+    }
+    let text = path.to_string_lossy();
+    let whole = format!("{text}.spore");
+    if Path::new(&whole).is_file() {
+        return format!("there is {whole}: give that");
+    }
+    let digits = text.trim_end_matches(['.', '…']);
+    let hexadecimal = digits.chars().all(|c| c.is_ascii_hexdigit());
+    match digits.len() {
+        ID_DIGITS if hexadecimal => format!(
+            "if that is an id: it names what a host has, and is for calls there: spore run {} --on \
+             HOST",
+            digits.to_ascii_lowercase()
+        ),
+        ID_BEGINNING.. if hexadecimal => format!(
+            "if that is the beginning of an id: all of its {ID_DIGITS} digits are needed, as \
+             `spore send` printed them"
+        ),
+        _ => A_BUNDLE.to_owned(),
+    }
+}
+
+/// Some bundles in a folder, in the order of their names.
+fn bundles_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path());
+    let mut bundles: Vec<_> = files
+        .filter(|file| file.extension().is_some_and(|it| it == "spore"))
+        .map(|file| file.to_string_lossy().into_owned())
+        .collect();
+    bundles.sort();
+    bundles.truncate(FILES_MAX);
+    bundles
+}
 
 /// The JSON array that the words stand for: typed one by one, or as an array whose quotes the
 /// shell has taken away. Nothing when the callable of this signature does not take them.

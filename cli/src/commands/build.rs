@@ -1,11 +1,14 @@
 //! `spore build`: a guest crate becomes a bundle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use spore_build::{BuildError, Guest};
+use spore_build::{BuildError, DescribeError, Guest};
 
 use crate::exit::{Exit, Failure, OrExit};
-use crate::{output, signature};
+use crate::{hint, output, signature};
+
+/// Most crates of a folder that are named.
+const CRATES_MAX: usize = 3;
 
 /// Compile a guest crate into a bundle
 #[derive(clap::Args)]
@@ -32,23 +35,17 @@ pub(crate) struct Build {
 impl Build {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut guest = Guest::at(&self.path).show_progress(!self.quiet);
-        if let Some(target_dir) = self.target_dir {
+        if let Some(target_dir) = &self.target_dir {
             guest = guest.target_dir(target_dir);
         }
-        let built = guest.build().map_err(|error| match &error {
-            BuildError::NoManifest { .. }
-            | BuildError::Manifest { .. }
-            | BuildError::NotAPackage { .. }
-            | BuildError::NoLibrary { .. } => Failure::of(Exit::Usage, &error),
-            _ => Failure::of(Exit::Local, &error),
-        })?;
+        let built = guest.build().map_err(|error| self.failure(&error))?;
         for warning in &built.warnings {
             output::to_stderr(format!("{}\n", output::Lines(warning.trim_end())).as_bytes());
         }
 
         std::fs::create_dir_all(&self.output).or_exit(Exit::Local)?;
         // Without the `./` that a person did not write.
-        let here = self.output.as_path() == std::path::Path::new(".");
+        let here = self.output.as_path() == Path::new(".");
         let folder = if here { PathBuf::new() } else { self.output };
         let path = folder.join(format!("{}.spore", built.name));
         let file = built.bundle.encode();
@@ -66,4 +63,50 @@ impl Build {
         }
         output::print(&text)
     }
+
+    fn failure(&self, error: &BuildError) -> Failure {
+        const NEW: &str = "`spore new NAME` makes a guest crate to begin with";
+        let usage = Failure::of(Exit::Usage, error);
+        match error {
+            BuildError::NoManifest { .. } if self.path.is_file() => {
+                let message = format!("{} is a file", self.path.display());
+                Failure::usage(message).help("give the folder in which the crate's Cargo.toml is")
+            }
+            BuildError::NoManifest { .. } => match crates_in(&self.path) {
+                Some(found) => usage.help(found),
+                None => usage
+                    .help("give the folder of a crate: spore build PATH")
+                    .help(NEW),
+            },
+            BuildError::NotAPackage { .. } => match crates_in(&self.path) {
+                Some(found) => usage.help(found),
+                None => usage,
+            },
+            BuildError::NoLibrary { .. } => usage
+                .help("a program is no guest: what is to be shipped has a library of its own")
+                .help(NEW),
+            BuildError::Manifest { .. } => usage,
+            BuildError::Describe(DescribeError::NoCallables) => {
+                Failure::of(Exit::Local, error).help(NEW)
+            }
+            _ => Failure::of(Exit::Local, error),
+        }
+    }
+}
+
+/// Which commands build the crates that lie in a folder, if some do.
+fn crates_in(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let folders = entries.map(|entry| entry.path());
+    let mut crates: Vec<_> = folders
+        .filter(|folder| folder.join("Cargo.toml").is_file())
+        .map(|folder| {
+            // Without the `./` that a person did not write.
+            let folder = folder.strip_prefix(".").unwrap_or(&folder);
+            hint::shell(["spore", "build", &folder.to_string_lossy()])
+        })
+        .collect();
+    crates.sort();
+    crates.truncate(CRATES_MAX);
+    (!crates.is_empty()).then(|| format!("perhaps: {}", crates.join(", or: ")))
 }

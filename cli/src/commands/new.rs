@@ -29,8 +29,14 @@ pub(crate) struct New {
 
 impl New {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let name = self
-            .folder
+        let folder = &self.folder;
+        if folder.symlink_metadata().is_ok() {
+            return Err(
+                Failure::usage(format!("{} is there already", folder.display()))
+                    .help("give the name of a folder that is to be made: spore new NAME"),
+            );
+        }
+        let name = folder
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
@@ -40,13 +46,6 @@ impl New {
             ))
             .help("a name is like hello or value-at-risk")
         })?;
-        let folder = &self.folder;
-        if folder.symlink_metadata().is_ok() {
-            return Err(Failure::usage(format!(
-                "{} is there already",
-                folder.display()
-            )));
-        }
         write_crate(folder, name).map_err(|error| {
             // Half a crate would stand in the way of the next try.
             let _ = fs::remove_dir_all(folder);

@@ -64,6 +64,12 @@ fn a_folder_that_is_there_and_a_name_that_is_none_are_refused() {
         0
     );
 
+    for there in ["there", ".", "/"] {
+        let said = user.spore(["new", there]).failed(2);
+        assert!(said.contains("is there already"), "{said}");
+        assert!(said.contains("spore new NAME"), "{said}");
+    }
+
     let said = user.spore(["new", "2fast"]).failed(2);
     assert!(said.contains("does not begin with a letter"), "{said}");
     assert!(!user.path("2fast").exists());
@@ -77,6 +83,48 @@ fn a_folder_without_a_crate_is_named() {
         said.contains("there is no guest crate at nowhere"),
         "{said}"
     );
+    assert!(said.contains("spore new NAME"), "{said}");
+}
+
+#[test]
+fn what_is_no_guest_crate_is_told_from_one() {
+    let user = User::new();
+    let write = |path: &str, text: &str| {
+        let path = user.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("it is ours");
+        fs::write(path, text).expect("it is ours");
+    };
+    let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\n");
+    write(
+        "all/Cargo.toml",
+        "[workspace]\nmembers = [\"program\", \"b c\"]\n",
+    );
+    write("all/program/Cargo.toml", &package("program"));
+    write("all/program/src/main.rs", "fn main() {}\n");
+    write("all/b c/Cargo.toml", &package("b"));
+    write("all/b c/src/lib.rs", "");
+    write("crates/one/Cargo.toml", &package("one"));
+    let members = "perhaps: spore build 'all/b c', or: spore build all/program\n";
+    for (path, error, help) in [
+        ("all", "is of a workspace", members),
+        ("all/program", "has no library", "spore new NAME"),
+        (
+            "all/b c",
+            "the module describes no callables",
+            "spore new NAME",
+        ),
+        (
+            "crates",
+            "there is no guest crate",
+            "perhaps: spore build crates/one\n",
+        ),
+        ("all/Cargo.toml", "is a file", "give the folder"),
+    ] {
+        let ended = user.spore(["build", "--quiet", path]);
+        assert!(matches!(ended.code, Some(2 | 5)), "{ended:?}");
+        assert!(ended.stderr.contains(error), "{path}: {ended:?}");
+        assert!(ended.stderr.contains(help), "{path}: {ended:?}");
+    }
 }
 
 #[test]
@@ -194,6 +242,93 @@ fn a_damaged_file_is_no_bundle() {
     let said = user.spore(["run", "nothing.spore"]).failed(2);
     assert!(said.contains("cannot read nothing.spore"), "{said}");
     assert!(said.contains("which `spore build` makes"), "{said}");
+}
+
+/// What people give instead of a bundle, and which command or file they are told of.
+#[test]
+fn what_is_no_bundle_is_told_from_one() {
+    let user = User::new();
+    fs::create_dir_all(user.path("crate")).expect("it is ours");
+    fs::create_dir_all(user.path("bundles")).expect("it is ours");
+    fs::create_dir_all(user.path("empty")).expect("it is ours");
+    for file in [
+        "crate/Cargo.toml",
+        "bundles/b.spore",
+        "bundles/a.spore",
+        "here.spore",
+    ] {
+        fs::write(user.path(file), "").expect("it is ours");
+    }
+    fs::write(user.path("text"), "fn main() {}").expect("it is ours");
+    fs::write(user.path("plain.wasm"), b"\0asm\x01\0\0\0").expect("it is ours");
+    let id = "0123abcd".repeat(8);
+    let on_host = format!("spore run {id} --on HOST");
+    for (given, help) in [
+        ("crate", "spore build crate\n"),
+        (
+            "bundles",
+            "give a file of it: bundles/a.spore, bundles/b.spore\n",
+        ),
+        ("empty", "a bundle is a file such as hello.spore"),
+        ("here", "there is here.spore: give that\n"),
+        (&id[..8], "all of its 64 digits are needed"),
+        ("0123abcd…", "all of its 64 digits are needed"),
+        (&id, &on_host),
+        (&id.to_uppercase(), &on_host),
+        ("nothing", "a bundle is a file such as hello.spore"),
+    ] {
+        for command in [
+            &["inspect", given][..],
+            &["run", given],
+            &["run", given, "--on", "h"],
+            &["send", given, "--to", "h"],
+            &["send", given, "--on", "h"],
+            &["capture", given, "f", "{}", "-o", "out.spore"],
+        ] {
+            // `run` takes an id.
+            if command[0] == "run" && given == id {
+                continue;
+            }
+            let said = user.spore(command).failed(2);
+            let first = format!("error: cannot read {given}: ");
+            assert!(said.starts_with(&first), "{command:?}: {said}");
+            assert!(said.contains(help), "{command:?}: {said}");
+        }
+    }
+    let said = user.spore(["run", "text"]).failed(2);
+    assert!(said.contains("not a Wasm binary"), "{said}");
+    assert!(said.contains("help: a bundle is a file such as"), "{said}");
+    for command in ["run", "inspect"] {
+        let said = user.spore([command, "plain.wasm"]).failed(2);
+        let expected = "a Wasm binary without manifest is not a bundle; `spore build` makes one";
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_capture_without_its_callable_or_its_captures_is_shown_with_them() {
+    let user = User::new();
+    fs::copy(&guests().closure, user.path("closure.spore")).expect("built");
+    let object = r#"{"factor":3.0}"#;
+    for (word, error, command) in [
+        (
+            object,
+            "the callable is not named",
+            "spore capture closure.spore scale '{\"factor\":3.0}' -o out.spore",
+        ),
+        (
+            "scale",
+            "the captures of closure::scale are not given",
+            "spore capture closure.spore scale '{\"factor\": …}' -o out.spore",
+        ),
+        ("scala", "no callable \"scala\"", ""),
+    ] {
+        let args = ["capture", "closure.spore", word, "-o", "out.spore"];
+        let said = user.spore(args).failed(2);
+        assert!(said.contains(error), "{said}");
+        assert!(said.contains(command), "{said}");
+        assert!(!user.path("out.spore").exists());
+    }
 }
 
 #[test]
