@@ -188,18 +188,25 @@ impl Serving {
         }
     }
 
-    /// What arrives next, unless the peer stands still for too long.
+    /// What arrives next, unless the peer stands still for too long, or wants no answer any more.
     pub(super) async fn event(&mut self) -> Result<HostEvent, End> {
         // A peer that sends faster than this reads would otherwise hold the thread.
         tokio::task::consume_budget().await;
         let stall = self.peer.host.limits().upload_stall;
         let left = |due: Instant| due.saturating_duration_since(Instant::now());
         let wait = self.due.map_or(stall, |due| stall.min(left(due)));
-        let Ok(received) = tokio::time::timeout(wait, self.receiver.recv()).await else {
+        let next = async {
+            tokio::select! {
+                biased;
+                received = self.receiver.recv() => Ok(received),
+                stopped = self.sender.stopped() => Err(given_up(stopped)),
+            }
+        };
+        let Ok(received) = tokio::time::timeout(wait, next).await else {
             let refused = Refused::new(RefusalCode::UploadStalled, "milliseconds");
             return Err(refused.past(millis(stall), None).into());
         };
-        Ok(self.exchange.receive(received?)?)
+        Ok(self.exchange.receive(received??)?)
     }
 
     /// Gives the peer time for so many bytes, from now on.
