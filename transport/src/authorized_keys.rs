@@ -32,7 +32,7 @@ pub struct KeyOptions {
     pub memory_bytes: Option<u64>,
     /// Calls that run at the same time
     pub running: Option<u32>,
-    /// Calls that wait
+    /// Calls that wait or run
     pub queued: Option<u32>,
     /// Blobs that the key may have stored, in bytes
     pub stored_bytes: Option<u64>,
@@ -275,7 +275,7 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
                 at_least(*memory, "memory", value, MEMORY_BYTES_MIN, size_text)?;
             }
             "running" => set(&mut options.running, "running", value, PLACES, parse_places)?,
-            "queued" => set(&mut options.queued, "queued", value, COUNT, parse_count)?,
+            "queued" => set(&mut options.queued, "queued", value, PLACES, parse_places)?,
             "stored" => set(&mut options.stored_bytes, "stored", value, SIZE, parse_size)?,
             name => {
                 return Err(LineProblem::UnknownOption {
@@ -287,14 +287,13 @@ fn parse_line(line: &str) -> Result<Option<(PublicKey, KeyOptions)>, LineProblem
     Ok(Some((key, options)))
 }
 
-/// A count of places, of which there is one at least: calls would wait for ever.
+/// A count of places, of which there is one at least: calls would wait for ever, or all be refused.
 fn parse_places(text: &str) -> Option<u32> {
     parse_count(text).filter(|places| *places > 0)
 }
 
 const DURATION: &str = "a time, like 500ms, 10s, 2m or 1h";
 const SIZE: &str = "a size, like 4096, 64KiB, 64MiB or 1GiB";
-const COUNT: &str = "a number up to 4294967295";
 const PLACES: &str = "a number from 1 to 4294967295";
 const GRANTS: &str = "names of grants, like data,logs";
 
@@ -419,7 +418,8 @@ mod tests {
             ("memory=", SIZE),
             ("running=4294967296", PLACES),
             ("running=0", PLACES),
-            ("queued=4k", COUNT),
+            ("queued=4k", PLACES),
+            ("queued=0", PLACES),
             ("grants=", GRANTS),
             ("grants=a,,b", GRANTS),
         ] {
