@@ -88,7 +88,8 @@ impl Host {
         Call::new(self.clone(), callable, &arguments)
     }
 
-    /// Ships a bundle ahead of its first call: stored durably and compiled when this returns.
+    /// Ships a bundle ahead of its first call: compiled when this returns, and stored durably by a
+    /// remote host. An embedded one has no store.
     ///
     /// # Errors
     ///
