@@ -8,6 +8,7 @@ use spore_tests::guests::{of, plain};
 use spore_tests::lanes;
 use spore_tests::local::Local;
 use spore_tests::module::RUN;
+use spore_value::{Value, codec};
 
 /// Entries of a map whose order rests on its hasher's keys.
 const ENTRIES: u32 = 1000;
@@ -27,7 +28,8 @@ async fn hosts() -> (Host, Host, Option<Local>) {
     }
 }
 
-/// Calls on both hosts and compares what comes back.
+/// Calls on both hosts and compares what comes back, by its encoding: two numbers that are equal may
+/// differ in their bits, and one that is no number equals none.
 async fn same<C>(
     hosts: &(Host, Host, Option<Local>),
     callable: &C,
@@ -36,7 +38,7 @@ async fn same<C>(
 where
     C: Callee,
     C::Arguments: Clone,
-    C::Output: PartialEq + std::fmt::Debug,
+    C::Output: Value,
 {
     let limits = CallLimits::default();
     let one = hosts
@@ -54,7 +56,9 @@ where
         .completed()
         .await;
     let one = one.result.expect("the embedded host runs it");
-    assert_eq!(one, other.result.expect("the other host runs it"));
+    let other = other.result.expect("the other host runs it");
+    let bytes = |output| codec::encode(output).expect("it was decoded");
+    assert_eq!(bytes(&one), bytes(&other));
     one
 }
 
@@ -88,8 +92,7 @@ async fn mathematics_rounds_the_same_way() {
     let hosts = hosts().await;
     let iterate = of(plain(), plain::iterate::HANDLE);
     for seed in [0.1, 1e300, -3.5] {
-        let result = same(&hosts, &iterate, (seed, 10_000)).await;
-        assert!(result.is_finite() || result.is_nan());
+        same(&hosts, &iterate, (seed, 10_000)).await;
     }
 }
 
