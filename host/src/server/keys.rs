@@ -58,24 +58,20 @@ pub(crate) fn read(path: &Path) -> Result<AuthorizedKeys, KeysError> {
 /// Reads the file now, and again whenever it has changed, until the receivers are gone.
 ///
 /// A file that cannot be used later leaves the keys as they were and is logged: a slip of the
-/// editor locks nobody out. One that was removed revokes every key.
+/// editor locks nobody out. One that was removed, or is empty, revokes every key.
 pub(crate) fn watch(path: PathBuf, background: &tokio::runtime::Handle) -> Result<Keys, KeysError> {
-    let mut seen = stamp(&path);
-    let (sender, receiver) = watch::channel(Arc::new(read(&path)?));
+    let mut watched = Watched::new(path);
+    let (sender, receiver) = watch::channel(Arc::new(read(&watched.path)?));
     background.spawn(async move {
         while !sender.is_closed() {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let now = stamp(&path);
-            if now == seen {
-                continue;
-            }
-            seen = now;
-            match read(&path) {
-                Ok(keys) => {
+            match watched.look() {
+                None => {}
+                Some(Ok(keys)) => {
                     tracing::info!(keys = keys.len(), "authorized_keys read again");
                     sender.send_replace(Arc::new(keys));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::error!(%error, "authorized_keys not used; the last one holds")
                 }
             }
@@ -84,10 +80,89 @@ pub(crate) fn watch(path: PathBuf, background: &tokio::runtime::Handle) -> Resul
     Ok(receiver)
 }
 
+/// A file that is looked at now and then.
+struct Watched {
+    path: PathBuf,
+    seen: Option<Stamp>,
+    /// Whether the last look found no key in it.
+    emptied: bool,
+}
+
+impl Watched {
+    /// The file as it is now, which whoever calls this reads next.
+    fn new(path: PathBuf) -> Watched {
+        Watched {
+            seen: stamp(&path),
+            path,
+            emptied: false,
+        }
+    }
+
+    /// Reads the file if it has changed since it was read last.
+    ///
+    /// One without a key is believed at the second look only: an editor that empties a file before
+    /// it writes would close every connection.
+    fn look(&mut self) -> Option<Result<AuthorizedKeys, KeysError>> {
+        let now = stamp(&self.path);
+        if now == self.seen {
+            self.emptied = false;
+            return None;
+        }
+        let keys = read(&self.path);
+        let empty = keys.as_ref().is_ok_and(AuthorizedKeys::is_empty);
+        if empty && !self.emptied {
+            self.emptied = true;
+            return None;
+        }
+        self.emptied = false;
+        self.seen = now;
+        Some(keys)
+    }
+}
+
 /// What changes when the file does. The inode tells a file that was replaced within one tick of
 /// the clock and has the same length.
-fn stamp(path: &Path) -> Option<(std::time::SystemTime, u64, u64)> {
+type Stamp = (std::time::SystemTime, u64, u64);
+
+fn stamp(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt;
     let data = std::fs::metadata(path).ok()?;
     Some((data.modified().ok()?, data.len(), data.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use spore_transport::Identity;
+
+    use super::*;
+
+    /// How many keys a look finds, if it finds a change.
+    fn look(watched: &mut Watched) -> Option<usize> {
+        Some(watched.look()?.expect("a good file").len())
+    }
+
+    #[test]
+    fn a_file_that_is_empty_for_a_moment_revokes_nobody() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("authorized_keys");
+        let line = || format!("{}\n", Identity::generate().public());
+        let write = |text: &str| std::fs::write(&path, text).expect("written");
+        write(&line());
+        let mut watched = Watched::new(path.clone());
+        assert_eq!(look(&mut watched), None);
+        for _ in 0..2 {
+            write("");
+            assert_eq!(look(&mut watched), None, "an editor may be about to write");
+            write(&(line() + &line()));
+            assert_eq!(look(&mut watched), Some(2));
+            std::fs::remove_file(&path).expect("it is there");
+            assert_eq!(look(&mut watched), None, "an editor may be about to rename");
+            write(&line());
+            assert_eq!(look(&mut watched), Some(1));
+        }
+        write("");
+        assert_eq!(look(&mut watched), None);
+        assert_eq!(look(&mut watched), Some(0), "it stayed so");
+        assert_eq!(look(&mut watched), None, "it is the same");
+    }
 }
