@@ -51,13 +51,11 @@ pub(crate) fn hold(store: &mut Store<Guest>) {
 
 /// What it means to the caller that a guest ended so.
 pub(crate) fn ended_as(guest: &Guest, ended: wasmtime::Result<Outcome>) -> Outcome {
-    match ended {
-        Ok(outcome) => match guest.wasi_error.clone() {
-            Some(error) => refused(RefusalCode::GrantNotGiven, error),
-            None => outcome,
-        },
-        Err(error) => explain(guest, &error),
+    // However it ended: it did not see what it was granted, and may have panicked over that.
+    if let Some(error) = guest.wasi_error.clone() {
+        return refused(RefusalCode::GrantNotGiven, error);
     }
+    ended.unwrap_or_else(|error| explain(guest, &error))
 }
 
 async fn drive(store: &mut Store<Guest>, run: &Run<'_>) -> wasmtime::Result<Outcome> {

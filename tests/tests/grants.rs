@@ -227,6 +227,9 @@ async fn a_granted_directory_that_is_gone_is_a_refusal() {
     let read = of(plain_bundle(), plain::read::HANDLE);
     let result = host.call(&read, ("one".to_owned(),)).await;
     refused(result, RefusalCode::GrantNotGiven);
+    let read_or_panic = of(plain_bundle(), plain::read_or_panic::HANDLE);
+    let result = host.call(&read_or_panic, ("one".to_owned(),)).await;
+    refused(result, RefusalCode::GrantNotGiven);
     assert_serves(&host).await;
 }
 

@@ -345,6 +345,12 @@ pub fn read(name: &str) -> Result<String, String> {
     std::fs::read_to_string(format!("/data/{name}")).map_err(|error| error.kind().to_string())
 }
 
+/// The same, and panics when it cannot.
+#[callable(directory = "data")]
+pub fn read_or_panic(name: &str) -> String {
+    std::fs::read_to_string(format!("/data/{name}")).expect("granted")
+}
+
 /// Names of what is in the granted directory, in order.
 #[callable(directory = "data")]
 pub fn list() -> Result<Vec<String>, String> {
