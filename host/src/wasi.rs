@@ -104,7 +104,8 @@ impl World {
     /// When a granted directory cannot be opened.
     pub(crate) fn open(&self) -> wasmtime::Result<Wasi> {
         let mut builder = WasiCtxBuilder::new();
-        let generator = self.seed.generator();
+        // WASI of preview 1 has one way to random bytes, `random_get`, and `random.rs` is that.
+        let unused = ChaCha12Rng::from_seed([0; 32]);
         let stream = |stream| GuestOutput {
             outlet: self.outlet.clone(),
             stream,
@@ -114,9 +115,9 @@ impl World {
             .stderr(stream(OutputStream::Stderr))
             .wall_clock(FixedClock)
             .monotonic_clock(FixedClock)
-            .insecure_random(generator.clone())
+            .insecure_random(unused.clone())
             .insecure_random_seed(0)
-            .secure_random(generator)
+            .secure_random(unused)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
