@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use wasmtime::Engine;
 
 use crate::scheduler::{Active, lock};
@@ -13,35 +15,31 @@ use crate::scheduler::{Active, lock};
 /// others wait.
 const TICK: Duration = Duration::from_millis(1);
 
-/// The thread beside the workers: timers, files, compilation, and the epoch clock.
+/// The threads beside the workers, and the epoch clock.
 pub(crate) struct Background {
-    pub(crate) runtime: tokio::runtime::Handle,
+    /// The host's own work: uploads, the store, compilation.
+    pub(crate) runtime: Handle,
+    /// Timers and files of guests. What blocks has threads of its own here: a mount that hangs
+    /// would take all that there are, and then no upload of any key would be hashed.
+    pub(crate) guests: Handle,
     stop: Arc<AtomicBool>,
-    end: Option<tokio::sync::oneshot::Sender<()>>,
+    ends: Vec<oneshot::Sender<()>>,
     engine: Engine,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Background {
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Background> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .thread_name("spore-background")
-            .build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("spore-background".into())
-            .spawn(move || {
-                let _ = runtime.block_on(ended);
-                runtime.shutdown_background();
-            })?;
+        // Should the second not start, the first ends with its `end`.
+        let (own, end_own, own_thread) = runtime("spore-background")?;
+        let (guests, end_guests, guests_thread) = runtime("spore-waits")?;
         Ok(Background {
-            runtime: handle,
+            runtime: own,
+            guests,
             stop: Arc::default(),
-            end: Some(end),
+            ends: vec![end_own, end_guests],
             engine: engine.clone(),
-            threads: Mutex::new(vec![thread]),
+            threads: Mutex::new(vec![own_thread, guests_thread]),
         })
     }
 
@@ -67,7 +65,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(end) = self.end.take() {
+        for end in self.ends.drain(..) {
             let _ = end.send(());
         }
         let current = std::thread::current().id();
@@ -77,4 +75,21 @@ impl Drop for Background {
             }
         }
     }
+}
+
+/// A runtime on a thread of its own, until it is told to end.
+fn runtime(name: &str) -> std::io::Result<(Handle, oneshot::Sender<()>, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .thread_name(name)
+        .build()?;
+    let handle = runtime.handle().clone();
+    let (end, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        })?;
+    Ok((handle, end, thread))
 }

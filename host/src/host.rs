@@ -118,14 +118,11 @@ impl Host {
         let engine = built.engine;
         let background = Background::start(&engine).map_err(StartError::Thread)?;
         let handle = background.runtime.clone();
-        let scheduler = Scheduler::start(workers, {
-            // WASI's timers and files need a runtime; they get the background's, whose thread
-            // runs no guest.
-            let handle = handle.clone();
-            move || {
-                let handle: &'static tokio::runtime::Handle = Box::leak(Box::new(handle.clone()));
-                handle.enter()
-            }
+        // WASI's timers and files need a runtime, whose thread runs no guest.
+        let waits = background.guests.clone();
+        let scheduler = Scheduler::start(workers, move |work| {
+            let _entered = waits.enter();
+            work();
         })
         .map_err(StartError::Thread)?;
         background
@@ -193,7 +190,7 @@ impl Host {
         &self.inner.callers
     }
 
-    /// The runtime of the background thread: timers, files and compilation.
+    /// The runtime of the host's own work: uploads, the store and compilation.
     pub(crate) fn background(&self) -> &tokio::runtime::Handle {
         &self.inner.background.runtime
     }

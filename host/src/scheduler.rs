@@ -167,14 +167,14 @@ impl Wake for Task {
 }
 
 impl Scheduler {
-    /// Starts `workers` threads; each runs `enter` once and keeps what it returns while it lives.
+    /// Starts `workers` threads. Each does its work within one call of `around`.
     ///
     /// # Errors
     ///
     /// When the operating system gives no thread.
-    pub(crate) fn start<G>(
+    pub(crate) fn start(
         workers: usize,
-        enter: impl Fn() -> G + Send + Sync + Clone + 'static,
+        around: impl Fn(&dyn Fn()) + Send + Clone + 'static,
     ) -> std::io::Result<Scheduler> {
         let shared = Arc::new(Shared {
             workers: (0..workers.max(1))
@@ -192,12 +192,9 @@ impl Scheduler {
         let mut threads = Vec::new();
         for index in 0..shared.workers.len() {
             let shared = shared.clone();
-            let enter = enter.clone();
+            let around = around.clone();
             let thread = std::thread::Builder::new().name(format!("spore-guest-{index}"));
-            threads.push(thread.spawn(move || {
-                let _guard = enter();
-                shared.work(index);
-            })?);
+            threads.push(thread.spawn(move || around(&|| shared.work(index)))?);
         }
         Ok(Scheduler {
             shared,
@@ -375,7 +372,7 @@ mod tests {
 
     #[test]
     fn work_of_two_turns_alternates_whatever_its_amount() {
-        let scheduler = Scheduler::start(1, || ()).expect("threads");
+        let scheduler = Scheduler::start(1, |work| work()).expect("threads");
         let (order, seen) = mpsc::channel();
         let (gate, wait) = mpsc::channel::<()>();
         // Holds the only worker until everything is queued.
@@ -397,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_task_that_yields_lets_others_run_and_goes_on() {
-        let scheduler = Scheduler::start(1, || ()).expect("threads");
+        let scheduler = Scheduler::start(1, |work| work()).expect("threads");
         let (order, seen) = mpsc::channel();
         let (gate, wait) = mpsc::channel::<()>();
         scheduler.spawn(0, async move {
@@ -416,7 +413,7 @@ mod tests {
 
     #[test]
     fn what_panics_leaves_the_worker_to_others() {
-        let scheduler = Scheduler::start(1, || ()).expect("threads");
+        let scheduler = Scheduler::start(1, |work| work()).expect("threads");
         let (sender, seen) = mpsc::channel();
         scheduler.spawn(1, async { panic!("of a test") });
         scheduler.spawn(1, async move { sender.send(()).expect("receiver") });
@@ -426,7 +423,7 @@ mod tests {
 
     #[test]
     fn stopping_drops_what_never_ran() {
-        let scheduler = Scheduler::start(1, || ()).expect("threads");
+        let scheduler = Scheduler::start(1, |work| work()).expect("threads");
         let held = Arc::new(());
         let witness = held.clone();
         scheduler.spawn(1, async move {
