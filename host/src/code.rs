@@ -31,6 +31,10 @@ const PAGE_BYTES: u64 = 64 << 10;
 
 /// Code of one module, compiled and linked.
 pub(crate) struct Code {
+/// Memory of a decoded manifest for each byte of the encoded one, in bytes. The most is that of a
+/// type: one byte names it, and it may lie in a box of its own, to which the allocator adds a word.
+pub(crate) const DECODED_PER_BYTE: u64 = 32;
+
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) exports: Exports,
     /// The mutable globals that hold numbers.
@@ -92,8 +96,9 @@ impl Ready {
 /// Memory that a bundle takes.
 pub(crate) fn bytes(bundle: &Bundle) -> u64 {
     let state = bundle.state().map_or(0, |state| state.len());
-    let parts = (bundle.code().len() + state + bundle.manifest_bytes().len()) as u64;
-    parts + bundle.image().map_or(0, Image::changed_bytes)
+    let parts = (bundle.code().len() + state) as u64;
+    let manifest = bundle.manifest_bytes().len() as u64 * DECODED_PER_BYTE;
+    parts + manifest + bundle.image().map_or(0, Image::changed_bytes)
 }
 
 type Compiled = Result<Arc<Code>, Refused>;
@@ -559,4 +564,35 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use spore_bundle::{Callable, Grant};
+    use spore_value::{Definition, Field, Parameter, Type, Variant};
+
+    use super::DECODED_PER_BYTE;
+
+    /// What the allocator takes for a text of a few bytes.
+    const TEXT_BYTES: usize = 32;
+
+    #[test]
+    fn what_is_charged_for_a_manifest_is_no_less_than_it_takes() {
+        // Each with the fewest bytes that it is encoded as: a name has a length and a letter.
+        for (what, memory, encoded) in [
+            ("type in a box", size_of::<Type>() + size_of::<usize>(), 1),
+            ("grant", size_of::<Grant>(), 1),
+            ("parameter", size_of::<Parameter>() + TEXT_BYTES, 3),
+            ("field", size_of::<Field>() + TEXT_BYTES, 4),
+            ("variant", size_of::<Variant>() + TEXT_BYTES, 4),
+            ("definition", size_of::<Definition>() + TEXT_BYTES, 5),
+            ("callable", size_of::<Callable>() + TEXT_BYTES, 13),
+        ] {
+            let charged = encoded * DECODED_PER_BYTE as usize;
+            assert!(
+                memory <= charged,
+                "{what}: {memory} bytes, {charged} charged"
+            );
+        }
+    }
 }
