@@ -1,6 +1,7 @@
 //! Bundles in memory: those used lately, and those that calls still hold.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use spore_bundle::{Bundle, BundleId};
@@ -8,7 +9,7 @@ use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 
 use crate::callers::KeyState;
-use crate::code::Ready;
+use crate::code::{self, Ready};
 use crate::room::Total;
 use crate::scheduler::lock;
 use crate::weighted::Weighted;
@@ -48,8 +49,8 @@ pub(crate) struct Charges {
     forget_at: usize,
 }
 
-/// Charges that are kept before any is forgotten.
-const CHARGES_MIN: usize = 64;
+/// What is known of before any of it that is over is forgotten.
+const FORGET_AT_MIN: usize = 64;
 
 impl Charge {
     /// Charges the key for a bundle of so many bytes, unless it is charged for it already.
@@ -72,7 +73,7 @@ impl Charge {
         if charges.held.len() >= charges.forget_at {
             charges.held.retain(|_, charge| charge.strong_count() > 0);
             charges.lent.retain(|_, loaded| loaded.strong_count() > 0);
-            charges.forget_at = CHARGES_MIN.max(2 * charges.held.len());
+            charges.forget_at = FORGET_AT_MIN.max(2 * charges.held.len());
         }
         charges.held.insert(id, Arc::downgrade(&charge));
         Ok(charge)
@@ -88,18 +89,31 @@ impl Drop for Charge {
 /// Bundles that are ready to run. One that calls hold is found again after it has left the cache:
 /// otherwise calls that wait in the queue could each hold a copy of their own.
 pub(crate) struct Bundles {
+    /// Kept while nobody uses them, and only while their code is: otherwise they would keep it past
+    /// the bound of compiled code.
     recent: Weighted<BundleId, Arc<Ready>>,
     all: HashMap<BundleId, Weak<Ready>>,
-    bytes_max: u64,
+    /// How many of these there may be before those that are over are forgotten.
+    forget_at: usize,
+    /// Bytes of the bundles that are there, and how many there may be.
+    held: Arc<Total>,
+    /// How often code has gone from its cache, and how often it had at the last look.
+    evictions: Arc<AtomicU64>,
+    seen: u64,
+    gone: Vec<Arc<Ready>>,
 }
 
 impl Bundles {
-    /// Keeps up to `recent_bytes` of bundles that nobody uses, and up to `bytes_max` in all.
-    pub(crate) fn new(recent_bytes: u64, bytes_max: u64) -> Bundles {
+    /// Keeps up to `recent_bytes` of bundles that nobody uses. All count in `held`.
+    pub(crate) fn new(recent_bytes: u64, held: Arc<Total>, evictions: Arc<AtomicU64>) -> Bundles {
         Bundles {
             recent: Weighted::new(recent_bytes),
             all: HashMap::new(),
-            bytes_max,
+            forget_at: FORGET_AT_MIN,
+            held,
+            evictions,
+            seen: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -116,25 +130,29 @@ impl Bundles {
         let Some(ready) = self.ready(id) else {
             return Ok(None);
         };
-        let charge = Charge::take(key, *id, ready.bytes())?;
+        let charge = Charge::take(key, *id, code::bytes(&ready.bundle))?;
         Ok(Some(lend(key, ready, charge)))
     }
 
-    /// Sees to it that there is room for a bundle of so many bytes.
+    /// Lets what nobody uses go, if a bundle of so many bytes has no room beside it.
+    pub(crate) fn make_room(&mut self, bytes: u64) {
+        if self.held.taken().saturating_add(bytes) > self.held.limit() {
+            let all = self.recent.take_if(|_| true);
+            self.let_go(all);
+        }
+    }
+
+    /// Whether there is room for a bundle of so many bytes, once what had to go is freed.
     ///
     /// # Errors
     ///
     /// Refuses when calls hold too many. One alone always has room.
-    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<(), Refused> {
-        let mut held = self.bytes();
-        if held.saturating_add(bytes) > self.bytes_max {
-            self.recent.clear();
-            held = self.bytes();
-        }
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), Refused> {
+        let (held, limit) = (self.held.taken(), self.held.limit());
         let all = held.saturating_add(bytes);
-        if held > 0 && all > self.bytes_max {
+        if held > 0 && all > limit {
             let refused = Refused::new(RefusalCode::QueueFull, "bytes of bundles in use");
-            return Err(refused.past(self.bytes_max, all));
+            return Err(refused.past(limit, all));
         }
         Ok(())
     }
@@ -142,14 +160,36 @@ impl Bundles {
     /// Keeps a bundle, and gives it to the key that is charged for it.
     pub(crate) fn put(&mut self, key: &KeyState, ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
         let id = ready.bundle.id();
-        // Another request may have been faster.
-        let ready = self.ready(&id).unwrap_or_else(|| {
-            let ready = Arc::new(ready);
-            self.all.insert(id, Arc::downgrade(&ready));
-            ready
-        });
-        self.recent.put(id, ready.clone(), ready.bytes());
+        let ready = match self.ready(&id) {
+            // Another request was faster.
+            Some(first) => {
+                self.gone.push(Arc::new(ready));
+                first
+            }
+            None => {
+                let ready = Arc::new(ready);
+                if self.all.len() >= self.forget_at {
+                    self.all.retain(|_, ready| ready.strong_count() > 0);
+                    self.forget_at = FORGET_AT_MIN.max(2 * self.all.len());
+                }
+                self.all.insert(id, Arc::downgrade(&ready));
+                self.keep(&ready);
+                ready
+            }
+        };
         lend(key, ready, charge)
+    }
+
+    /// What is not kept any more since this was asked last. To drop it takes as long as it is large:
+    /// that is to be done without the lock, and not on the thread of I/O.
+    pub(crate) fn take_gone(&mut self) -> Vec<Arc<Ready>> {
+        let evictions = self.evictions.load(Ordering::Acquire);
+        if evictions != self.seen {
+            self.seen = evictions;
+            let without_code = self.recent.take_if(|ready| !ready.code.is_kept());
+            self.let_go(without_code);
+        }
+        std::mem::take(&mut self.gone)
     }
 
     fn ready(&mut self, id: &BundleId) -> Option<Arc<Ready>> {
@@ -157,15 +197,29 @@ impl Bundles {
             return Some(ready);
         }
         let ready = self.all.get(id)?.upgrade()?;
-        self.recent.put(*id, ready.clone(), ready.bytes());
+        self.keep(&ready);
         Some(ready)
     }
 
-    /// Bytes of the bundles that are there. Forgets the others.
-    fn bytes(&mut self) -> u64 {
-        self.all.retain(|_, ready| ready.strong_count() > 0);
-        let there = self.all.values().filter_map(Weak::upgrade);
-        there.map(|ready| ready.bytes()).sum()
+    fn keep(&mut self, ready: &Arc<Ready>) {
+        if !ready.code.is_kept() {
+            return;
+        }
+        let id = ready.bundle.id();
+        let mut gone = self.recent.put(id, ready.clone(), ready.bytes());
+        // It is among them when it is too large to be kept.
+        gone.retain(|gone| !Arc::ptr_eq(gone, ready));
+        self.let_go(gone);
+    }
+
+    fn let_go(&mut self, gone: Vec<Arc<Ready>>) {
+        for ready in gone {
+            // Nobody else has it, and nobody is to find it while it is freed.
+            if Arc::strong_count(&ready) == 1 {
+                self.all.remove(&ready.bundle.id());
+            }
+            self.gone.push(ready);
+        }
     }
 }
 

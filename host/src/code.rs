@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::callers::KeyState;
 use crate::guest::{self, Guest};
 use crate::limits::{Limits, millis};
 use crate::pools::Pools;
+use crate::room::{Held, Total};
 use crate::scheduler::lock;
 use crate::snapshot::Fresh;
 use crate::weighted::Weighted;
@@ -29,12 +31,12 @@ use crate::weighted::Weighted;
 /// A page of a guest's memory, in bytes.
 const PAGE_BYTES: u64 = 64 << 10;
 
-/// Code of one module, compiled and linked.
-pub(crate) struct Code {
 /// Memory of a decoded manifest for each byte of the encoded one, in bytes. The most is that of a
 /// type: one byte names it, and it may lie in a box of its own, to which the allocator adds a word.
 pub(crate) const DECODED_PER_BYTE: u64 = 32;
 
+/// Code of one module, compiled and linked.
+pub(crate) struct Code {
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) exports: Exports,
     /// The mutable globals that hold numbers.
@@ -43,6 +45,30 @@ pub(crate) const DECODED_PER_BYTE: u64 = 32;
     pub(crate) interior: Interior,
     /// What an instance is in which nothing has run, once a session has seen one.
     pub(crate) fresh: OnceLock<Fresh>,
+    id: CodeId,
+    /// Memory of the machine code and of the Wasm that it was made of, in bytes.
+    bytes: u64,
+    /// The Wasm, for other bundles that have the same.
+    wasm: OnceLock<Bytes>,
+    /// Whether the cache of code has it. Bundles that nobody uses are kept only as long.
+    kept: AtomicBool,
+    /// Counts the code once for all bundles that are there with it.
+    held: Mutex<Weak<Held>>,
+}
+
+impl Code {
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    fn hold(&self, total: &Arc<Total>) -> Arc<Held> {
+        let mut held = lock(&self.held);
+        held.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(total.hold(self.bytes));
+            *held = Arc::downgrade(&new);
+            new
+        })
+    }
 }
 
 /// A global that the host has exported for itself.
@@ -76,9 +102,27 @@ pub(crate) struct Ready {
     pub(crate) code: Arc<Code>,
     /// In the order of the manifest's callables.
     pub(crate) entries: Vec<Entry>,
+    own: Held,
+    _code: Arc<Held>,
 }
 
 impl Ready {
+    /// Counts in `total` what the bundle takes, and what its code does.
+    fn new(bundle: Bundle, code: Arc<Code>, entries: Vec<Entry>, total: &Arc<Total>) -> Ready {
+        let wasm = code.wasm.get();
+        let shared = match wasm.is_some_and(|wasm| wasm.as_ptr() == bundle.code().as_ptr()) {
+            true => bundle.code().len() as u64,
+            false => 0,
+        };
+        Ready {
+            own: total.hold(bytes(&bundle) - shared),
+            _code: code.hold(total),
+            bundle,
+            code,
+            entries,
+        }
+    }
+
     /// The handle of the callable's captures, when the code begins with an image that has them
     /// bound.
     pub(crate) fn bound(&self, callable: u32) -> Option<u32> {
@@ -87,9 +131,9 @@ impl Ready {
         Some(found.handle)
     }
 
-    /// Memory that the bundle itself takes.
+    /// Memory that the bundle takes beside what it shares with others.
     pub(crate) fn bytes(&self) -> u64 {
-        bytes(&self.bundle)
+        self.own.bytes
     }
 }
 
@@ -122,6 +166,8 @@ pub(crate) struct Compiler {
     /// How long one may take, and how long one may wait to begin.
     longest: Duration,
     background: Handle,
+    /// Bundles that are there.
+    bundles: Arc<Total>,
 }
 
 /// What it takes to compile, also for a compilation that nobody waits for any more.
@@ -134,6 +180,8 @@ struct Shop {
     /// Memory of one guest, in bytes.
     memory: u64,
     cache: Mutex<Weighted<CodeId, Arc<Code>>>,
+    /// How often code went from the cache.
+    evictions: Arc<AtomicU64>,
     /// Compilations under way; whoever wants the same code waits for the same.
     flights: Mutex<HashMap<CodeId, watch::Sender<Stage>>>,
 }
@@ -145,6 +193,7 @@ impl Compiler {
         workers: usize,
         cores: usize,
         background: Handle,
+        bundles: Arc<Total>,
         idle: Guest,
     ) -> wasmtime::Result<Compiler> {
         let linker = guest::linker(engine)?;
@@ -167,12 +216,14 @@ impl Compiler {
                 },
                 memory: limits.memory,
                 cache: Mutex::new(Weighted::new(limits.code_cache)),
+                evictions: Arc::default(),
                 flights: Mutex::default(),
             }),
             permits: Arc::new(Semaphore::new(permits_max)),
             permits_max,
             longest: limits.compilation,
             background,
+            bundles,
         })
     }
 
@@ -198,14 +249,17 @@ impl Compiler {
         };
         // The module may be known from another bundle, whose manifest names other callables.
         let entries = entries(code.pre.module(), &bundle)?;
-        Ok((
-            Ready {
-                bundle,
-                code,
-                entries,
-            },
-            took,
-        ))
+        Ok((Ready::new(bundle, code, entries, &self.bundles), took))
+    }
+
+    /// Notes that code is used: what is called from memory all day is not what goes first.
+    pub(crate) fn used(&self, code: &Code) {
+        lock(&self.shop.cache).get(&code.id);
+    }
+
+    /// Counts how often code went from the cache.
+    pub(crate) fn evictions(&self) -> Arc<AtomicU64> {
+        self.shop.evictions.clone()
     }
 
     async fn compile(
@@ -401,14 +455,26 @@ impl Shop {
             .map_err(|_| Refused::new(RefusalCode::Internal, "no threads to compile with"))?
             .map_err(|error| invalid(&error))?;
         tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");
-        let compiled = self.link(&module, interior).map(Arc::new)?;
         let image = module.image_range();
-        let weight = (image.end as usize - image.start as usize + code.len()) as u64;
-        lock(&self.cache).put(id, compiled.clone(), weight);
+        let bytes = (image.end as usize - image.start as usize + code.len()) as u64;
+        let compiled = self.link(&module, interior, id, bytes).map(Arc::new)?;
+        let gone = lock(&self.cache).put(id, compiled.clone(), bytes);
+        for code in &gone {
+            code.kept.store(false, Ordering::Release);
+        }
+        // After the marks: whoever sees the count sees them.
+        self.evictions
+            .fetch_add(gone.len() as u64, Ordering::Release);
         Ok(compiled)
     }
 
-    fn link(&self, module: &Module, interior: Interior) -> Result<Code, Refused> {
+    fn link(
+        &self,
+        module: &Module,
+        interior: Interior,
+        id: CodeId,
+        bytes: u64,
+    ) -> Result<Code, Refused> {
         let pre = self
             .linker
             .instantiate_pre(module)
@@ -437,6 +503,11 @@ impl Shop {
             globals: globals.collect::<Result<_, Refused>>()?,
             interior,
             fresh: OnceLock::new(),
+            id,
+            bytes,
+            wasm: OnceLock::new(),
+            kept: AtomicBool::new(true),
+            held: Mutex::default(),
         })
     }
 }

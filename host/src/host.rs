@@ -117,7 +117,6 @@ impl Host {
         tracing::debug!(workers, reservation = built.reservation, "engine ready");
         let engine = built.engine;
         let background = Background::start(&engine).map_err(StartError::Thread)?;
-        let handle = background.runtime.clone();
         // WASI's timers and files need a runtime, whose thread runs no guest.
         let waits = background.guests.clone();
         let scheduler = Scheduler::start(workers, move |work| {
@@ -148,18 +147,25 @@ impl Host {
                 of_host: memory.clone(),
             },
         );
-        let compiler = Compiler::new(&engine, &setup.limits, workers, cores, handle, idle)
-            .map_err(StartError::Engine)?;
+        let bundles = Total::new(setup.limits.bundles_in_use());
+        let compiler = Compiler::new(
+            &engine,
+            &setup.limits,
+            workers,
+            cores,
+            background.runtime.clone(),
+            bundles.clone(),
+            idle,
+        )
+        .map_err(StartError::Engine)?;
+        let loaded = Bundles::new(setup.limits.blob_cache, bundles, compiler.evictions());
         let inner = Arc::new(Inner {
             scheduler,
             engine,
             compiler,
             callers: Callers::new(workers),
             memory,
-            loaded: Mutex::new(Bundles::new(
-                setup.limits.blob_cache,
-                setup.limits.bundles_in_use(),
-            )),
+            loaded: Mutex::new(loaded),
             instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
             sessions: Sessions::default(),
             counters: Arc::default(),
@@ -204,7 +210,29 @@ impl Host {
         if let Some(loaded) = self.held(caller, id) {
             return Ok(Some(loaded));
         }
-        lock(&self.inner.loaded).get(&caller.state, &id)
+        let (loaded, _) = self.on_bundles(|bundles| bundles.get(&caller.state, &id));
+        let loaded = loaded?;
+        if let Some(loaded) = &loaded {
+            self.inner.compiler.used(&loaded.ready().code);
+        }
+        Ok(loaded)
+    }
+
+    /// Works on the bundles in memory. What they let go is freed beside, without their lock; also
+    /// gives what to wait for until it is.
+    fn on_bundles<T>(
+        &self,
+        work: impl FnOnce(&mut Bundles) -> T,
+    ) -> (T, Option<tokio::task::JoinHandle<()>>) {
+        let mut bundles = lock(&self.inner.loaded);
+        let done = work(&mut bundles);
+        let gone = bundles.take_gone();
+        drop(bundles);
+        if gone.is_empty() {
+            return (done, None);
+        }
+        let freeing = self.background().spawn_blocking(move || drop(gone));
+        (done, Some(freeing))
     }
 
     /// The bundle, if a call of the caller's holds it at this moment: then the caller may use it.
@@ -242,9 +270,16 @@ impl Host {
         let bytes = code::bytes(bundle);
         let key = &caller.state;
         let charge = Charge::take(key, bundle.id(), bytes)?;
-        lock(&inner.loaded).make_room(bytes)?;
+        if let ((), Some(freeing)) = self.on_bundles(|bundles| bundles.make_room(bytes)) {
+            // What is not free yet still counts.
+            let _ = freeing.await;
+        }
+        lock(&inner.loaded).check_room(bytes)?;
         let (ready, took) = inner.compiler.load(key, bundle.clone()).await?;
-        let loaded = lock(&inner.loaded).put(key, ready, charge);
+        let (loaded, freeing) = self.on_bundles(|bundles| bundles.put(key, ready, charge));
+        if let Some(freeing) = freeing {
+            let _ = freeing.await;
+        }
         Ok((loaded, took))
     }
 

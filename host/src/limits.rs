@@ -65,9 +65,9 @@ pub struct Limits {
     pub session_idle: Duration,
     /// Images of all sessions of one key, in bytes of changed memory. Default 1 GiB.
     pub session_images_per_key: u64,
-    /// Compiled code kept in memory, in bytes. Default 512 MiB.
+    /// Compiled code kept in memory while nobody uses it, with its Wasm, in bytes. Default 512 MiB.
     pub code_cache: u64,
-    /// Bundles kept in memory while nobody uses them, in bytes. Default 512 MiB.
+    /// Bundles kept in memory while nobody uses them, without their code, in bytes. Default 512 MiB.
     pub blob_cache: u64,
     /// Blobs stored on disk, in bytes. Default 8 GiB.
     pub store: u64,

@@ -77,6 +77,32 @@ impl Total {
     pub(crate) fn give_back(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Bytes that are taken now.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that are there already, past the limit too, until what this gives is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Held {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        Held {
+            total: self.clone(),
+            bytes,
+        }
+    }
+}
+
+/// Bytes that count in a total while this lives.
+pub(crate) struct Held {
+    total: Arc<Total>,
+    pub(crate) bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.give_back(self.bytes);
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +121,10 @@ mod tests {
         assert_eq!(total.take(1), Err(11));
         total.give_back(1);
         assert_eq!(total.take_or_alone(1), Ok(()));
+        let held = total.hold(5);
+        assert_eq!((total.taken(), total.take(1)), (15, Err(16)));
+        drop(held);
+        assert_eq!(total.taken(), 10);
     }
 
     #[tokio::test]

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use spore_client::{CallError, Failure, OutputStream, RefusalCode};
+use spore_client::{Bundle, CallError, Failure, Host, OutputStream, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of};
 use spore_tests::local::Both;
+use spore_tests::module::{RUN, Raw};
 use spore_tests::outcome::{idle, refused, running, soon, until};
 use spore_tests::{Local, hostile, plain as plain_bundle};
 
@@ -221,6 +222,41 @@ async fn timing_says_where_the_time_went() {
             .expect("it ran");
         assert_eq!(second.compile_ns, 0, "it was compiled before: {second:?}");
         assert!(second.run_ns < first.run_ns, "{second:?}");
+    }
+}
+
+/// A guest whose code no other number has.
+fn numbered(number: u32) -> Bundle {
+    let raw = Raw {
+        more: format!("(global i32 (i32.const {number}))"),
+        ..Raw::default()
+    };
+    raw.bundle()
+}
+
+#[tokio::test]
+async fn code_is_kept_as_far_as_its_cache_goes_though_bundles_are_kept() {
+    let host = Host::embedded().expect("the engine starts");
+    host.ship(&numbered(0)).await.expect("compiled");
+    let one = host.status().await.expect("it serves").cached_code.bytes;
+    // Room for the code of one, and for the bundles of all.
+    let limits = Limits {
+        code_cache: one * 3 / 2,
+        ..Limits::default()
+    };
+    let both = Both::of(Setup {
+        limits,
+        ..Setup::default()
+    });
+    for host in both.hosts().await {
+        for (number, compiles) in [(0, true), (0, false), (1, true), (1, false), (0, true)] {
+            let run = of(&numbered(number), RUN);
+            let completed = host.call(&run, (vec![],)).completed().await;
+            let timing = completed.timing.expect("it ran");
+            assert_eq!(timing.compile_ns > 0, compiles, "{number}: {timing:?}");
+            let kept = host.status().await.expect("it serves").cached_code;
+            assert_eq!((kept.count, kept.bytes <= one * 3 / 2), (1, true));
+        }
     }
 }
 
