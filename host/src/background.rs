@@ -1,5 +1,6 @@
 //! The threads beside the workers.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -74,6 +75,38 @@ impl Drop for Background {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+/// Something large, which is freed by the background: that takes as long as it is large.
+pub(crate) struct FreedBeside<T: Send + 'static> {
+    value: Option<T>,
+    background: Handle,
+}
+
+impl<T: Send + 'static> FreedBeside<T> {
+    pub(crate) fn new(value: T, background: &Handle) -> FreedBeside<T> {
+        FreedBeside {
+            value: Some(value),
+            background: background.clone(),
+        }
+    }
+}
+
+impl<T: Send + 'static> Deref for FreedBeside<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value
+            .as_ref()
+            .expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + 'static> Drop for FreedBeside<T> {
+    fn drop(&mut self) {
+        let value = self.value.take();
+        self.background.spawn_blocking(move || drop(value));
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Code {
     id: CodeId,
     /// Memory of the machine code and of the Wasm that it was made of, in bytes.
     bytes: u64,
-    /// The Wasm, for other bundles that have the same.
+    /// The Wasm, for other bundles that have the same; see [`Ready::share_code`].
     wasm: OnceLock<Bytes>,
     /// Whether the cache of code has it. Bundles that nobody uses are kept only as long.
     kept: AtomicBool,
@@ -120,6 +120,15 @@ impl Ready {
             bundle,
             code,
             entries,
+        }
+    }
+
+    /// Lets bundles that have the same code use the memory that this one has it in: those which come
+    /// later need not read it again, and it counts once.
+    pub(crate) fn share_code(&self) {
+        // Code that begins with an image is none that a bundle names.
+        if self.bundle.image().is_none() {
+            self.code.wasm.get_or_init(|| self.bundle.code().clone());
         }
     }
 
@@ -250,6 +259,11 @@ impl Compiler {
         // The module may be known from another bundle, whose manifest names other callables.
         let entries = entries(code.pre.module(), &bundle)?;
         Ok((Ready::new(bundle, code, entries, &self.bundles), took))
+    }
+
+    /// The Wasm of code that is kept, if a bundle shares it.
+    pub(crate) fn wasm(&self, id: &CodeId) -> Option<Bytes> {
+        lock(&self.shop.cache).get(id)?.wasm.get().cloned()
     }
 
     /// Notes that code is used: what is called from memory all day is not what goes first.

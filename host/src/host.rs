@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spore_bundle::{Bundle, BundleId};
+use spore_bundle::{Bundle, BundleId, CodeId};
 use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::session::SessionInfo;
 use spore_transport::status::{Amount, FinishedCalls, NamedLimit, StatusReport};
@@ -14,7 +14,7 @@ use spore_transport::{RefusalCode, SessionId};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
-use crate::background::Background;
+use crate::background::{Background, FreedBeside};
 use crate::bundles::{self, Bundles, Charge, Loaded};
 use crate::callers::{Caller, Callers};
 use crate::code::{self, Compiler};
@@ -235,6 +235,12 @@ impl Host {
         (done, Some(freeing))
     }
 
+    /// The Wasm of code that is compiled and kept, if a bundle shares it. Says nothing of who may use
+    /// it.
+    pub(crate) fn wasm(&self, id: &CodeId) -> Option<Bytes> {
+        self.inner.compiler.wasm(id)
+    }
+
     /// The bundle, if a call of the caller's holds it at this moment: then the caller may use it.
     pub(crate) fn held(&self, caller: &Caller, id: BundleId) -> Option<Arc<Loaded>> {
         bundles::lent(&caller.state, &id)
@@ -373,9 +379,18 @@ impl Host {
         self.check_open()?;
         // An image is put into an instance of the code as it is.
         let plain = match bundle.image() {
-            Some(_) => bundle.without_state(),
+            Some(_) => {
+                let bundle = bundle.clone();
+                let plain = self
+                    .background()
+                    .spawn_blocking(move || bundle.without_state());
+                plain
+                    .await
+                    .map_err(|_| Refused::new(RefusalCode::Internal, "it panicked"))?
+            }
             None => bundle.clone(),
         };
+        let plain = FreedBeside::new(plain, self.background());
         let (loaded, compile) = self.load(caller, &plain).await?;
         let limits = caller.limits.for_call(limits);
         session::check(bundle, &loaded, limits.memory)?;

@@ -215,6 +215,34 @@ async fn a_store_without_room_refuses_to_keep_and_still_calls() {
 }
 
 #[tokio::test]
+async fn another_capture_finds_its_code_in_memory() {
+    let local = Local::start(Setup::default(), &["", ""]);
+    let (own, other) = (local.connect(0).await, local.connect(1).await);
+    let weigh = |bundle: &Bundle| {
+        let weigh = bundle.callable(plain::weigh::HANDLE).expect("it is there");
+        weigh.bound().expect("it has captures")
+    };
+    let weighed = own.call(&weigh(&with_state(10)), ()).await;
+    assert_eq!(weighed.expect("weighed"), (10, 70));
+    until("all is stored", || async {
+        own.status().await.expect("it serves").stored_blobs.count == 3
+    })
+    .await;
+    // Who would read it would not find it.
+    let code = id_of(plain_bundle().inner().code()).to_string();
+    let blobs = local.home().store_path().join("blobs");
+    let path = blobs.join(&code[..2]).join(&code);
+    std::fs::remove_file(&path).expect("it is there");
+    let weighed = own.call(&weigh(&with_state(20)), ()).await;
+    assert_eq!(weighed.expect("weighed"), (20, 140));
+    assert!(!path.exists(), "it was sent again");
+    // That it is in memory is no right to it: another key sends it.
+    let weighed = other.call(&weigh(&with_state(30)), ()).await;
+    assert_eq!(weighed.expect("weighed"), (30, 210));
+    until("it is stored", || std::future::ready(path.exists())).await;
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_is_no_unknown_bundle() {
     // Nothing is kept in memory, so that each request reads.
     let limits = Limits {

@@ -1,12 +1,12 @@
 //! Requests about sessions, and blobs and blocks that are fetched.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use spore_bundle::image::{BLOCK_BYTES, Block, Image, Index};
-use spore_bundle::{BlockId, Bundle, BundleId, Limits as BundleLimits, Manifest, StateKind};
+use spore_bundle::{BlockId, Bundle, BundleId, Manifest, PartsError};
 use spore_transport::exchange::HostEvent;
 use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
 use spore_transport::session::{
@@ -15,22 +15,25 @@ use spore_transport::session::{
 };
 use spore_transport::{BlobId, RefusalCode};
 
-use super::stream::{End, Serving, parts, refuse_parts};
+use super::stream::{End, Serving, refuse_parts};
+use crate::background::FreedBeside;
 use crate::code::chain;
 use crate::events::Outcome;
 use crate::limits::nanos;
 use crate::session::SessionRequest;
 use crate::store::Verified;
 
+/// Blocks by their ids.
+type Blocks = HashMap<BlockId, Arc<Block>>;
+
 impl Serving {
     pub(super) async fn session_open(&mut self, open: SessionOpen) -> Result<(), End> {
         let began = Instant::now();
         let bundle = {
             let _turn = self.turn_to_load().await?;
-            let manifest = self.manifest(open.bundle).await?;
-            let parts = parts(&manifest);
-            self.obtain(&parts).await?;
-            self.assemble(open.bundle, &parts).await?
+            let named = self.manifest(open.bundle).await?;
+            self.obtain(&named.parts).await?;
+            self.assemble(&named, self.known_code(&named)).await?
         };
         let timing = Timing {
             transfer_ns: nanos(began.elapsed()),
@@ -38,6 +41,7 @@ impl Serving {
         };
         let idle = open.idle_ms.map(Duration::from_millis);
         let peer = self.peer.clone();
+        let bundle = FreedBeside::new(bundle, peer.host.background());
         let opening = async move {
             let opening = peer
                 .host
@@ -201,56 +205,31 @@ impl Serving {
 
     /// The image of a bundle whose index is here: its blocks from the key's sessions, and from the
     /// client.
-    pub(super) async fn image(
-        &mut self,
-        manifest: &Manifest,
-        index: Verified,
-    ) -> Result<Image, End> {
-        let limits = BundleLimits {
-            code_bytes_max: self.peer.host.limits().code,
-            state_bytes_max: self.peer.host.limits().state,
-        };
+    pub(super) async fn image(&mut self, manifest: Bytes, index: Verified) -> Result<Image, End> {
+        let limits = self.bundle_limits();
         let (index_id, index_bytes) = (index.id(), index.bytes().clone());
-        let (manifest, bytes) = (manifest.clone(), index_bytes.clone());
+        let bytes = index_bytes.clone();
         let read = move || {
+            let manifest = Manifest::decode(&manifest)?;
             let index = Index::decode(&bytes)?;
             index.check_manifest(&manifest)?;
-            Ok(index)
+            limits.admit_image(bytes.len() as u64, &index)?;
+            Ok(index.ids)
         };
-        let index = self
-            .beside(read)
-            .await?
-            .map_err(|error: spore_bundle::ImageError| refuse_parts(&error.into()))?;
-        limits
-            .admit_image(index_bytes.len() as u64, &index)
-            .map_err(|error| refuse_parts(&error))?;
+        let ids = self.beside(read).await?;
+        let ids = ids.map_err(|error: PartsError| refuse_parts(&error))?;
 
-        let mut known: HashMap<BlockId, Arc<Block>> = HashMap::new();
-        for bundle in self.peer.host.saved_sessions(&self.peer.caller) {
-            let image = bundle.image().into_iter();
-            known.extend(
-                image
-                    .flat_map(Image::distinct)
-                    .map(|(id, block)| (id, block.clone())),
-            );
-        }
-        let mut seen = std::collections::HashSet::new();
-        let distinct: Vec<BlockId> = index
-            .ids
-            .iter()
-            .copied()
-            .filter(|id| seen.insert(*id))
-            .collect();
-        let places = distinct.iter().enumerate();
-        let missing: Vec<usize> = places
-            .filter(|(_, id)| !known.contains_key(id))
-            .map(|(place, _)| place)
-            .collect();
-        if !missing.is_empty() {
-            let wanted = missing.iter().map(|place| distinct[*place]).collect();
-            known.extend(self.blocks(index_id, &missing, wanted).await?);
-        }
-        let image = move || Image::from_parts(index_bytes, |id| known.get(id).cloned());
+        let saved = self.peer.host.saved_sessions(&self.peer.caller);
+        let (known, wanted) = self.beside(move || sort_blocks(&saved, ids)).await?;
+        let came = match wanted.is_empty() {
+            true => Vec::new(),
+            false => self.blocks(index_id, wanted).await?,
+        };
+        let image = move || {
+            let came: Blocks = came.into_iter().collect();
+            let block = |id: &BlockId| known.get(id).or_else(|| came.get(id)).cloned();
+            Image::from_parts(index_bytes, block)
+        };
         let image = self.beside(image).await?;
         image.map_err(|error| refuse_parts(&error.into()).into())
     }
@@ -259,10 +238,9 @@ impl Serving {
     async fn blocks(
         &mut self,
         index: BlobId,
-        places: &[usize],
-        wanted: Vec<BlockId>,
+        wanted: Vec<(usize, BlockId)>,
     ) -> Result<Vec<(BlockId, Arc<Block>)>, End> {
-        let missing = BlockSet::new(places.iter().copied());
+        let missing = BlockSet::new(wanted.iter().map(|(place, _)| *place));
         self.send(Message::BlocksMissing(BlocksMissing { index, missing }))
             .await?;
         let mut arriving = None;
@@ -297,7 +275,7 @@ impl Serving {
         let (bytes, _room) = reception.finish_unchecked().await?;
         let checked = move || {
             let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
-            let checked = wanted.into_iter().zip(blocks).map(|(named, block)| {
+            let checked = wanted.into_iter().zip(blocks).map(|((_, named), block)| {
                 let found = BlockId::of(block);
                 match found == named {
                     true => Ok((named, Arc::new(*block))),
@@ -319,10 +297,17 @@ impl Serving {
     }
 }
 
-/// Whether the state of a bundle is an image.
-pub(super) fn has_image(manifest: &Manifest) -> bool {
-    let kind = manifest.state.map(|state| state.kind);
-    matches!(kind, Some(StateKind::Image { .. }))
+/// The blocks that saved sessions have, and those among `ids` that they lack, each once, with its
+/// place among the distinct ones.
+fn sort_blocks(saved: &[Bundle], ids: Vec<BlockId>) -> (Blocks, Vec<(usize, BlockId)>) {
+    let images = saved.iter().filter_map(Bundle::image);
+    let blocks = images.flat_map(Image::distinct);
+    let known: Blocks = blocks.map(|(id, block)| (id, block.clone())).collect();
+    let mut seen = HashSet::new();
+    let distinct = ids.into_iter().filter(|id| seen.insert(*id)).enumerate();
+    let wanted = distinct.filter(|(_, id)| !known.contains_key(id));
+    let wanted = wanted.collect();
+    (known, wanted)
 }
 
 /// The blocks at these places, one after the other; nothing when a place is none.

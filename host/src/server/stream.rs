@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use spore_bundle::limits::MANIFEST_BYTES_MAX;
-use spore_bundle::{Bundle, BundleId, Limits as BundleLimits, Manifest, PartsError};
+use spore_bundle::{
+    Bundle, BundleId, CodeId, Limits as BundleLimits, Manifest, PartsError, StateKind,
+};
 use spore_transport::exchange::{HostEvent, HostExchange, HostLimits, ProtocolError};
 use spore_transport::message::{
     self, BlobKind, Call, Description, Done, Failed, Message, Missing, MissingBlob, Output,
@@ -24,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::{Blobs, Reception};
 use super::relay::Relay;
-use super::sessions::has_image;
+use crate::background::FreedBeside;
 use crate::bundles::Loaded;
 use crate::callers::Caller;
 use crate::code::{chain, check_kinds};
@@ -262,8 +264,12 @@ impl Serving {
     /// Compiles a bundle, or finds it compiled.
     async fn load(&mut self, bundle: Bundle) -> Result<(Arc<Loaded>, Duration), End> {
         let peer = self.peer.clone();
+        // If it is refused, nobody else has its manifest.
+        let bundle = FreedBeside::new(bundle, peer.host.background());
         let loading = async move { peer.host.load(&peer.caller, &bundle).await };
-        Ok(self.wait_for(loading).await??)
+        let (loaded, took) = self.wait_for(loading).await??;
+        loaded.ready().share_code();
+        Ok((loaded, took))
     }
 
     /// Does what takes time beside the thread of I/O.
@@ -342,7 +348,6 @@ impl Serving {
 
     /// Passes on what a guest says, until its call has ended. The guest stops when this is dropped.
     pub(super) async fn follow(&mut self, mut running: Running) -> Result<Finished, End> {
-        let mut open = true;
         let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
         let mut resting = false;
         loop {
@@ -361,11 +366,10 @@ impl Serving {
                     resting = false;
                     continue;
                 }
-                received = self.receiver.recv(), if open => {
+                received = self.receiver.recv() => {
                     match self.exchange.receive(received?)? {
                         HostEvent::Cancel => running.cancel(),
-                        HostEvent::End => open = false,
-                        _ => {}
+                        _ => unreachable!("before the outcome only word to stop may come"),
                     }
                     continue;
                 }
@@ -476,14 +480,14 @@ impl Serving {
 
     async fn ship(&mut self, bundle: BlobId) -> Result<(), End> {
         let _turn = self.turn_to_load().await?;
-        let manifest = self.manifest(bundle).await?;
-        let parts = parts(&manifest);
-        self.obtain(&parts).await?;
+        let named = self.manifest(bundle).await?;
+        self.obtain(&named.parts).await?;
+        // What is promised here rests on the disk: code is read from there, also when it is in memory.
+        let assembled = self.assemble(&named, None).await?;
         // Compiling now tells a bad module from a good one, and the first call finds it done.
-        let assembled = self.assemble(bundle, &parts).await?;
         self.load(assembled).await?;
         let mut writes = std::mem::take(&mut self.arrived.writes);
-        for (id, _) in [(bundle, BlobKind::Manifest)].iter().chain(&parts) {
+        for (id, _) in [(bundle, BlobKind::Manifest)].iter().chain(&named.parts) {
             let stored = self.peer.blobs.store.may_use(&self.peer.key, id);
             if !stored && !self.arrived.blobs.contains_key(id) {
                 // It came with another request and is on its way to the disk. That write may fail,
@@ -539,10 +543,9 @@ impl Serving {
             self.arrived.transfer += began.elapsed();
             return Ok((loaded, Duration::ZERO));
         }
-        let manifest = self.manifest(id).await?;
-        let parts = parts(&manifest);
-        self.obtain(&parts).await?;
-        let bundle = self.assemble(id, &parts).await?;
+        let named = self.manifest(id).await?;
+        self.obtain(&named.parts).await?;
+        let bundle = self.assemble(&named, self.known_code(&named)).await?;
         self.arrived.transfer += began.elapsed();
         self.load(bundle).await
     }
@@ -564,26 +567,39 @@ impl Serving {
         }))
     }
 
-    /// The manifest, checked against what this host accepts.
-    pub(super) async fn manifest(&mut self, id: BlobId) -> Result<Manifest, End> {
+    /// What the manifest names, which is checked against what this host accepts.
+    pub(super) async fn manifest(&mut self, id: BlobId) -> Result<Named, End> {
         self.obtain(&[(id, BlobKind::Manifest)]).await?;
         let Some(blob) = self.read(id).await? else {
             return Err(Refused::new(RefusalCode::UnknownBundle, id.to_string()).into());
         };
-        let manifest = self
-            .beside(move || Manifest::decode(blob.bytes()))
-            .await?
-            .map_err(|error| refuse_parts(&PartsError::Manifest(error)))?;
+        let limits = self.bundle_limits();
+        // A manifest is many times larger once it is decoded, and never comes to this thread.
+        let looked_at = move || {
+            let manifest = Manifest::decode(blob.bytes())?;
+            limits.admit(&manifest)?;
+            Ok((check_kinds(&manifest), Named::of(id, &manifest)))
+        };
+        let looked_at = self.beside(looked_at).await?;
+        let (kinds, named) = looked_at.map_err(|error: PartsError| refuse_parts(&error))?;
+        kinds?;
+        Ok(named)
+    }
+
+    pub(super) fn bundle_limits(&self) -> BundleLimits {
         let limits = self.peer.host.limits();
-        let limits = BundleLimits {
+        BundleLimits {
             code_bytes_max: limits.code,
             state_bytes_max: limits.state,
-        };
-        limits
-            .admit(&manifest)
-            .map_err(|error| refuse_parts(&error))?;
-        check_kinds(&manifest)?;
-        Ok(manifest)
+        }
+    }
+
+    /// The code of a bundle as another that is in memory has it, if the key may use it.
+    pub(super) fn known_code(&self, named: &Named) -> Option<Bytes> {
+        let is_code = |(_, kind): &&(BlobId, BlobKind)| *kind == BlobKind::Code;
+        let (id, _) = named.parts.iter().find(is_code)?;
+        let has = self.peer.blobs.has(&self.peer.key, id);
+        has.then(|| self.peer.host.wasm(&CodeId::from(id.0)))?
     }
 
     pub(super) async fn read(&self, id: BlobId) -> Result<Option<Verified>, End> {
@@ -611,30 +627,31 @@ impl Serving {
         self.arrived = Arrived::default();
     }
 
+    /// Puts a bundle together of blobs that the key has here; of its code, if `code` is that already.
     pub(super) async fn assemble(
         &mut self,
-        id: BlobId,
-        parts: &[(BlobId, BlobKind)],
+        named: &Named,
+        mut code: Option<Bytes>,
     ) -> Result<Bundle, End> {
         let gone = || Refused::new(RefusalCode::UnknownBundle, "a part was evicted meanwhile");
-        let manifest = self.read(id).await?.ok_or_else(gone)?;
-        let mut code = None;
+        let manifest = self.read(named.id).await?.ok_or_else(gone)?;
         let mut state = None;
-        for (part, kind) in parts {
+        for (part, kind) in &named.parts {
+            if *kind == BlobKind::Code && code.is_some() {
+                continue;
+            }
             let blob = self.read(*part).await?.ok_or_else(gone)?;
             match kind {
                 BlobKind::Manifest => {}
-                BlobKind::Code => code = Some(blob),
+                BlobKind::Code => code = Some(blob.bytes().clone()),
                 BlobKind::State => state = Some(blob),
             }
         }
         let code = code.ok_or_else(gone)?;
-        let decoded = Manifest::decode(manifest.bytes());
-        let decoded = decoded.map_err(|error| refuse_parts(&PartsError::Manifest(error)))?;
-        if has_image(&decoded) {
+        if named.has_image {
             let index = state.ok_or_else(gone)?;
-            let image = self.image(&decoded, index).await?;
-            let (manifest, code) = (manifest.bytes().clone(), code.bytes().clone());
+            let manifest = manifest.bytes().clone();
+            let image = self.image(manifest.clone(), index).await?;
             let checked = move || Bundle::dangerous_from_checked_image(manifest, code, image);
             let assembled = self.beside(checked).await?;
             return assembled.map_err(|error| refuse_parts(&error).into());
@@ -643,7 +660,7 @@ impl Serving {
         let checked = move || {
             Bundle::dangerous_from_checked_parts(
                 manifest.bytes().clone(),
-                code.bytes().clone(),
+                code,
                 state.map(|state| state.bytes().clone()),
             )
         };
@@ -768,8 +785,28 @@ fn given_up(stopped: Result<Option<StreamCode>, ConnectionError>) -> End {
     })
 }
 
+/// What is to be known of a manifest to bring its bundle into memory.
+pub(super) struct Named {
+    id: BlobId,
+    /// The blobs that it names.
+    pub(super) parts: Vec<(BlobId, BlobKind)>,
+    /// Whether the state is an image.
+    has_image: bool,
+}
+
+impl Named {
+    fn of(id: BlobId, manifest: &Manifest) -> Named {
+        let kind = manifest.state.map(|state| state.kind);
+        Named {
+            id,
+            parts: parts(manifest),
+            has_image: matches!(kind, Some(StateKind::Image { .. })),
+        }
+    }
+}
+
 /// The blobs that a manifest names.
-pub(super) fn parts(manifest: &Manifest) -> Vec<(BlobId, BlobKind)> {
+fn parts(manifest: &Manifest) -> Vec<(BlobId, BlobKind)> {
     let code = (BlobId(*manifest.code.id.as_bytes()), BlobKind::Code);
     let state = manifest
         .state
