@@ -215,6 +215,40 @@ async fn a_store_without_room_refuses_to_keep_and_still_calls() {
 }
 
 #[tokio::test]
+async fn a_bundle_whose_parts_push_each_other_out_is_not_stored() {
+    let bundle = with_state(600_000);
+    let parts = bundle.inner();
+    let state = parts.state().expect("captures");
+    let all = parts.manifest_bytes().len() + parts.code().len() + state.len();
+    // Each fits, and not all of them.
+    let limits = Limits {
+        store: all as u64 - 1,
+        ..Limits::default()
+    };
+    let setup = Setup {
+        limits,
+        ..Setup::default()
+    };
+    let local = Local::start(setup, &[""]);
+    let watching = local.connect(0).await;
+    let mut peer = shipping(&local.connection(0).await, &bundle).await;
+    peer.missing().await;
+    peer.honest_blob(parts.manifest_bytes()).await;
+    peer.missing().await;
+    peer.honest_blob(parts.code()).await;
+    until("two blobs are stored", || async {
+        let status = watching.status().await.expect("it serves");
+        status.stored_blobs.count == 2
+    })
+    .await;
+    peer.honest_blob(state).await;
+    let refused = peer.refusal(RefusalCode::StoreFull).await;
+    assert_eq!(refused.limit, Some(all as u64 - 1));
+    assert_eq!(refused.actual, Some(all as u64));
+    assert_serves(&watching).await;
+}
+
+#[tokio::test]
 async fn another_capture_finds_its_code_in_memory() {
     let local = Local::start(Setup::default(), &["", ""]);
     let (own, other) = (local.connect(0).await, local.connect(1).await);

@@ -484,11 +484,19 @@ impl Serving {
         self.obtain(&named.parts).await?;
         // What is promised here rests on the disk: code is read from there, also when it is in memory.
         let assembled = self.assemble(&named, None).await?;
+        let state = assembled.state().map_or(0, Bytes::len);
+        let bytes = assembled.manifest_bytes().len() + assembled.code().len() + state;
         // Compiling now tells a bad module from a good one, and the first call finds it done.
         self.load(assembled).await?;
         let mut writes = std::mem::take(&mut self.arrived.writes);
-        for (id, _) in [(bundle, BlobKind::Manifest)].iter().chain(&named.parts) {
-            let stored = self.peer.blobs.store.may_use(&self.peer.key, id);
+        let ids = || {
+            let parts = named.parts.iter().map(|(id, _)| id);
+            std::iter::once(&bundle).chain(parts)
+        };
+        let (blobs, key) = (self.peer.blobs.clone(), self.peer.key);
+        let is_stored = |id: &BlobId| blobs.store.may_use(&key, id);
+        for id in ids() {
+            let stored = is_stored(id);
             if !stored && !self.arrived.blobs.contains_key(id) {
                 // It came with another request and is on its way to the disk. That write may fail,
                 // and what is promised here rests on this one.
@@ -503,6 +511,16 @@ impl Serving {
                 Ok(Err(error)) => return Err(store_refusal(&error).into()),
                 Err(_) => return Err(Refused::new(RefusalCode::Internal, "a write failed").into()),
             }
+        }
+        // A part may have had to go for another.
+        if !ids().all(is_stored) {
+            let (limit, bytes) = (blobs.store.limit(), bytes as u64);
+            let refused = match bytes > limit {
+                true => Refused::new(RefusalCode::StoreFull, "bytes of the parts together")
+                    .past(limit, bytes),
+                false => Refused::new(RefusalCode::StoreFull, "a part was evicted meanwhile"),
+            };
+            return Err(refused.into());
         }
         self.send(Message::Stored(Stored { bundle })).await?;
         self.sender.finish().await?;
