@@ -164,13 +164,12 @@ impl Inner {
     /// Writes what was read into a new pack, and makes it the place of whatever is still needed.
     fn put_live(&self, owner: Owner, live: &Live, read: &Read) -> Result<Compacted, DiskError> {
         let bodies = read.bodies.iter();
-        let plan = Plan {
-            number: self.lock().new_pack(),
+        let mut plan = Plan {
+            number: PackNumber(0),
             owner,
             blocks: live.blocks.iter().map(|wanted| wanted.id).collect(),
             images: bodies.map(|(index, ids)| Body { index, ids }).collect(),
         };
-        let number = plan.number;
         if plan.blocks.is_empty() && plan.images.is_empty() {
             // What was left of the packs has gone meanwhile.
             let freed_bytes = self.finish(self.lock(), owner, Vec::new())?;
@@ -179,10 +178,13 @@ impl Inner {
                 freed_bytes,
             });
         }
+        let bytes = plan.bytes();
+        let pack = self.lock().begin_pack(self, bytes);
+        let number = pack.number;
+        plan.number = number;
         let blocks: Vec<&Block> = read.blocks.iter().collect();
         let table = plan.write(&*self.disk, &blocks);
         let table = table.map_err(DiskError::io(number.path()))?;
-        let bytes = table.bytes;
 
         let mut shared = self.lock();
         if shared.generation != live.generation {
@@ -190,6 +192,7 @@ impl Inner {
             self.remove_packs([number]);
             return Ok(Compacted::default());
         }
+        shared.end_pack(number);
         let catalog = &mut self.ready(&mut shared)?.catalog;
         catalog.put_pack(owner, number, bytes, Ok(table));
         let holding = catalog.owners.entry(owner).or_default();
@@ -220,16 +223,11 @@ impl Inner {
                 changes.push(Change::MoveImage { key, image: at });
             }
         }
-        match self.finish(shared, owner, changes) {
-            Ok(freed_bytes) => Ok(Compacted {
-                written_bytes: bytes,
-                freed_bytes,
-            }),
-            Err(error) => {
-                self.remove_unknown(number, &owner);
-                Err(error)
-            }
-        }
+        let freed_bytes = self.finish(shared, owner, changes)?;
+        Ok(Compacted {
+            written_bytes: bytes,
+            freed_bytes,
+        })
     }
 
     /// Notes that a pack is not to be chosen again as long as the store is open.

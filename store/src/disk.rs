@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::io;
 
+#[cfg(feature = "faults")]
+pub mod faults;
 mod folder;
 
 pub use folder::Folder;

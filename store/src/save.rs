@@ -219,20 +219,18 @@ fn within(what: &'static str, amount: usize, limit: usize) -> Result<(), SaveErr
     }
 }
 
-/// What a save holds of the shared state while it writes its pack: let go when it ends in any way.
+/// Blocks that a save needs while it writes its pack: let go when it ends in any way.
 struct Held<'a> {
     inner: &'a Inner,
     key: &'a Key,
     /// Of the catalog whose blocks are pinned.
     generation: u64,
     pinned: Option<Pinned>,
-    pending_bytes: u64,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut shared = self.inner.lock();
-        shared.pending_bytes -= self.pending_bytes;
         if shared.generation != self.generation {
             return;
         }
@@ -309,22 +307,20 @@ impl Inner {
             images: vec![body],
         };
         let bytes = plan.bytes();
-        loop {
+        let pack = loop {
             let mut shared = self.lock();
             let used = shared.used_bytes();
             let room = self.check_room(used, bytes + save.meta.len() as u64);
             if room.is_ok() {
-                shared.pending_bytes += bytes;
-                held.pending_bytes = bytes;
-                plan.number = shared.new_pack();
-                break;
+                break shared.begin_pack(self, bytes);
             }
             drop(shared);
             if self.compact()?.is_none() {
                 return room.map(|()| None);
             }
-        }
-        let number = plan.number;
+        };
+        let number = pack.number;
+        plan.number = number;
         let table = plan.write(&*self.disk, &blocks);
         let table = table.map_err(|source| DiskError::Io {
             path: number.path(),
@@ -345,8 +341,7 @@ impl Inner {
             self.remove_packs([number]);
             return fits.map(|_| None);
         }
-        shared.pending_bytes -= held.pending_bytes;
-        held.pending_bytes = 0;
+        shared.end_pack(number);
         let pinned = held.pinned.take().expect("nothing else takes it");
         let opened = self.ready(&mut shared)?;
         let catalog = &mut opened.catalog;
@@ -374,10 +369,7 @@ impl Inner {
                 meta: save.meta,
             },
         ];
-        if let Err(error) = self.finish(shared, key.owner, changes) {
-            self.remove_unknown(number, &key.owner);
-            return Err(error.into());
-        }
+        self.finish(shared, key.owner, changes)?;
         Ok(Some(Saved {
             new_blocks: blocks.len(),
             written_bytes: bytes,
@@ -403,7 +395,6 @@ impl Inner {
             key,
             generation,
             pinned: Some(pinned),
-            pending_bytes: 0,
         };
         checked.map(|()| held)
     }
@@ -417,20 +408,6 @@ impl Inner {
                 used,
                 limit,
             }),
-        }
-    }
-
-    /// Removes the file of a pack whose transaction failed, when it is known that it did.
-    pub(crate) fn remove_unknown(&self, number: PackNumber, owner: &Owner) {
-        let mut shared = self.lock();
-        let Ok(opened) = self.ready(&mut shared) else {
-            return;
-        };
-        let holding = opened.catalog.owners.get(owner);
-        let known = holding.is_some_and(|holding| holding.packs.contains_key(&number));
-        drop(shared);
-        if !known {
-            self.remove_packs([number]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The store: opening it, and what all calls share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -136,8 +136,8 @@ pub(crate) struct Shared {
     /// How often the catalog was read anew: numbers of blocks are good for one of its lives.
     pub(crate) generation: u64,
     next_pack: u64,
-    /// Length of packs that are being written.
-    pub(crate) pending_bytes: u64,
+    /// Packs that are being written, with their lengths.
+    writing: BTreeMap<PackNumber, u64>,
     /// Readers that are at work, by the order in which they came.
     readers: BTreeSet<u64>,
     next_reader: u64,
@@ -208,8 +208,7 @@ impl Store {
         let opened = Opened::read(&*disk).map_err(open_error)?;
 
         let highest = files.iter().map(|(number, _)| number.0).max();
-        let noted = opened.catalog.owners.values();
-        let known: BTreeSet<PackNumber> = noted.flat_map(|it| it.packs.keys().copied()).collect();
+        let known = opened.packs();
         let next_pack = highest.max(known.last().map(|it| it.0)).unwrap_or(0) + 1;
         files.retain(|(number, written)| *written == Written::Partly || !known.contains(number));
         for (number, written) in files {
@@ -228,7 +227,7 @@ impl Store {
                 stage: Stage::Open(Box::new(opened)),
                 generation: 0,
                 next_pack,
-                pending_bytes: 0,
+                writing: BTreeMap::new(),
                 readers: BTreeSet::new(),
                 next_reader: 0,
                 doomed: Vec::new(),
@@ -350,7 +349,25 @@ impl Drop for Reader {
     }
 }
 
+/// A pack that is being written, as long as it is not ended.
+pub(crate) struct NewPack<'a> {
+    inner: &'a Inner,
+    pub(crate) number: PackNumber,
+}
+
+impl Drop for NewPack<'_> {
+    fn drop(&mut self) {
+        self.inner.lock().end_pack(self.number);
+    }
+}
+
 impl Opened {
+    fn packs(&self) -> BTreeSet<PackNumber> {
+        let holdings = self.catalog.owners.values();
+        let packs = holdings.flat_map(|holding| holding.packs.keys());
+        packs.copied().collect()
+    }
+
     fn read(disk: &dyn Disk) -> Result<Opened, DatabaseError> {
         let database = Database::open(disk)?;
         let catalog = Catalog::load(&database, disk)?;
@@ -365,14 +382,32 @@ impl Shared {
             Stage::Open(opened) => opened.catalog.pack_bytes + opened.catalog.meta_bytes,
             Stage::Closed | Stage::Failed => 0,
         };
-        noted + self.pending_bytes + self.doomed_bytes
+        noted + self.writing.values().sum::<u64>() + self.doomed_bytes
     }
 
-    /// A number for a pack that is to be written.
-    pub(crate) fn new_pack(&mut self) -> PackNumber {
+    /// Notes a pack of so many bytes that is about to be written.
+    pub(crate) fn begin_pack<'a>(&mut self, inner: &'a Inner, bytes: u64) -> NewPack<'a> {
         let number = PackNumber(self.next_pack);
         self.next_pack += 1;
-        number
+        self.writing.insert(number, bytes);
+        NewPack { inner, number }
+    }
+
+    /// Ends what [`Shared::begin_pack`] has begun: from now on the pack is there when a transaction
+    /// knows it.
+    pub(crate) fn end_pack(&mut self, number: PackNumber) {
+        self.writing.remove(&number);
+    }
+
+    /// Dooms a pack that no transaction knows.
+    fn doom(&mut self, number: PackNumber, bytes: u64) {
+        let before = self.next_reader;
+        self.doomed_bytes += bytes;
+        self.doomed.push(Doomed {
+            number,
+            bytes,
+            before,
+        });
     }
 
     /// Notes a reader of the store.
@@ -431,7 +466,21 @@ impl Inner {
 
     fn reopen(&self, shared: &mut Shared) -> Result<(), DiskError> {
         let opened = Opened::read(&*self.disk)?;
+        let files = pack_files(&*self.disk)?;
+        let mut known = opened.packs();
+        known.extend(shared.writing.keys());
+        known.extend(shared.doomed.iter().map(|doomed| doomed.number));
+        for (number, written) in files {
+            // Of the transaction that failed: the pack that it was to put, or those that it took out.
+            if written == Written::Whole && !known.contains(&number) {
+                let file = self.disk.open(&number.path());
+                let size = file.and_then(|file| file.size());
+                shared.doom(number, size.unwrap_or(0));
+            }
+        }
         shared.stage = Stage::Open(Box::new(opened));
+        let unread = shared.take_unread();
+        self.remove_packs(unread);
         Ok(())
     }
 
@@ -467,17 +516,12 @@ impl Inner {
             if sync_failed || !self.ready(&mut shared).is_ok_and(landed) {
                 return Err(error.into());
             }
+            // What it took out was found when the catalog was read.
+            return Ok(dead.iter().map(|(_, bytes)| bytes).sum());
         }
-        let mut freed_bytes = 0;
+        let freed_bytes = dead.iter().map(|(_, bytes)| bytes).sum();
         for (number, bytes) in dead {
-            let before = shared.next_reader;
-            freed_bytes += bytes;
-            shared.doomed_bytes += bytes;
-            shared.doomed.push(Doomed {
-                number,
-                bytes,
-                before,
-            });
+            shared.doom(number, bytes);
         }
         let unread = shared.take_unread();
         // Removing a large file takes time, and needs nothing that is shared.
