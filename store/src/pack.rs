@@ -440,3 +440,34 @@ impl<'a> Fields<'a> {
         u64::from_le_bytes(*self.take())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_of_packs_are_names_of_packs() {
+        let number = PackNumber(0x1f);
+        let name = |path: String| {
+            path.strip_prefix("packs/")
+                .expect("it has a folder")
+                .to_owned()
+        };
+        let of = |name: &str| PackNumber::of_name(name);
+        assert_eq!(of(&name(number.path())), Some((number, Written::Whole)));
+        assert_eq!(
+            of(&name(number.path_new())),
+            Some((number, Written::Partly))
+        );
+        for stranger in [
+            "1f.pack",
+            "000000000000001F.pack",
+            "+00000000000001f.pack",
+            "000000000000001f.pack.bak",
+            "000000000000001f",
+            "note",
+        ] {
+            assert_eq!(of(stranger), None, "{stranger}");
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! A store on the system's own disk.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use spore_store::{
-    BLOCK_BYTES, Block, BlockId, ImageToSave, Key, Kind, META_BYTES_MAX, OpenError, Owner, Quota,
-    ReadError, Save, SaveError, Saved, Store, Usage, When,
+    BLOCK_BYTES, Block, BlockId, COMPACT_BYTES, ImageToSave, Key, Kind, META_BYTES_MAX, OpenError,
+    Owner, Quota, ReadError, Save, SaveError, Saved, Store, Usage, When,
 };
 
 const SESSION: Kind = Kind(1);
@@ -322,4 +323,144 @@ fn only_the_user_can_read_what_is_stored() {
         [mode("lock"), mode("records.redb"), mode(&pack)],
         [0o600; 3]
     );
+}
+
+/// Saves an image and then, of most of its blocks, other versions, so that its pack is half dead.
+fn save_and_change(store: &Store, key: &Key, blocks: u32) -> Vec<Block> {
+    let one = memory((0..blocks).map(|number| (number, 1)));
+    save(store, key, &one).unwrap();
+    let changed = |number| number % 4 != 0;
+    let two = memory((0..blocks).map(|number| (number, 1 + u32::from(changed(number)))));
+    save(store, key, &two).unwrap();
+    two
+}
+
+#[test]
+fn compaction_gives_back_what_dead_blocks_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    let two = save_and_change(&store, &key(1, 1), 400);
+    let untouched = memory((0..50).map(|number| (number, 9)));
+    save(&store, &key(2, 1), &untouched).unwrap();
+    let before = store.totals().unwrap();
+    assert_eq!(before.dead_bytes, 300 * 4096 + (5 + 400 * 32));
+
+    // A reader that has begun goes on reading what is being moved.
+    let image = store.image(&key(1, 1)).unwrap().unwrap();
+    let compacted = store.compact().unwrap().unwrap();
+    assert!(compacted.freed_bytes > 400 * 4096 && compacted.written_bytes > 100 * 4096);
+    image
+        .read(0..400, |at, block| assert_eq!(*block, two[at]))
+        .unwrap();
+    drop(image);
+    assert_eq!(store.compact().unwrap(), None);
+    let after = store.totals().unwrap();
+    assert_eq!((after.packs, after.dead_bytes), (3, 0));
+    assert!(before.bytes - after.bytes >= before.dead_bytes);
+    assert_eq!(packs(folder.path()).len(), 3);
+
+    drop(store);
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    assert_eq!(store.totals().unwrap(), after);
+    assert_eq!(read(&store, &key(1, 1)).unwrap(), two);
+    assert_eq!(read(&store, &key(2, 1)).unwrap(), untouched);
+}
+
+#[test]
+fn one_call_of_compaction_moves_a_bounded_amount() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    // What stays needed of the first pack is more than one call moves.
+    let blocks = 5 * COMPACT_BYTES as u32 / 4096;
+    let two = save_and_change(&store, &key(1, 1), blocks);
+    let mut calls = 0;
+    while let Some(compacted) = store.compact().unwrap() {
+        assert!(compacted.written_bytes < COMPACT_BYTES + (1 << 20));
+        assert_eq!(read(&store, &key(1, 1)).unwrap(), two);
+        calls += 1;
+    }
+    assert_eq!(calls, 2);
+    assert_eq!(store.totals().unwrap().dead_bytes, 0);
+}
+
+/// Two saves at one time each write what both lack. Of the one that is done last only the list is
+/// needed then, so that compaction moves it.
+#[test]
+fn lists_move_where_others_have_written_the_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    let images = (0..4).map(|number| memory((0..40).map(|block| (block, 10 + number))));
+    let images: Vec<_> = images.collect();
+    for (id, image) in (0..).zip(&images) {
+        let overtake = |at: usize| {
+            if at == 0 {
+                save(&store, &key(1, 100 + id), image).unwrap();
+            }
+            image.get(at)
+        };
+        let late = ImageToSave {
+            index: b"index",
+            ids: &ids(image),
+            block: &overtake,
+        };
+        let saved = store.save(&key(1, id), &Save::meta(b"saved").with_image(late));
+        assert_eq!(saved.unwrap().new_blocks, 40);
+    }
+    assert_eq!(
+        store.usage(&Owner([1; 32])).unwrap().image_bytes / (4 * 40 * 4096),
+        1
+    );
+    assert_eq!(store.totals().unwrap().packs, 8);
+    let compacted = store.compact().unwrap().unwrap();
+    assert!(compacted.written_bytes < 3 * 4096, "{compacted:?}");
+    assert_eq!(store.compact().unwrap(), None);
+    assert_eq!(store.totals().unwrap().packs, 5);
+
+    store.remove(&key(1, 100)).unwrap();
+    store.remove(&key(1, 1)).unwrap();
+    drop(store);
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    for id in [0, 2, 3] {
+        assert_eq!(read(&store, &key(1, id)).unwrap(), images[usize::from(id)]);
+    }
+    for id in 1..4 {
+        assert_eq!(
+            read(&store, &key(1, 100 + id)).unwrap(),
+            images[usize::from(id)]
+        );
+    }
+}
+
+#[test]
+fn a_save_that_finds_no_room_compacts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), 4 << 20).unwrap();
+    let two = save_and_change(&store, &key(1, 1), 400);
+    let more = memory((0..400).map(|number| (number, 3)));
+    let used = store.totals().unwrap().bytes;
+    assert!(used + 400 * 4096 > 4 << 20);
+    save(&store, &key(1, 2), &more).unwrap();
+    assert_eq!(read(&store, &key(1, 1)).unwrap(), two);
+    assert_eq!(read(&store, &key(1, 2)).unwrap(), more);
+    assert!(store.totals().unwrap().bytes <= 4 << 20);
+}
+
+#[test]
+fn a_damaged_block_is_found_by_whichever_thread_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    let large = memory((0..4000).map(|number| (number, 1)));
+    save(&store, &key(1, 1), &large).unwrap();
+    let pack = folder.path().join("packs").join(&packs(folder.path())[0]);
+    let file = fs::File::options().write(true).open(pack).unwrap();
+    for at in [0, 1333, 3999] {
+        let offset = 4096 * (1 + at as u64) + 10;
+        file.write_at(&[2], offset).unwrap();
+        match read(&store, &key(1, 1)) {
+            Err(ReadError::DamagedBlock { id, .. }) => assert_eq!(id, BlockId::of(&large[at])),
+            other => panic!("{other:?}"),
+        }
+        file.write_at(&[1], offset).unwrap();
+        assert_eq!(read(&store, &key(1, 1)).unwrap(), large);
+    }
 }
