@@ -246,6 +246,7 @@ impl Inner {
     /// Saves a record whose image stays or goes.
     fn save_meta(&self, key: &Key, save: &Save<'_>) -> Result<Saved, SaveError> {
         let mut shared = self.lock();
+        self.ready(&mut shared)?;
         let used = shared.used_bytes();
         let opened = self.ready(&mut shared)?;
         check_when(opened, key, save.when)?;
@@ -322,10 +323,7 @@ impl Inner {
         let number = pack.number;
         plan.number = number;
         let table = plan.write(&*self.disk, &blocks);
-        let table = table.map_err(|source| DiskError::Io {
-            path: number.path(),
-            source,
-        })?;
+        let table = table.map_err(DiskError::io(number.path()))?;
 
         let mut shared = self.lock();
         let fits = if shared.generation == held.generation {

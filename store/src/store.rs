@@ -30,8 +30,8 @@ pub enum DiskError {
     /// The database of records holds what this release does not write.
     #[error("the database of records is damaged")]
     Damaged,
-    /// The system failed to bring the database to the disk. What is there is not known until the
-    /// store is opened anew.
+    /// The system failed to bring the database to the disk, and may show what is not there. The store
+    /// refuses everything until it is opened anew, which is best done after the disk was looked at.
     #[error("an earlier write to the database of records did not reach the disk")]
     SyncFailed,
 }
@@ -196,8 +196,8 @@ impl Store {
     pub fn open_on(disk: Arc<dyn Disk>, bytes_max: u64) -> Result<Store, OpenError> {
         let folder = disk.make_folder(pack::FOLDER);
         folder.map_err(DiskError::io(pack::FOLDER))?;
-        disk.sync_folder("").map_err(DiskError::io(""))?;
-        let names = disk.list("").map_err(DiskError::io(""))?;
+        disk.sync_folder("").map_err(DiskError::io("."))?;
+        let names = disk.list("").map_err(DiskError::io("."))?;
         let mut files = pack_files(&*disk)?;
         if !names.iter().any(|name| name == database::FILE) {
             if !files.is_empty() {

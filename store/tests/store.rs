@@ -310,6 +310,26 @@ fn two_processes_do_not_share_a_store() {
 }
 
 #[test]
+fn a_store_of_a_later_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path(), ROOM).unwrap());
+    let database = redb::Database::open(folder.path().join("records.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    let about = redb::TableDefinition::<&str, u64>::new("about");
+    write
+        .open_table(about)
+        .unwrap()
+        .insert("format", 2)
+        .unwrap();
+    write.commit().unwrap();
+    drop(database);
+    match Store::open(folder.path(), ROOM) {
+        Err(OpenError::Newer { found: 2 }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn only_the_user_can_read_what_is_stored() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();

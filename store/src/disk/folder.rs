@@ -37,9 +37,15 @@ impl Folder {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // The folder's own name. Without it all that lies in the folder could be lost at once.
-        if let Some(parent) = path.canonicalize()?.parent() {
-            File::open(parent)?.sync_all()?;
+        // The names that lead to the folder, some of which may be new: without them all that lies in
+        // it could be lost at once.
+        for parent in path.canonicalize()?.ancestors().skip(1) {
+            match File::open(parent) {
+                Ok(parent) => parent.sync_all()?,
+                // Whoever may not read it has not made anything in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Some(Folder {
             path: path.to_owned(),
