@@ -4,14 +4,17 @@
 
 mod work;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use spore_store::disk::Disk;
 use spore_store::disk::faults::{Failure, FaultyDisk};
-use spore_store::{BLOCK_BYTES, Owner, SaveError, Store, Usage};
+use spore_store::{
+    BLOCK_BYTES, Block, BlockId, ImageToSave, Key, Kind, Owner, Save, SaveError, Store, Usage,
+};
 
-use work::{BlockNumber, Chance, Model, Work, contents, imagined, work};
+use work::{BlockNumber, Chance, Model, Work, block, contents, imagined, work};
 
 const ROOM: u64 = 1 << 30;
 
@@ -229,4 +232,55 @@ fn syncs_fail_at_every_step() {
     }
     println!("{refused} works were refused for a failed sync, {crashes} crashes after them");
     assert!(refused > 20);
+}
+
+/// The database is opened again when a transaction fails. A save that has begun before must not go by
+/// what it then knew.
+#[test]
+fn a_save_outlives_the_failure_of_another() {
+    let disk = FaultyDisk::new(0);
+    let store = open(&disk);
+    let key = |id| Key {
+        owner: Owner([1; 32]),
+        kind: Kind(1),
+        id: [id; 16],
+    };
+    let blocks: Vec<Block> = (0..10).map(block).collect();
+    let ids: Vec<BlockId> = blocks.iter().map(BlockId::of).collect();
+    let image = ImageToSave {
+        index: b"",
+        ids: &ids[..9],
+        block: &|at| blocks.get(at),
+    };
+    store
+        .save(&key(1), &Save::meta(b"").with_image(image))
+        .unwrap();
+    let asked = Cell::new(0);
+    let fail_another = |at: usize| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 1 {
+            disk.fail(Failure::NoSpace, disk.steps(), 1);
+            let failed = store.save(&key(2), &Save::meta(&[0; 60_000]));
+            assert!(matches!(failed, Err(SaveError::Disk(error)) if error.is_no_space()));
+            disk.recover();
+        }
+        blocks.get(at)
+    };
+    let image = ImageToSave {
+        ids: &ids,
+        block: &fail_another,
+        ..image
+    };
+    store
+        .save(&key(3), &Save::meta(b"").with_image(image))
+        .unwrap();
+    assert_eq!(asked.get(), 2, "it began again");
+    // Nothing but the last save holds the blocks of the first now.
+    store.remove(&key(1)).unwrap();
+    let found = contents(&store, None);
+    assert_eq!(
+        found[&key(3)].image.as_ref().unwrap().1,
+        (0..10).collect::<Vec<_>>()
+    );
+    check_accounts(&store, &disk, &found);
 }
