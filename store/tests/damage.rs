@@ -177,6 +177,36 @@ fn each_damaged_part_is_named() {
     }
 }
 
+/// A pack that nothing is known to need may still be what a damaged image needs.
+#[test]
+fn no_pack_is_removed_in_doubt() {
+    let list = HEADER_BYTES + 5 * BLOCK_BYTES + 5 * 32 + 72 + 100;
+    // The list of the second image, or the table of the pack whose blocks it has.
+    for (damaged, offset) in [(2, list + 5), (1, 20)] {
+        let disk = disk();
+        let store = open(&disk).unwrap();
+        store.remove(&key(1, 1)).unwrap();
+        drop(store);
+        let disk = settle(&disk);
+        disk.damage(&pack(damaged), offset, 1);
+        let store = open(&disk).unwrap();
+        save(&store, &key(1, 3), &memory(20..30));
+        save(&store, &key(1, 3), &memory(20..21));
+        while store.compact().unwrap().is_some() {}
+        read(&store, &key(1, 2)).unwrap_err();
+        for number in [1, 2] {
+            assert!(disk.bytes(&pack(number)).is_some(), "{damaged}");
+        }
+        // With the image the doubt goes.
+        store.remove(&key(1, 2)).unwrap();
+        while store.compact().unwrap().is_some() {}
+        for number in [1, 2] {
+            assert!(disk.bytes(&pack(number)).is_none(), "{damaged}");
+        }
+        assert_eq!(read(&store, &key(1, 3)).unwrap(), memory(20..21));
+    }
+}
+
 #[test]
 fn a_pack_of_a_later_version_is_left_alone() {
     let disk = disk();
