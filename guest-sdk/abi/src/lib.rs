@@ -18,12 +18,17 @@ pub const IMPORT_MODULE: &str = "spore1";
 /// The module that WASI's imports come from.
 pub const WASI_MODULE: &str = "wasi_snapshot_preview1";
 
-/// Names of exports. Those that end in `/` are followed by the callable's name.
+/// Names of exports. Those that end in `/` are followed by the name of a callable, unless they say
+/// otherwise.
 pub mod export {
     /// The guest's memory
     pub const MEMORY: &str = "memory";
     /// Called once, before anything else
     pub const INITIALIZE: &str = "_initialize";
+    /// Followed by a name: `()`, what every instance begins with
+    pub const INIT: &str = "spore1:init/";
+    /// Followed by a name: `()`, what a restored instance goes on with
+    pub const RESTORED: &str = "spore1:restored/";
     /// `(size, align) → ptr`
     pub const ALLOC: &str = "spore1:alloc";
     /// `(ptr, size, align)`
@@ -50,6 +55,8 @@ pub mod import {
     pub const PROGRESS: &str = "progress";
     /// `(kind, message_ptr, message_len, file_ptr, file_len, line)`
     pub const FAULT: &str = "fault";
+    /// `() → 0 or 1`
+    pub const STOP_WANTED: &str = "stop_wanted";
 }
 
 /// Kinds of poll records.
@@ -66,6 +73,8 @@ pub mod poll {
     pub const WAIT: u32 = 3;
     /// One item of a stream
     pub const ITEM: u32 = 4;
+    /// The task was cancelled before it was ready
+    pub const CANCELLED: u32 = 5;
 }
 
 /// Kinds of faults.

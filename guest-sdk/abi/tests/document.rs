@@ -32,6 +32,8 @@ fn the_exports_are_those_of_the_code() {
         [
             export::MEMORY.to_owned(),
             export::INITIALIZE.to_owned(),
+            of_callable(export::INIT),
+            of_callable(export::RESTORED),
             export::ALLOC.to_owned(),
             export::FREE.to_owned(),
             of_callable(export::BIND),
@@ -55,6 +57,7 @@ fn the_imports_are_those_of_the_code() {
         [
             (IMPORT_MODULE, import::PROGRESS),
             (IMPORT_MODULE, import::FAULT),
+            (IMPORT_MODULE, import::STOP_WANTED),
             (WASI_MODULE, "the 46 functions of WASI preview 1"),
         ]
     );
@@ -68,6 +71,7 @@ fn the_kinds_of_records_and_faults_are_those_of_the_code() {
         (poll::YIELD, "yield"),
         (poll::WAIT, "wait"),
         (poll::ITEM, "item"),
+        (poll::CANCELLED, "cancelled"),
     ];
     let rows = table("| kind | name |");
     let found: Vec<_> = rows.iter().map(|row| (number(row[0]), row[1])).collect();
