@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use spore_abi::{ABI_VERSION, Description};
+use spore_abi::{ABI_VERSION, Description, export};
 
 use crate::ids::{BundleId, CodeId, StateId};
 use crate::image::{self, Image, ImageError};
@@ -42,6 +42,8 @@ pub struct Bundle {
 impl Bundle {
     /// Makes a bundle without state of code as the compiler made it, and of what it says of its
     /// callables, in any order.
+    ///
+    /// What runs once for all instances, and when one is restored, is what the code exports as that.
     ///
     /// # Errors
     ///
@@ -88,8 +90,8 @@ impl Bundle {
                 kind: sections::code_kind(&code)?,
             },
             state: None,
-            init: None,
-            restored: None,
+            init: hook(&interface, export::INIT)?,
+            restored: hook(&interface, export::RESTORED)?,
             callables,
         };
         let manifest_bytes = manifest.encode()?;
@@ -262,6 +264,16 @@ pub enum ImageStateError {
     Image(#[from] ImageError),
 }
 
+/// The one export whose name begins with this, if there is any.
+fn hook(interface: &Interface, prefix: &str) -> Result<Option<String>, PackError> {
+    let names = interface.exports().iter().map(|export| &export.name);
+    let mut found = names.filter(|name| name.starts_with(prefix)).cloned();
+    match (found.next(), found.next()) {
+        (Some(first), Some(second)) => Err(PackError::Twice { first, second }),
+        (one, _) => Ok(one),
+    }
+}
+
 /// Bundles are equal when their ids are.
 impl PartialEq for Bundle {
     fn eq(&self, other: &Self) -> bool {
@@ -314,6 +326,17 @@ pub enum PackError {
     /// The code does not follow the ABI.
     #[error("the code does not follow the ABI")]
     Abi(#[from] AbiError),
+    /// The code has two exports of which a guest has one. They may come from different crates.
+    #[error(
+        "the code exports both {first} and {second}, and a guest has one of the kind: call one \
+         function from the other"
+    )]
+    Twice {
+        /// One of them
+        first: String,
+        /// Another
+        second: String,
+    },
     /// Name, version and descriptions make no sound manifest.
     #[error("the callables cannot be described")]
     Manifest(#[from] ManifestError),

@@ -33,11 +33,10 @@ pub struct Manifest {
     /// The state, if the bundle carries any.
     pub state: Option<State>,
     /// An export `() → ()` to run after `_initialize` and before the first bind. What it leaves in
-    /// memory may be kept and used for other instances of the same code. Reserved: none in
-    /// bundles so far.
+    /// memory may be kept and used for other instances of the same code.
     pub init: Option<String>,
     /// An export `() → ()` to run when an instance was restored from an image, before anything
-    /// else. Reserved: none in bundles so far.
+    /// else.
     pub restored: Option<String>,
     /// The callables, in ascending order of the bytes of their names, each name once.
     pub callables: Vec<Callable>,
