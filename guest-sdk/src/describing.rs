@@ -65,6 +65,20 @@ impl Describing {
         self
     }
 
+    /// A run of it may be stopped and continued.
+    #[must_use]
+    pub fn resumable(mut self) -> Self {
+        self.description.resumable = true;
+        self
+    }
+
+    /// It emits items of the type that it returns.
+    #[must_use]
+    pub fn streams(mut self) -> Self {
+        self.description.streams = true;
+        self
+    }
+
     /// It asks for a directory.
     #[must_use]
     pub fn directory(mut self, name: &str) -> Self {

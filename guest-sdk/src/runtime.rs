@@ -14,41 +14,76 @@ use crate::wasm;
 /// Captures behind a handle. The tasks started from them share them.
 pub(crate) struct Bound(Rc<dyn Any>);
 
-/// A run of a callable.
+/// A run of a callable, as the host knows it.
 pub(crate) struct Task {
     /// What is left to do
-    run: Option<Box<dyn FnOnce() -> Outcome>>,
-    /// What came of it. The host reads the bytes, so they stay as long as the task.
-    outcome: Outcome,
+    run: Option<Box<dyn Run>>,
+    /// What the host was told last. It reads the bytes, so they stay until it polls again.
+    told: Outcome,
 }
 
-/// What a run ended with.
+/// What is left to do of a run. It is dropped once it has told an outcome that is the last.
+pub(crate) trait Run {
+    /// Goes on until there is something to tell.
+    fn poll(&mut self) -> Outcome;
+    /// Asks it to end.
+    fn cancel(&mut self);
+}
+
+/// A synchronous run, which tells one outcome.
+impl<F: FnOnce() -> Outcome> Run for Option<F> {
+    fn poll(&mut self) -> Outcome {
+        let run = self
+            .take()
+            .expect("a run is dropped after its last outcome");
+        run()
+    }
+
+    /// It ends at its first poll, so that there is nothing to ask of it.
+    fn cancel(&mut self) {}
+}
+
+/// What there is to tell of a run.
 pub struct Outcome {
     kind: u32,
     bytes: Vec<u8>,
+    until: u64,
 }
 
 impl Outcome {
     /// A value that was returned.
     pub fn of_value<R: Value>(value: R) -> Self {
-        Self {
-            kind: poll::READY,
-            bytes: encoded(&value),
-        }
+        Self::new(poll::READY, encoded(&value))
     }
 
     /// A result that was returned.
     pub fn of_result<R: Value, E: Value>(result: Result<R, E>) -> Self {
         match result {
-            Ok(value) => Self {
-                kind: poll::READY,
-                bytes: encoded(&value),
-            },
-            Err(error) => Self {
-                kind: poll::ERROR,
-                bytes: encoded(&error),
-            },
+            Ok(value) => Self::of_value(value),
+            Err(error) => Self::new(poll::ERROR, encoded(&error)),
         }
+    }
+
+    /// One that is told with these bytes.
+    pub(crate) fn new(kind: u32, bytes: Vec<u8>) -> Self {
+        Self {
+            kind,
+            bytes,
+            until: 0,
+        }
+    }
+
+    /// The run sleeps until then.
+    pub(crate) fn wait(until: u64) -> Self {
+        Self {
+            until,
+            ..Self::new(poll::WAIT, Vec::new())
+        }
+    }
+
+    /// Whether nothing comes after it.
+    fn is_last(&self) -> bool {
+        matches!(self.kind, poll::READY | poll::ERROR | poll::CANCELLED)
     }
 }
 
@@ -71,9 +106,9 @@ pub fn start<C: 'static, A: Value + 'static>(
     len: u32,
     run: fn(&C, A) -> Outcome,
 ) -> u32 {
-    let captures: Rc<C> = captures(handle);
-    let arguments: A = decoded(fault::ARGUMENTS, &wasm::taken(ptr, len));
-    task(Box::new(move || run(&captures, arguments)))
+    let captures: Rc<C> = lent(handle);
+    let arguments: A = arguments(ptr, len);
+    task(Some(move || run(&captures, arguments)))
 }
 
 /// Decodes arguments, and makes a task of calling `run` with what [`bind_consuming`] decoded.
@@ -83,12 +118,34 @@ pub fn start_consuming<C: 'static, A: Value + 'static>(
     len: u32,
     run: fn(C, A) -> Outcome,
 ) -> u32 {
-    let captures: Rc<Cell<Option<C>>> = captures(handle);
-    let captures = captures
+    let captures: C = consumed(handle);
+    let arguments: A = arguments(ptr, len);
+    task(Some(move || run(captures, arguments)))
+}
+
+/// What [`bind`] decoded.
+pub fn lent<C: 'static>(handle: u32) -> Rc<C> {
+    let bound: &Bound = wasm::lent(handle);
+    Rc::downcast(Rc::clone(&bound.0)).expect("the handle is one of this callable")
+}
+
+/// What [`bind_consuming`] decoded.
+pub fn consumed<C: 'static>(handle: u32) -> C {
+    let captures: Rc<Cell<Option<C>>> = lent(handle);
+    captures
         .take()
-        .expect("captures that a run consumes are started from once");
-    let arguments: A = decoded(fault::ARGUMENTS, &wasm::taken(ptr, len));
-    task(Box::new(move || run(captures, arguments)))
+        .expect("captures that a run consumes are started from once")
+}
+
+/// Decodes arguments.
+pub fn arguments<A: Value>(ptr: u32, len: u32) -> A {
+    decoded(fault::ARGUMENTS, &wasm::taken(ptr, len))
+}
+
+/// Runs a function that is no callable.
+pub fn hook(function: fn()) {
+    function();
+    wasm::flush_output();
 }
 
 /// Encodes a description. Returns the address of its address and length.
@@ -118,7 +175,8 @@ struct Record {
 const _: () = assert!(size_of::<Record>() == poll::RECORD_BYTES);
 
 impl Task {
-    /// Runs the task if it has not been run. Returns the address of the poll record.
+    /// Runs the task until there is something to tell, or tells the last again. Returns the address
+    /// of the poll record.
     pub(crate) fn poll(&mut self) -> u32 {
         static RECORD: Record = Record {
             kind: AtomicU32::new(poll::READY),
@@ -127,35 +185,40 @@ impl Task {
             zero: AtomicU32::new(0),
             until: AtomicU64::new(0),
         };
-        if let Some(run) = self.run.take() {
-            self.outcome = run();
-            wasm::flush_output();
+        if let Some(run) = &mut self.run {
+            self.told = run.poll();
+            if self.told.is_last() {
+                self.run = None;
+            }
+            // The others come when the guest says so, and a yield when the host does: a run that was
+            // stopped would give out what one that was not holds back.
+            if self.told.kind != poll::YIELD {
+                wasm::flush_output();
+            }
         }
-        RECORD.kind.store(self.outcome.kind, Relaxed);
-        RECORD
-            .ptr
-            .store(address(self.outcome.bytes.as_ptr()), Relaxed);
-        RECORD.len.store(length(&self.outcome.bytes), Relaxed);
+        RECORD.kind.store(self.told.kind, Relaxed);
+        RECORD.ptr.store(address(self.told.bytes.as_ptr()), Relaxed);
+        RECORD.len.store(length(&self.told.bytes), Relaxed);
+        RECORD.until.store(self.told.until, Relaxed);
         address(&raw const RECORD)
+    }
+
+    /// Asks the run to end.
+    pub(crate) fn cancel(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.cancel();
+        }
     }
 }
 
-fn task(run: Box<dyn FnOnce() -> Outcome>) -> u32 {
+pub(crate) fn task(run: impl Run + 'static) -> u32 {
     wasm::give(Task {
-        run: Some(run),
-        outcome: Outcome {
-            kind: poll::READY,
-            bytes: Vec::new(),
-        },
+        run: Some(Box::new(run)),
+        told: Outcome::new(poll::READY, Vec::new()),
     })
 }
 
-fn captures<T: 'static>(handle: u32) -> Rc<T> {
-    let bound: &Bound = wasm::lent(handle);
-    Rc::downcast(Rc::clone(&bound.0)).expect("the handle is one of this callable")
-}
-
-fn encoded<T: Value>(value: &T) -> Vec<u8> {
+pub(crate) fn encoded<T: Value>(value: &T) -> Vec<u8> {
     match codec::encode(value) {
         Ok(bytes) => bytes,
         Err(error) => panic!("the value returned cannot be encoded: {error}"),

@@ -18,6 +18,7 @@ mod host {
     #[link(wasm_import_module = "spore1")]
     unsafe extern "C" {
         pub(super) safe fn progress(done: u64, total: u64);
+        pub(super) safe fn stop_wanted() -> u32;
         pub(super) fn fault(
             kind: u32,
             message: *const u8,
@@ -28,6 +29,16 @@ mod host {
         );
     }
 }
+
+mod wasi {
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+    }
+}
+
+/// WASI's number of the monotonic clock.
+const MONOTONIC: u32 = 1;
 
 unsafe extern "C" {
     fn __wasm_call_ctors();
@@ -64,15 +75,13 @@ extern "C" fn free(ptr: u32, size: u32, align: u32) {
 
 #[unsafe(export_name = "spore1:poll")]
 extern "C" fn poll(task: u32) -> u32 {
-    // SAFETY: `give` made the number of a task; no other call into the guest is running, so that
-    // no other reference to it exists.
-    let task = unsafe { &mut *pointer::<Task>(task) };
-    task.poll()
+    task_named(task).poll()
 }
 
-/// Synchronous tasks end at their first poll, so that there is nothing to ask of them.
 #[unsafe(export_name = "spore1:cancel")]
-extern "C" fn cancel(_task: u32) {}
+extern "C" fn cancel(task: u32) {
+    task_named(task).cancel();
+}
 
 #[unsafe(export_name = "spore1:drop")]
 extern "C" fn drop_task(task: u32) {
@@ -84,6 +93,13 @@ extern "C" fn drop_task(task: u32) {
 extern "C" fn unbind(handle: u32) {
     // SAFETY: `give` made the number of bound captures, and the host forgets it now.
     drop(unsafe { Box::from_raw(pointer::<Bound>(handle)) });
+}
+
+/// The task that the host names.
+fn task_named<'a>(task: u32) -> &'a mut Task {
+    // SAFETY: `give` made the number of a task; no other call into the guest is running, so that
+    // no other reference to it exists.
+    unsafe { &mut *pointer::<Task>(task) }
 }
 
 /// Puts a value where the host can name it by a number.
@@ -111,6 +127,20 @@ pub(crate) fn taken(ptr: u32, len: u32) -> Vec<u8> {
 /// Tells the host how far the call is.
 pub(crate) fn progress(done: u64, total: u64) {
     host::progress(done, total);
+}
+
+/// Whether the host wants the run to stop here.
+pub(crate) fn stop_wanted() -> bool {
+    host::stop_wanted() != 0
+}
+
+/// Nanoseconds of the monotonic clock, which `Instant` does not tell.
+pub(crate) fn monotonic_clock() -> u64 {
+    let mut time = 0;
+    // SAFETY: the host writes the time, and only there.
+    let errno = unsafe { wasi::clock_time_get(MONOTONIC, 1, &raw mut time) };
+    assert_eq!(errno, 0, "there is a monotonic clock");
+    time
 }
 
 /// Gives out what the standard library holds back after the last line. It does so itself only when

@@ -5,12 +5,12 @@ use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Index, ItemFn};
 
-use crate::input::{self, Callable, Errors, Parameter};
+use crate::input::{self, Callable, Errors, Kind, Parameter, Role};
 use crate::types::{Output, Passing};
 
 /// The item, and all that is made of it or what is wrong with it.
 pub(crate) fn callable(options: TokenStream, item: TokenStream) -> TokenStream {
-    let mut item = match input::function(item) {
+    let mut item = match input::function("callable", item) {
         Ok(item) => item,
         Err(tokens) => return tokens,
     };
@@ -32,18 +32,15 @@ fn exports(callable: &Callable, function: &Ident) -> TokenStream {
     let start_name = format!("spore1:start/{name}");
     let describe_name = format!("spore1:describe/{name}");
     let captures = tuple(callable.captures());
-    let arguments = tuple(callable.arguments());
 
-    let consumes = callable.consumes_captures();
-    let (bind, start, reference) = if consumes {
-        (quote!(bind_consuming), quote!(start_consuming), quote!())
+    let bind = if callable.consumes_captures() {
+        quote!(bind_consuming)
     } else {
-        (quote!(bind), quote!(start), quote!(&))
+        quote!(bind)
     };
-    let passed = passed(callable);
-    let outcome = match callable.output {
-        Output::Value(_) => quote!(of_value),
-        Output::Result(..) => quote!(of_result),
+    let start = match callable.kind {
+        Kind::Plain => start(callable, function),
+        Kind::Resumable | Kind::Emitting | Kind::Iterating => start_future(callable, function),
     };
     let description = description(callable);
 
@@ -59,14 +56,7 @@ fn exports(callable: &Callable, function: &Ident) -> TokenStream {
 
             #[unsafe(export_name = #start_name)]
             extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
-                ::spore_guest::__rt::#start::<#captures, #arguments>(
-                    handle,
-                    ptr,
-                    len,
-                    |_captures: #reference #captures, _arguments: #arguments| {
-                        ::spore_guest::__rt::Outcome::#outcome(#function(#(#passed),*))
-                    },
-                )
+                #start
             }
 
             #[unsafe(export_name = #describe_name)]
@@ -74,6 +64,71 @@ fn exports(callable: &Callable, function: &Ident) -> TokenStream {
                 ::spore_guest::__rt::describe(#description)
             }
         };
+    }
+}
+
+/// What makes a task of a run to the end.
+fn start(callable: &Callable, function: &Ident) -> TokenStream {
+    let (captures, arguments) = (tuple(callable.captures()), tuple(callable.arguments()));
+    let (start, reference) = if callable.consumes_captures() {
+        (quote!(start_consuming), quote!())
+    } else {
+        (quote!(start), quote!(&))
+    };
+    let (passed, outcome) = (passed(callable), outcome(callable));
+    quote! {
+        ::spore_guest::__rt::#start::<#captures, #arguments>(
+            handle,
+            ptr,
+            len,
+            |_captures: #reference #captures, _arguments: #arguments| {
+                ::spore_guest::__rt::Outcome::#outcome(#function(#(#passed),*))
+            },
+        )
+    }
+}
+
+/// What makes a task of a future. The future owns captures and arguments, so that the function may
+/// borrow from both while it is suspended.
+fn start_future(callable: &Callable, function: &Ident) -> TokenStream {
+    let (captures, arguments) = (tuple(callable.captures()), tuple(callable.arguments()));
+    let lent = if callable.consumes_captures() {
+        quote!(consumed)
+    } else {
+        quote!(lent)
+    };
+    let (passed, outcome) = (passed(callable), outcome(callable));
+    let call = quote!(#function(#(#passed),*));
+    let output = match (callable.kind, &callable.output) {
+        (Kind::Iterating, Output::Value(_)) => {
+            quote!(::spore_guest::__rt::emit_all(#call, &_items))
+        }
+        (Kind::Iterating, Output::Result(..)) => {
+            quote!(::spore_guest::__rt::emit_all_of(#call, &_items))
+        }
+        _ => call,
+    };
+    let future = quote! {
+        async move { ::spore_guest::__rt::Outcome::#outcome(#output.await) }
+    };
+    let task = match (callable.kind, &callable.output) {
+        (Kind::Emitting | Kind::Iterating, Output::Value(item) | Output::Result(item, _)) => {
+            quote!(::spore_guest::__rt::streaming::<#item, _>(|_items| #future))
+        }
+        _ => quote!(::spore_guest::__rt::resumable(#future)),
+    };
+    quote! {
+        let _captures = ::spore_guest::__rt::#lent::<#captures>(handle);
+        let _arguments = ::spore_guest::__rt::arguments::<#arguments>(ptr, len);
+        #task
+    }
+}
+
+/// What makes an outcome of what the function returns.
+fn outcome(callable: &Callable) -> TokenStream {
+    match callable.output {
+        Output::Value(_) => quote!(of_value),
+        Output::Result(..) => quote!(of_result),
     }
 }
 
@@ -96,6 +151,11 @@ fn handle(callable: &Callable, item: &ItemFn) -> TokenStream {
         Output::Value(ty) => (quote!(#ty), quote!(::core::convert::Infallible)),
         Output::Result(ok, err) => (quote!(#ok), quote!(#err)),
     };
+    let kind = match callable.kind {
+        Kind::Plain => quote!(),
+        Kind::Resumable => quote!(, ::spore_guest::Resumable),
+        Kind::Emitting | Kind::Iterating => quote!(, ::spore_guest::Streaming),
+    };
     let description = description(callable);
     let module_docs = format!("The handle of [`{name}`](fn@{function}), for native programs.");
     let handle_docs = format!("`{name}` with its types.");
@@ -105,7 +165,7 @@ fn handle(callable: &Callable, item: &ItemFn) -> TokenStream {
         #[cfg(not(target_family = "wasm"))]
         #[doc(hidden)]
         #[allow(non_camel_case_types, clippy::type_complexity)]
-        type #made = ::spore_guest::Handle<#captures, #arguments, #returns, #error>;
+        type #made = ::spore_guest::Handle<#captures, #arguments, #returns, #error #kind>;
 
         #(#cfgs)*
         #[cfg(not(target_family = "wasm"))]
@@ -136,6 +196,11 @@ fn description(callable: &Callable) -> TokenStream {
     let consumes = callable
         .consumes_captures()
         .then(|| quote!(.consumes_captures()));
+    let kind = match callable.kind {
+        Kind::Plain => quote!(),
+        Kind::Resumable => quote!(.resumable()),
+        Kind::Emitting | Kind::Iterating => quote!(.resumable().streams()),
+    };
     let directories = callable
         .directories
         .iter()
@@ -149,6 +214,7 @@ fn description(callable: &Callable) -> TokenStream {
             #(#captures)*
             #(#parameters)*
             #consumes
+            #kind
             #(#directories)*
             #returns
     }
@@ -163,7 +229,7 @@ fn docs(callable: &Callable) -> TokenStream {
     }
 }
 
-/// What the function is called with, from the tuples `_captures` and `_arguments`.
+/// What the function is called with, from the tuples `_captures` and `_arguments`, and `_items`.
 fn passed(callable: &Callable) -> Vec<TokenStream> {
     let (mut captures, mut arguments) = (0, 0);
     let captures_count = callable.captures().count();
@@ -172,10 +238,15 @@ fn passed(callable: &Callable) -> Vec<TokenStream> {
         .parameters
         .iter()
         .map(|parameter| {
-            let (tuple, next, count) = if parameter.captured {
-                (quote!(_captures), &mut captures, captures_count)
-            } else {
-                (quote!(_arguments), &mut arguments, arguments_count)
+            let (tuple, next, count) = match parameter.role {
+                Role::Capture => (quote!(_captures), &mut captures, captures_count),
+                Role::Argument => (quote!(_arguments), &mut arguments, arguments_count),
+                Role::Emitter => {
+                    return match parameter.passing {
+                        Passing::Value => quote!(_items),
+                        Passing::Reference => quote!(&_items),
+                    };
+                }
             };
             let member = member(*next, count);
             *next += 1;

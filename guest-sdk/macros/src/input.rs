@@ -54,6 +54,7 @@ pub(crate) struct Callable {
     /// Captures and parameters in the order of the function's
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) output: Output,
+    pub(crate) kind: Kind,
     pub(crate) directories: Vec<String>,
     /// `#[cfg(…)]` on the function, which hold for all that is made of it
     pub(crate) cfgs: Vec<Attribute>,
@@ -65,7 +66,29 @@ pub(crate) struct Parameter {
     /// The type of the value
     pub(crate) ty: TokenStream,
     pub(crate) passing: Passing,
-    pub(crate) captured: bool,
+    pub(crate) role: Role,
+}
+
+/// Where the value of a parameter comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Capture,
+    Argument,
+    /// The executor: it is what emits items of the type
+    Emitter,
+}
+
+/// How a callable runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// To its end
+    Plain,
+    /// As a future
+    Resumable,
+    /// As a future that emits the output
+    Emitting,
+    /// It returns an iterator of the output
+    Iterating,
 }
 
 impl Callable {
@@ -79,13 +102,13 @@ impl Callable {
             .iter_mut()
             .filter_map(|input| parameter(input, errors))
             .collect();
-        let captures = parameters
-            .iter()
-            .filter(|parameter| parameter.captured)
-            .count();
+        let count = |role| {
+            let of_role = parameters.iter().filter(|parameter| parameter.role == role);
+            of_role.count()
+        };
         for (count, what) in [
-            (captures, "captures"),
-            (parameters.len() - captures, "parameters"),
+            (count(Role::Capture), "captures"),
+            (count(Role::Argument), "parameters"),
         ] {
             if count > PARAMETERS_MAX {
                 errors.push(
@@ -97,6 +120,7 @@ impl Callable {
                 );
             }
         }
+        let (kind, output) = kind(item, &parameters, errors);
         let function = name.unwrap_or_else(|| {
             let name = item.sig.ident.unraw().to_string();
             if !name.is_ascii() {
@@ -111,14 +135,10 @@ impl Callable {
             name: format!("{}::{function}", options::crate_name(errors)),
             docs: item.attrs.iter().filter_map(doc).collect(),
             parameters,
-            output: types::output(&item.sig.output, errors),
+            output,
+            kind,
             directories,
-            cfgs: item
-                .attrs
-                .iter()
-                .filter(|attr| attr.path().is_ident("cfg"))
-                .cloned()
-                .collect(),
+            cfgs: cfgs(item),
         }
     }
 
@@ -131,14 +151,73 @@ impl Callable {
     pub(crate) fn captures(&self) -> impl Iterator<Item = &Parameter> {
         self.parameters
             .iter()
-            .filter(|parameter| parameter.captured)
+            .filter(|parameter| parameter.role == Role::Capture)
     }
 
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Parameter> {
         self.parameters
             .iter()
-            .filter(|parameter| !parameter.captured)
+            .filter(|parameter| parameter.role == Role::Argument)
     }
+}
+
+/// How the callable runs, and what it returns or emits.
+fn kind(item: &ItemFn, parameters: &[Parameter], errors: &mut Errors) -> (Kind, Output) {
+    let signature = &item.sig;
+    let (output, iterates) = types::output(&signature.output, errors);
+    let is_async = signature.asyncness.is_some();
+    let mut emitters = parameters
+        .iter()
+        .filter(|parameter| parameter.role == Role::Emitter);
+    let Some(emitter) = emitters.next() else {
+        if iterates && is_async {
+            errors.push(
+                signature.output.span(),
+                "an async callable emits its items: take an `Emitter<T>` and return nothing, or \
+                 remove the `async`",
+            );
+        }
+        let kind = match (is_async, iterates) {
+            (_, true) => Kind::Iterating,
+            (true, false) => Kind::Resumable,
+            (false, false) => Kind::Plain,
+        };
+        return (kind, output);
+    };
+    if emitters.next().is_some() {
+        errors.push(
+            signature.inputs.span(),
+            "a callable has one stream of items, and one `Emitter`: emit values of an enum",
+        );
+    }
+    if !is_async {
+        errors.push(
+            signature.fn_token.span(),
+            "a callable that emits waits for its items to be taken: write `async fn`, or return \
+             `impl Iterator<Item = T>`",
+        );
+    }
+    let item = emitter.ty.clone();
+    let (returned, output) = match output {
+        Output::Value(ty) => (ty, Output::Value(item)),
+        Output::Result(ok, err) => (ok, Output::Result(item, err)),
+    };
+    if iterates || returned.to_string() != "()" {
+        errors.push(
+            signature.output.span(),
+            "a callable that emits items returns nothing beside them: `()` or `Result<(), E>`",
+        );
+    }
+    (Kind::Emitting, output)
+}
+
+/// The `#[cfg(…)]` on a function.
+pub(crate) fn cfgs(item: &ItemFn) -> Vec<Attribute> {
+    let attributes = item.attrs.iter();
+    attributes
+        .filter(|attribute| attribute.path().is_ident("cfg"))
+        .cloned()
+        .collect()
 }
 
 fn refuse_qualifiers(item: &ItemFn, errors: &mut Errors) {
@@ -147,12 +226,6 @@ fn refuse_qualifiers(item: &ItemFn, errors: &mut Errors) {
         errors.push(
             signature.fn_token.span(),
             "a callable is `pub`: others are to call it",
-        );
-    }
-    if let Some(token) = &signature.asyncness {
-        errors.push(
-            token.span(),
-            "async callables are not supported by this version",
         );
     }
     if let Some(token) = &signature.unsafety {
@@ -206,7 +279,17 @@ fn parameter(input: &mut FnArg, errors: &mut Errors) -> Option<Parameter> {
             );
         }
     }
-    let (ty, passing) = types::parameter(&input.ty, errors);
+    let (role, (ty, passing)) = match types::emitter(&input.ty, errors) {
+        Some(emitter) => (Role::Emitter, emitter),
+        None if captured => (Role::Capture, types::parameter(&input.ty, errors)),
+        None => (Role::Argument, types::parameter(&input.ty, errors)),
+    };
+    if role == Role::Emitter && captured {
+        errors.push(
+            input.ty.span(),
+            "an emitter is no value, and nobody can capture it: remove the `#[capture]`",
+        );
+    }
     let name = match &*input.pat {
         Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => {
             pattern.ident.unraw().to_string()
@@ -224,7 +307,7 @@ fn parameter(input: &mut FnArg, errors: &mut Errors) -> Option<Parameter> {
         name,
         ty,
         passing,
-        captured,
+        role,
     })
 }
 
@@ -268,15 +351,15 @@ fn doc(attribute: &Attribute) -> Option<Expr> {
     Some(value)
 }
 
-/// Parses the item. One that is no function is given back with an error.
-pub(crate) fn function(item: TokenStream) -> Result<ItemFn, TokenStream> {
+/// Parses the item that `#[attribute]` stands on. One that is no function is given back with an error.
+pub(crate) fn function(attribute: &str, item: TokenStream) -> Result<ItemFn, TokenStream> {
     syn::parse2::<ItemFn>(item.clone()).map_err(|error| {
         let error = match syn::parse2::<syn::Item>(item.clone()) {
             // It is an item of another kind; the parser would only say `expected fn`.
             Ok(other) => {
                 let start = other.to_token_stream().into_iter().next();
                 let span = start.map_or_else(Span::call_site, |token| token.span());
-                syn::Error::new(span, "`#[callable]` stands on a function")
+                syn::Error::new(span, format!("`#[{attribute}]` stands on a function"))
             }
             Err(_) => error,
         };

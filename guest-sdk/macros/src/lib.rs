@@ -1,11 +1,13 @@
-//! The `#[callable]` macro. Guests use it as `spore_guest::callable`.
+//! The macros `#[callable]`, `#[init]` and `#[restored]`. Guests use them as those of `spore_guest`.
 //!
 //! `input` reads the item and collects what is wrong with it, `types` turns the types of
-//! parameters into types of values, `expand` writes the exports and the typed handle.
+//! parameters into types of values, `expand` writes the exports and the typed handle. `hook` is the
+//! other two macros.
 
 #![forbid(unsafe_code)]
 
 mod expand;
+mod hook;
 mod input;
 mod options;
 mod types;
@@ -42,6 +44,30 @@ use proc_macro::TokenStream;
 /// error reaches the caller as the guest's own, typed. A macro sees only the words, so that an
 /// alias of `Result` with one type is refused.
 ///
+/// # Resumable callables
+///
+/// An `async fn` is a resumable callable: its run can be stopped at each `checkpoint().await` and
+/// while it sleeps, saved, and continued elsewhere. Captures and parameters are as those of any
+/// other.
+///
+/// # Streams
+///
+/// A callable emits items in one of two ways, and in both its run can be stopped between items:
+///
+/// - A function that is not async returns `impl Iterator<Item = T>`, or
+///   `Result<impl Iterator<Item = T>, E>` where it may fail before the first item.
+/// - An `async fn` has one parameter `Emitter<T>`, by value or by reference, which its caller does
+///   not pass, and returns nothing or `Result<(), E>`.
+///
+/// ```ignore
+/// #[callable]
+/// pub async fn primes(from: u64, items: Emitter<u64>) {
+///     for n in (from..).filter(|n| is_prime(*n)) {
+///         items.emit(n).await;
+///     }
+/// }
+/// ```
+///
 /// # Options
 ///
 /// - `#[callable(name = "risk::value_at_risk")]` takes the place of the function's name. The
@@ -64,4 +90,39 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn callable(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::callable(options.into(), item.into()).into()
+}
+
+/// Runs a function once, and lets every instance begin with what it left in memory.
+///
+/// ```ignore
+/// static PRICES: OnceLock<Table> = OnceLock::new();
+///
+/// #[init]
+/// pub fn parse_prices() {
+///     PRICES.get_or_init(|| Table::parse(include_str!("prices.csv")));
+/// }
+/// ```
+///
+/// A host calls it before it binds anything, in each instance or, to save the time, in one whose
+/// memory all others begin with. It sees what any call sees without grants; what it draws at random
+/// is the same in all of them. One that panics refuses the guest. A guest has one, the crates that it
+/// depends on included.
+///
+/// The function takes and returns nothing. A native program that wants what it does calls it.
+#[proc_macro_attribute]
+pub fn init(options: TokenStream, item: TokenStream) -> TokenStream {
+    hook::expand("init", options.into(), item.into()).into()
+}
+
+/// Runs a function when an instance goes on from a saved image, before anything else: to reseed a
+/// generator, or to forget what held only where the image was taken.
+///
+/// It is not called for an instance that begins with what [`macro@init`] left. A guest has one, the
+/// crates that it depends on included. What it changes is for the guest to answer for: without it, a
+/// run that was saved and continued gives the same result as one that was not.
+///
+/// The function takes and returns nothing.
+#[proc_macro_attribute]
+pub fn restored(options: TokenStream, item: TokenStream) -> TokenStream {
+    hook::expand("restored", options.into(), item.into()).into()
 }

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{GenericArgument, PathArguments, ReturnType, Type};
+use syn::{GenericArgument, PathArguments, ReturnType, Type, TypeParamBound};
 
 use crate::input::Errors;
 
@@ -17,12 +17,40 @@ pub(crate) enum Passing {
     Reference,
 }
 
-/// What a function returns.
+/// What a function returns, or emits.
 pub(crate) enum Output {
     /// A value; nothing counts as `()`
     Value(TokenStream),
     /// `Result<T, E>`
     Result(TokenStream, TokenStream),
+}
+
+/// The type of the items of a parameter of type `ty`, and how the parameter takes what emits them, if
+/// it is one for that.
+pub(crate) fn emitter(ty: &Type, errors: &mut Errors) -> Option<(TokenStream, Passing)> {
+    let (ty, passing) = match peeled(ty) {
+        Type::Reference(reference) => (peeled(&reference.elem), Passing::Reference),
+        other => (other, Passing::Value),
+    };
+    let Type::Path(path) = ty else {
+        return None;
+    };
+    let last = path.path.segments.last()?;
+    if last.ident != "Emitter" {
+        return None;
+    }
+    if let PathArguments::AngleBracketed(arguments) = &last.arguments
+        && let (Some(GenericArgument::Type(item)), 1) =
+            (arguments.args.first(), arguments.args.len())
+    {
+        check(item, errors);
+        return Some((item.to_token_stream(), passing));
+    }
+    errors.push(
+        ty.span(),
+        "the type of the items must be seen here: write `Emitter<T>`",
+    );
+    Some((quote!(()), passing))
 }
 
 /// The type that travels for a parameter of type `ty`, and how the parameter takes it.
@@ -65,14 +93,18 @@ pub(crate) fn parameter(ty: &Type, errors: &mut Errors) -> (TokenStream, Passing
     (owned, Passing::Reference)
 }
 
-/// What a function with this return type returns.
-pub(crate) fn output(ty: &ReturnType, errors: &mut Errors) -> Output {
+/// What a function with this return type returns, and whether it is an iterator: then the items of
+/// it count as what is returned.
+pub(crate) fn output(ty: &ReturnType, errors: &mut Errors) -> (Output, bool) {
     let ReturnType::Type(_, ty) = ty else {
-        return Output::Value(quote!(()));
+        return (Output::Value(quote!(())), false);
     };
     let ty = peeled(ty);
     if let Type::Never(never) = ty {
         errors.push(never.span(), "a callable returns");
+    }
+    if let Some(item) = items(ty, errors) {
+        return (Output::Value(item), true);
     }
     if let Type::Path(path) = ty
         && path.qself.is_none()
@@ -84,9 +116,13 @@ pub(crate) fn output(ty: &ReturnType, errors: &mut Errors) -> Output {
             if let (Some(GenericArgument::Type(ok)), Some(GenericArgument::Type(err)), None) =
                 (types.next(), types.next(), types.next())
             {
-                check(ok, errors);
                 check(err, errors);
-                return Output::Result(ok.to_token_stream(), err.to_token_stream());
+                let err = err.to_token_stream();
+                if let Some(item) = items(ok, errors) {
+                    return (Output::Result(item, err), true);
+                }
+                check(ok, errors);
+                return (Output::Result(ok.to_token_stream(), err), false);
             }
         }
         errors.push(
@@ -94,10 +130,39 @@ pub(crate) fn output(ty: &ReturnType, errors: &mut Errors) -> Output {
             "the error's type must be seen here: write `Result<T, E>` with both types instead of \
              an alias",
         );
-        return Output::Value(ty.to_token_stream());
+        return (Output::Value(ty.to_token_stream()), false);
     }
     check(ty, errors);
-    Output::Value(ty.to_token_stream())
+    (Output::Value(ty.to_token_stream()), false)
+}
+
+/// The type of the items, if `ty` is `impl Iterator`.
+fn items(ty: &Type, errors: &mut Errors) -> Option<TokenStream> {
+    let Type::ImplTrait(some) = peeled(ty) else {
+        return None;
+    };
+    let iterator = some.bounds.iter().find_map(|bound| match bound {
+        TypeParamBound::Trait(bound) => {
+            let last = bound.path.segments.last()?;
+            (last.ident == "Iterator").then_some(last)
+        }
+        _ => None,
+    })?;
+    if let PathArguments::AngleBracketed(arguments) = &iterator.arguments {
+        let item = arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(item) if item.ident == "Item" => Some(&item.ty),
+            _ => None,
+        });
+        if let Some(item) = item {
+            check(item, errors);
+            return Some(item.to_token_stream());
+        }
+    }
+    errors.push(
+        iterator.span(),
+        "the type of the items must be seen here: write `impl Iterator<Item = T>`",
+    );
+    Some(quote!(()))
 }
 
 /// Reports what no value can be made of. Whether the rest are values is the compiler's to say.
