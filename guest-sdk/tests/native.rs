@@ -3,10 +3,12 @@
 #![deny(missing_docs, warnings)]
 
 use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
+use spore_guest::native::{Items, block_on};
 use spore_guest::prelude::*;
 use spore_guest::value::{Definition, Field, Fields, Parameter, Shape, Type};
-use spore_guest::{Grant, Handle, NoCaptures};
+use spore_guest::{Description, Grant, Handle, NoCaptures, Resumable, Streaming};
 
 /// Positions
 #[derive(Value)]
@@ -194,4 +196,131 @@ fn parameter(name: &str, ty: Type) -> Parameter {
         name: name.to_owned(),
         ty,
     }
+}
+
+/// Two branches that take turns.
+#[callable]
+pub async fn turns(#[capture] first: &str, count: u32) -> Result<Vec<String>, u8> {
+    let told = std::cell::RefCell::new(Vec::new());
+    let branch = async |name: &str| {
+        for round in 0..count {
+            told.borrow_mut().push(format!("{name}{round}"));
+            checkpoint().await;
+        }
+        name.len()
+    };
+    let (one, two) = join!(branch(first), branch("b"));
+    if one + two == 2 {
+        Ok(told.take())
+    } else {
+        Err(3)
+    }
+}
+
+/// Counts down.
+#[callable]
+pub async fn down(from: u32, items: &Emitter<u32>) -> Result<(), String> {
+    for n in (0..from).rev() {
+        items.emit(n).await;
+    }
+    Err("zero".to_owned())
+}
+
+/// Counts up.
+#[callable]
+pub fn up(#[capture] to: u32, from: &u32) -> Result<impl Iterator<Item = u32>, String> {
+    if *from > to {
+        return Err("beyond".to_owned());
+    }
+    Ok(*from..to)
+}
+
+#[init]
+fn nothing_to_prepare() {}
+
+#[restored]
+fn nothing_to_mend() {}
+
+#[test]
+fn async_functions_run_on_any_executor() {
+    assert_eq!(
+        block_on(turns("a", 2)),
+        Ok(["a0", "b0", "a1", "b1"].map(str::to_owned).to_vec())
+    );
+    assert_eq!(block_on(turns("aa", 0)), Err(3));
+
+    let mut down = Items::of(|items| async move { down(3, &items).await });
+    assert_eq!(down.next(), Some(2));
+    assert_eq!(down.by_ref().collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(down.next(), None);
+    assert_eq!(down.output(), Some(Err("zero".to_owned())));
+    let unfinished = Items::of(|items| async move { items.emit(1).await });
+    assert_eq!(unfinished.output(), None);
+
+    let up: Vec<_> = up(5, &3).expect("it is not beyond").collect();
+    assert_eq!(up, [3, 4]);
+}
+
+#[test]
+fn sleeps_take_their_time_side_by_side() {
+    let nap = Duration::from_millis(40);
+    let begin = Instant::now();
+    let (first, second) = block_on(async {
+        let first = async {
+            sleep(nap).await;
+            begin.elapsed()
+        };
+        let second = async {
+            sleep(2 * nap).await;
+            begin.elapsed()
+        };
+        join!(first, second)
+    });
+    assert!(first >= nap && second >= 2 * nap);
+    assert!(first < second);
+    // Ready at once, and never.
+    let winner = block_on(async {
+        select! {
+            () = sleep(Duration::MAX) => 1,
+            () = sleep(Duration::ZERO) => 2,
+            () = checkpoint() => 3,
+        }
+    });
+    assert_eq!(winner, 2);
+}
+
+#[test]
+fn who_lost_a_race_is_gone_when_the_arm_runs() {
+    let mut count = 0;
+    let total = block_on(async {
+        select! {
+            (one, two) = async { (1, 2) } => {
+                // It was borrowed by the other.
+                count += 10;
+                one + two
+            },
+            never = async {
+                loop {
+                    count += 1;
+                    checkpoint().await;
+                }
+            } => never,
+        }
+    });
+    assert_eq!((total, count), (3, 10));
+}
+
+#[test]
+fn handles_say_how_a_callable_runs() {
+    let _: Handle<String, (u32,), Vec<String>, u8, Resumable> = turns::HANDLE;
+    let _: Handle<NoCaptures, (u32,), u32, String, Streaming> = down::HANDLE;
+    let _: Handle<u32, (u32,), u32, String, Streaming> = up::HANDLE;
+    let kind = |description: Description| (description.resumable, description.streams);
+    assert_eq!(kind(turns::HANDLE.description()), (true, false));
+    assert_eq!(kind(down::HANDLE.description()), (true, true));
+    let up = up::HANDLE.description();
+    assert!(up.consumes_captures);
+    assert_eq!(up.signature.returns, Type::U32);
+    assert_eq!(up.signature.error, Some(Type::String));
+    assert_eq!(kind(up), (true, true));
 }

@@ -400,6 +400,33 @@ mod tests {
     }
 
     #[test]
+    fn a_future_that_borrows_captures() {
+        check(
+            "",
+            "pub async fn wait(#[capture] book: &Book, days: u32) -> Result<f64, Missing> { todo!() }",
+            include_str!("../tests/golden/future.rs"),
+        );
+    }
+
+    #[test]
+    fn a_future_that_emits() {
+        check(
+            "",
+            "pub async fn count(#[capture] from: u64, items: &Emitter<u64>) { todo!() }",
+            include_str!("../tests/golden/emitter.rs"),
+        );
+    }
+
+    #[test]
+    fn an_iterator_or_an_error() {
+        check(
+            "",
+            "pub fn digits(text: &str) -> Result<impl Iterator<Item = u32>, String> { todo!() }",
+            include_str!("../tests/golden/iterator.rs"),
+        );
+    }
+
+    #[test]
     fn nothing_at_all() {
         check(
             "",

@@ -79,3 +79,20 @@ fn check(attribute: &str, item: &ItemFn, errors: &mut Errors) {
         errors.push(signature.output.span(), &message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_initialiser_is_exported_under_its_name() {
+        let item = quote! {
+            #[cfg(feature = "prices")]
+            fn parse() {}
+        };
+        let made = expand("init", TokenStream::new(), item);
+        let golden = include_str!("../tests/golden/init.rs");
+        let golden: TokenStream = golden.parse().expect("the golden file has sound tokens");
+        assert_eq!(made.to_string(), golden.to_string());
+    }
+}
