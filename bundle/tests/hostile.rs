@@ -4,6 +4,8 @@ mod common;
 
 use common::{SUM, add, bound, chain, custom, decode, module, unbound};
 use proptest::prelude::*;
+use spore_abi::export;
+use spore_bundle::AbiError;
 use spore_bundle::Unsupported;
 use spore_bundle::limits::MANIFEST_BYTES_MAX;
 use spore_bundle::manifest::v1::Code;
@@ -629,6 +631,23 @@ fn packing_refuses_what_could_not_be_read() {
         PackError::Sections(SectionError::NotWasm)
     ));
     assert!(matches!(pack(module("(module)")), PackError::Abi(_)));
+    let with = |more: &str| pack(module(&SUM.replace("(module", &format!("(module {more}"))));
+    for prefix in [export::INIT, export::RESTORED] {
+        let error = with(&format!(
+            r#"(func (export "{prefix}a::x") (export "{prefix}b::y"))"#
+        ));
+        assert!(
+            matches!(&error, PackError::Twice { first, second }
+                if *first == format!("{prefix}a::x") && *second == format!("{prefix}b::y")),
+            "{error:?}"
+        );
+        let error = with(&format!(r#"(func (export "{prefix}a::x") (param i32))"#));
+        assert!(
+            matches!(&error, PackError::Abi(AbiError::WrongType { name, .. })
+                if *name == format!("{prefix}a::x")),
+            "{error:?}"
+        );
+    }
     let error = Bundle::pack(module(SUM), "sum", "0.1.0", vec![]).unwrap_err();
     assert!(
         matches!(error, PackError::Manifest(ManifestError::NoCallables)),

@@ -91,6 +91,22 @@ fn the_order_of_descriptions_does_not_matter() {
 }
 
 #[test]
+fn what_runs_once_is_found_in_the_exports() {
+    let hooks = r#"(module (func (export "spore1:restored/b::y") (export "spore1:init/a::x"))"#;
+    let code = module(&SUM.replace("(module", hooks));
+    let bundle = Bundle::pack(code, "sum", "0.1.0", vec![add()]).unwrap();
+    assert_eq!(bundle.manifest().init.as_deref(), Some("spore1:init/a::x"));
+    assert_eq!(
+        bundle.manifest().restored.as_deref(),
+        Some("spore1:restored/b::y")
+    );
+    assert_eq!(
+        (&unbound().manifest().init, &unbound().manifest().restored),
+        (&None, &None)
+    );
+}
+
+#[test]
 fn callables_are_found_by_full_name_and_last_segment() {
     let bundle = unbound();
     assert_eq!(bundle.callable("sum::add").unwrap().0, 0);

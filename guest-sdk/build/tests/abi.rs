@@ -70,6 +70,12 @@ pub mod start {
     pub fn bind(bind: bool) -> bool {
         !bind
     }
+
+    /// What the host passes has such names too.
+    #[callable(name = "start::len")]
+    pub fn len(ptr: &[u8]) -> u32 {
+        ptr.len() as u32
+    }
 }
 
 /// A map, whose iteration needs no randomness to be the same everywhere.
@@ -327,6 +333,8 @@ fn exports_are_those_of_the_abi() {
 fn functions_with_awkward_names_run() {
     let outcome = guest().run("all_of_it::start::bind", &[], &arguments((true,)));
     assert_eq!(outcome, Outcome::Ready(vec![0]));
+    let outcome = guest().run("all_of_it::start::len", &[], &arguments((vec![7u8, 8],)));
+    assert_eq!(outcome, Outcome::Ready(vec![2]));
 }
 
 #[test]
@@ -348,6 +356,7 @@ fn the_bundle_describes_the_callables() {
         "ping",
         "refuse",
         "start::bind",
+        "start::len",
         "worth",
     ];
     assert_eq!(names, expected.map(|name| format!("all_of_it::{name}")));
@@ -356,7 +365,7 @@ fn the_bundle_describes_the_callables() {
         signature,
         consumes_captures,
         ..
-    } = &described[6];
+    } = &described[7];
     assert_eq!(
         docs,
         "Captures by reference can be started from many times."

@@ -50,12 +50,12 @@ fn exports(callable: &Callable, function: &Ident) -> TokenStream {
         #[allow(deprecated)]
         const _: () = {
             #[unsafe(export_name = #bind_name)]
-            extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-                ::spore_guest::__rt::#bind::<#captures>(ptr, len)
+            extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+                ::spore_guest::__rt::#bind::<#captures>(_ptr, _len)
             }
 
             #[unsafe(export_name = #start_name)]
-            extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
+            extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
                 #start
             }
 
@@ -78,9 +78,9 @@ fn start(callable: &Callable, function: &Ident) -> TokenStream {
     let (passed, outcome) = (passed(callable), outcome(callable));
     quote! {
         ::spore_guest::__rt::#start::<#captures, #arguments>(
-            handle,
-            ptr,
-            len,
+            _handle,
+            _ptr,
+            _len,
             |_captures: #reference #captures, _arguments: #arguments| {
                 ::spore_guest::__rt::Outcome::#outcome(#function(#(#passed),*))
             },
@@ -118,8 +118,8 @@ fn start_future(callable: &Callable, function: &Ident) -> TokenStream {
         _ => quote!(::spore_guest::__rt::resumable(#future)),
     };
     quote! {
-        let _captures = ::spore_guest::__rt::#lent::<#captures>(handle);
-        let _arguments = ::spore_guest::__rt::arguments::<#arguments>(ptr, len);
+        let _captures = ::spore_guest::__rt::#lent::<#captures>(_handle);
+        let _arguments = ::spore_guest::__rt::arguments::<#arguments>(_ptr, _len);
         #task
     }
 }

@@ -7,15 +7,15 @@ pub fn scale(factor: f64, x: f64) -> f64 {
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::scale")]
-    extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::bind_consuming::<(f64,)>(ptr, len)
+    extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::bind_consuming::<(f64,)>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::scale")]
-    extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
+    extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
         ::spore_guest::__rt::start_consuming::<(f64,), (f64,)>(
-            handle,
-            ptr,
-            len,
+            _handle,
+            _ptr,
+            _len,
             |_captures: (f64,), _arguments: (f64,)| {
                 ::spore_guest::__rt::Outcome::of_value(scale(_captures.0, _arguments.0))
             },

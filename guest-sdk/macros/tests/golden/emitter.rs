@@ -6,13 +6,13 @@ pub async fn count(from: u64, items: &Emitter<u64>) {
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::count")]
-    extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::bind_consuming::<(u64,)>(ptr, len)
+    extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::bind_consuming::<(u64,)>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::count")]
-    extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
-        let _captures = ::spore_guest::__rt::consumed::<(u64,)>(handle);
-        let _arguments = ::spore_guest::__rt::arguments::<()>(ptr, len);
+    extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
+        let _captures = ::spore_guest::__rt::consumed::<(u64,)>(_handle);
+        let _arguments = ::spore_guest::__rt::arguments::<()>(_ptr, _len);
         ::spore_guest::__rt::streaming::<u64, _>(|_items| async move {
             ::spore_guest::__rt::Outcome::of_value(count(_captures.0, &_items).await)
         })

@@ -6,13 +6,13 @@ pub async fn wait(book: &Book, days: u32) -> Result<f64, Missing> {
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::wait")]
-    extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::bind::<(Book,)>(ptr, len)
+    extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::bind::<(Book,)>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::wait")]
-    extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
-        let _captures = ::spore_guest::__rt::lent::<(Book,)>(handle);
-        let _arguments = ::spore_guest::__rt::arguments::<(u32,)>(ptr, len);
+    extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
+        let _captures = ::spore_guest::__rt::lent::<(Book,)>(_handle);
+        let _arguments = ::spore_guest::__rt::arguments::<(u32,)>(_ptr, _len);
         ::spore_guest::__rt::resumable(async move {
             ::spore_guest::__rt::Outcome::of_result(wait(&_captures.0, _arguments.0).await)
         })

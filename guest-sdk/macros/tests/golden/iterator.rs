@@ -6,13 +6,13 @@ pub fn digits(text: &str) -> Result<impl Iterator<Item = u32>, String> {
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::digits")]
-    extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::bind::<()>(ptr, len)
+    extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::bind::<()>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::digits")]
-    extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
-        let _captures = ::spore_guest::__rt::lent::<()>(handle);
-        let _arguments = ::spore_guest::__rt::arguments::<(::std::string::String,)>(ptr, len);
+    extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
+        let _captures = ::spore_guest::__rt::lent::<()>(_handle);
+        let _arguments = ::spore_guest::__rt::arguments::<(::std::string::String,)>(_ptr, _len);
         ::spore_guest::__rt::streaming::<u32, _>(|_items| async move {
             ::spore_guest::__rt::Outcome::of_result(
                 ::spore_guest::__rt::emit_all_of(digits(&_arguments.0), &_items).await,

@@ -4,12 +4,12 @@ pub fn ping() {}
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::ping")]
-    extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::bind::<()>(ptr, len)
+    extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::bind::<()>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::ping")]
-    extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::start::<(), ()>(handle, ptr, len, |_captures: &(), _arguments: ()| {
+    extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::start::<(), ()>(_handle, _ptr, _len, |_captures: &(), _arguments: ()| {
             ::spore_guest::__rt::Outcome::of_value(ping())
         })
     }

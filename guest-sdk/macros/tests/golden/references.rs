@@ -15,18 +15,18 @@ pub fn mean(
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::prices::mean")]
-    extern "C" fn __spore_bind(ptr: u32, len: u32) -> u32 {
-        ::spore_guest::__rt::bind::<(super::Book, Vec<f64>)>(ptr, len)
+    extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
+        ::spore_guest::__rt::bind::<(super::Book, Vec<f64>)>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::prices::mean")]
-    extern "C" fn __spore_start(handle: u32, ptr: u32, len: u32) -> u32 {
+    extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
         ::spore_guest::__rt::start::<
             (super::Book, Vec<f64>),
             (::std::vec::Vec<u32>, ::std::string::String),
         >(
-            handle,
-            ptr,
-            len,
+            _handle,
+            _ptr,
+            _len,
             |_captures: &(super::Book, Vec<f64>),
              _arguments: (::std::vec::Vec<u32>, ::std::string::String)| {
                 ::spore_guest::__rt::Outcome::of_result(mean(
