@@ -85,7 +85,7 @@ impl<F: Future<Output = Outcome>, I: FnMut() -> Option<Vec<u8>>> Resumable<F, I>
     /// Polls the future once. Returns whether it has reached a checkpoint, and whether it can go on by
     /// itself.
     fn turn(&mut self) -> (bool, bool) {
-        world::begin_turn(std::mem::take(&mut self.sleepers));
+        world::begin_turn(&self.waker, &mut self.sleepers);
         self.woken.0.store(false, Relaxed);
         let mut context = Context::from_waker(&self.waker);
         if let Poll::Ready(outcome) = self.future.as_mut().poll(&mut context) {
@@ -93,9 +93,7 @@ impl<F: Future<Output = Outcome>, I: FnMut() -> Option<Vec<u8>>> Resumable<F, I>
         }
         // Before the end of the turn, which wakes those at checkpoints.
         let woken = self.woken.0.load(Relaxed);
-        let (checkpoint, sleepers) = world::end_turn();
-        self.sleepers = sleepers;
-        (checkpoint, woken)
+        (world::end_turn(&mut self.sleepers), woken)
     }
 
     /// What is to be told before the next turn.

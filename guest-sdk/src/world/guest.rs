@@ -4,6 +4,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
+use std::ptr;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -20,14 +22,20 @@ pub(crate) type Moment = u64;
 #[derive(Default)]
 pub(crate) struct Sleepers(BTreeMap<(Moment, u64), Waker>);
 
+// A guest has one thread, which never ends. Each access to what is dropped at the end of a thread
+// would look whether it has been, and a checkpoint has tens of nanoseconds.
 thread_local! {
     static TURN: Cell<Turn> = const { Cell::new(0) };
+    /// What tells the waker of the run whose turn it is from others
+    static RUN: Cell<*const ()> = const { Cell::new(ptr::null()) };
     /// Whether a checkpoint was reached in this turn
     static CHECKPOINT: Cell<bool> = const { Cell::new(false) };
-    /// Whom to wake before the next turn
-    static WAKERS: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+    /// Whom to wake before the next turn, but for the run itself
+    static WAKERS: RefCell<ManuallyDrop<Vec<Waker>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     /// Those of the run whose turn it is
-    static SLEEPERS: RefCell<Sleepers> = const { RefCell::new(Sleepers(BTreeMap::new())) };
+    static SLEEPERS: RefCell<ManuallyDrop<Sleepers>> =
+        const { RefCell::new(ManuallyDrop::new(Sleepers(BTreeMap::new()))) };
     /// How many sleeps there have been
     static SLEEPS: Cell<u64> = const { Cell::new(0) };
 }
@@ -42,9 +50,6 @@ impl Sleepers {
     /// Wakes those whose time has come, and no others: some combinators ask for another turn each time
     /// that they have polled all they have.
     fn wake_due(&mut self) {
-        if self.0.is_empty() {
-            return;
-        }
         let now = wasm::monotonic_clock();
         while let Some(first) = self.0.first_entry()
             && first.key().0 <= now
@@ -54,24 +59,33 @@ impl Sleepers {
     }
 }
 
-/// Begins a turn of the run that has these sleepers.
-pub(crate) fn begin_turn(mut sleepers: Sleepers) {
-    sleepers.wake_due();
-    SLEEPERS.set(sleepers);
+/// Begins a turn of the run that has this waker and these sleepers.
+pub(crate) fn begin_turn(run: &Waker, sleepers: &mut Sleepers) {
+    if !sleepers.0.is_empty() {
+        sleepers.wake_due();
+        swap(sleepers);
+    }
+    RUN.set(run.data());
     TURN.set(TURN.get() + 1);
     CHECKPOINT.set(false);
 }
 
-/// Ends a turn. Returns whether a checkpoint was reached, and who sleeps.
-pub(crate) fn end_turn() -> (bool, Sleepers) {
-    // Wakers are foreign code: the list is not borrowed while they run. Its room is kept.
-    let mut wakers = WAKERS.take();
-    wakers.drain(..).for_each(Waker::wake);
-    WAKERS.with_borrow_mut(|woken| {
-        wakers.append(woken);
-        *woken = wakers;
-    });
-    (CHECKPOINT.get(), SLEEPERS.take())
+/// Ends a turn of the run that has these sleepers. Returns whether a checkpoint was reached.
+pub(crate) fn end_turn(sleepers: &mut Sleepers) -> bool {
+    if WAKERS.with_borrow(|wakers| !wakers.is_empty()) {
+        // Wakers are foreign code: the list is not borrowed while they run.
+        let wakers = ManuallyDrop::into_inner(WAKERS.take());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+    if SLEEPERS.with_borrow(|sleepers| !sleepers.0.is_empty()) {
+        swap(sleepers);
+    }
+    CHECKPOINT.get()
+}
+
+/// Exchanges the sleepers of a run with those of the run whose turn it is. One of both is empty.
+fn swap(sleepers: &mut Sleepers) {
+    SLEEPERS.with_borrow_mut(|now| std::mem::swap(&mut **now, sleepers));
 }
 
 pub(crate) fn turn() -> Turn {
@@ -80,7 +94,9 @@ pub(crate) fn turn() -> Turn {
 
 pub(crate) fn wake_next_turn(waker: &Waker) {
     CHECKPOINT.set(true);
-    WAKERS.with_borrow_mut(|wakers| wakers.push(waker.clone()));
+    if waker.data() != RUN.get() {
+        WAKERS.with_borrow_mut(|wakers| wakers.push(waker.clone()));
+    }
 }
 
 pub(crate) fn after(duration: Duration) -> Moment {
