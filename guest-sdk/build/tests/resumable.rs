@@ -61,7 +61,7 @@ impl Run {
 
     /// Polls to the end, as a host does that stops each `every` checkpoints and moves the run to
     /// another instance whenever it can. Returns the end and what was told before.
-    fn to_end(&mut self, every: u64) -> (Outcome, Vec<Outcome>) {
+    fn finish(&mut self, every: u64) -> (Outcome, Vec<Outcome>) {
         self.guest.seen_mut().stop_every = every;
         let mut told = Vec::new();
         loop {
@@ -136,13 +136,13 @@ fn runs_that_were_stopped_and_moved_end_like_others() {
     ];
     for (name, captures, arguments, result) in cases {
         let mut unstopped = Run::start(name, &captures, &arguments);
-        let (end, _) = unstopped.to_end(0);
+        let (end, _) = unstopped.finish(0);
         assert_eq!(end, Outcome::Ready(result), "{name}: as a native program");
         let checkpoints = unstopped.guest.seen().checkpoints;
         assert!(checkpoints > 2, "{name}");
         for every in [1, 2, 3, 7, checkpoints] {
             let mut run = Run::start(name, &captures, &arguments);
-            assert_eq!(run.to_end(every).0, end, "{name}, each {every}");
+            assert_eq!(run.finish(every).0, end, "{name}, each {every}");
             // The same steps, and nothing of the answers left in memory.
             assert_eq!(run.guest.seen().checkpoints, checkpoints, "{name}");
             assert!(
@@ -157,7 +157,7 @@ fn runs_that_were_stopped_and_moved_end_like_others() {
 fn errors_are_those_of_the_guest() {
     let mut run = Run::start("entwined", &encoded(vec![1.0f64]), &encoded((1u64, 0u32)));
     assert_eq!(
-        run.to_end(1).0,
+        run.finish(1).0,
         Outcome::Error(encoded("no rounds".to_owned()))
     );
 }
@@ -183,7 +183,7 @@ fn a_run_that_sleeps_says_until_when() {
     let ended = encoded(vec![(2u32, 0u64), (1, 10), (4, 10), (3, 20), (0, 30)]);
     for every in [0, 1] {
         let mut run = Run::start("naps", &[], &naps);
-        let (end, told) = run.to_end(every);
+        let (end, told) = run.finish(every);
         assert_eq!(told, [at(10), at(20), at(30)]);
         assert_eq!(end, Outcome::Ready(ended.clone()));
         assert_eq!(run.guest.seen().checkpoints, 0);
@@ -314,7 +314,7 @@ fn items_of_several_branches_queue() {
     assert_eq!(expected[..2], [("a".to_owned(), 0), ("b".to_owned(), 0)]);
     for every in [0, 1] {
         let mut run = Run::start("pairs", &encoded(names.clone()), &encoded((3u32,)));
-        let (end, told) = run.to_end(every);
+        let (end, told) = run.finish(every);
         assert_eq!(items::<(String, u32)>(&told), expected);
         assert_eq!(end, Outcome::Ready(vec![]));
     }
@@ -323,7 +323,7 @@ fn items_of_several_branches_queue() {
 #[test]
 fn a_stream_may_fail_after_items_and_before() {
     let mut run = Run::start("halves", &[], &encoded((12u32,)));
-    let (end, told) = run.to_end(1);
+    let (end, told) = run.finish(1);
     assert_eq!(items::<u32>(&told), [6, 3]);
     assert_eq!(end, Outcome::Error(encoded("3 is odd".to_owned())));
 
@@ -332,11 +332,11 @@ fn a_stream_may_fail_after_items_and_before() {
     assert_eq!(native.output(), Some(Err("3 is odd".to_owned())));
 
     let mut run = Run::start("digits", &[], &encoded(("407".to_owned(),)));
-    let (end, told) = run.to_end(1);
+    let (end, told) = run.finish(1);
     assert_eq!(items::<u32>(&told), [4, 0, 7]);
     assert_eq!(end, Outcome::Ready(vec![]));
     let mut run = Run::start("digits", &[], &encoded(("4x".to_owned(),)));
-    let (end, told) = run.to_end(1);
+    let (end, told) = run.finish(1);
     assert_eq!(end, Outcome::Error(encoded("'x' is no digit".to_owned())));
     assert!(told.is_empty());
 }
@@ -344,7 +344,7 @@ fn a_stream_may_fail_after_items_and_before() {
 #[test]
 fn an_iterator_that_borrows_is_moved_with_what_it_borrows() {
     let mut run = Run::start("multiples", &encoded(7u64), &encoded((3u64, 4u32)));
-    let (end, told) = run.to_end(1);
+    let (end, told) = run.finish(1);
     assert_eq!(items::<u64>(&told), [21, 28, 35, 42]);
     assert_eq!(end, Outcome::Ready(vec![]));
     assert!(resumer::multiples(&7, 3, 4).eq(items::<u64>(&told)));

@@ -92,7 +92,7 @@ impl Guest {
                 |mut caller: Caller<'_, Seen>| {
                     let seen = caller.data_mut();
                     seen.checkpoints += 1;
-                    let stops = seen.stop_every > 0 && seen.checkpoints % seen.stop_every == 0;
+                    let stops = seen.checkpoints.is_multiple_of(seen.stop_every);
                     u32::from(stops)
                 },
             )
