@@ -3,13 +3,11 @@
 //! Requests to one session are carried out in the order in which the host receives them, whatever
 //! streams they come on.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::BlobId;
+use crate::id::random_id;
 use crate::message::{CallLimits, Encoding, MessageError, byte_string, cut, within};
 
 /// Most sessions that a list names.
@@ -19,48 +17,13 @@ pub const SESSION_TEXT_BYTES_MAX: usize = 128;
 /// Longest set of blocks, in bytes: a bit for each that 32 bits of addresses reach.
 pub const BLOCK_SET_BYTES_MAX: usize = (1 << 20) / 8;
 
-/// Names a session of a host. Random; what it names is found for its owner's key only.
-///
-/// Written as 32 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SessionId(pub [u8; 16]);
-
-/// A text is not the id of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the id of a session has 32 lower-case hexadecimal digits")]
-pub struct NotASession;
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = NotASession;
-
-    fn from_str(text: &str) -> Result<Self, NotASession> {
-        let digits: Option<Vec<u8>> = text
-            .bytes()
-            .map(|digit| match digit {
-                b'0'..=b'9' => Some(digit - b'0'),
-                b'a'..=b'f' => Some(digit - b'a' + 10),
-                _ => None,
-            })
-            .collect();
-        let digits = digits.ok_or(NotASession)?;
-        let (pairs, []) = digits.as_chunks::<2>() else {
-            return Err(NotASession);
-        };
-        let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-        bytes.try_into().map(SessionId).map_err(|_| NotASession)
-    }
+random_id! {
+    /// Names a session of a host. Random; what it names is found for its owner's key only.
+    ///
+    /// Written as 32 lower-case hexadecimal digits.
+    SessionId,
+    /// A text is not the id of a session.
+    NotASession "the id of a session has 32 lower-case hexadecimal digits"
 }
 
 /// Asks for a session of a bundle: an instance that is kept between calls. What the guest prints
