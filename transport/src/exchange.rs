@@ -16,8 +16,11 @@
 
 mod client;
 mod host;
+mod items;
 
-use crate::message::{BlobKind, Encoding, Refused};
+use self::items::Items;
+use crate::job::WatchItems;
+use crate::message::{BlobKind, Encoding, Message, Refused};
 use crate::{BlobId, RefusalCode};
 
 pub use client::{ClientEvent, ClientExchange, ClientLimits};
@@ -36,6 +39,14 @@ pub const RESULT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// Most output of a guest that either side accepts unless configured otherwise, in bytes.
 pub const OUTPUT_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 
+/// Longest encoded item that either side accepts unless configured otherwise, in bytes.
+///
+/// An item is held whole by the host until it is taken, and by the client until it is complete.
+pub const ITEM_BYTES_MAX_DEFAULT: u64 = 16 << 20;
+/// Longest blob of items that were not taken which a host accepts with a job unless configured
+/// otherwise, in bytes. So much a host may hold of a job before its guest waits.
+pub const HELD_ITEMS_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+
 /// What a size limit is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,6 +63,10 @@ pub enum Part {
     Result,
     /// Output of a guest
     Output,
+    /// An item
+    Item,
+    /// The items that come with a job
+    HeldItems,
     /// A blob, or blocks, that a client has fetched
     Fetched,
 }
@@ -62,6 +77,7 @@ impl From<BlobKind> for Part {
             BlobKind::Manifest => Part::Manifest,
             BlobKind::Code => Part::Code,
             BlobKind::State => Part::State,
+            BlobKind::Items => Part::HeldItems,
         }
     }
 }
@@ -75,6 +91,8 @@ impl std::fmt::Display for Part {
             Part::State => "state",
             Part::Result => "result",
             Part::Output => "output",
+            Part::Item => "item",
+            Part::HeldItems => "list of items",
             Part::Fetched => "what was fetched",
         })
     }
@@ -126,6 +144,38 @@ pub enum ProtocolError {
         /// The index
         index: u32,
     },
+    /// An item that is not the next.
+    #[error("item {found} came, {expected} is next")]
+    ItemOutOfSequence {
+        /// The sequence number of the next
+        expected: u64,
+        /// The one that came
+        found: u64,
+    },
+    /// More items than may come ahead of those that were taken.
+    #[error("an item came {window} or more ahead of those that were taken")]
+    ItemsAhead {
+        /// How many may
+        window: u64,
+    },
+    /// Items from another place than was asked for, or though none were asked for.
+    #[error("items come from {found:?}, asked for was {asked:?}")]
+    ItemsFrom {
+        /// The first that was asked for, if one was
+        asked: Option<u64>,
+        /// The first that comes
+        found: Option<u64>,
+    },
+    /// Items are said to be taken that were not sent, or were taken before.
+    #[error("items below {below} are said to be taken; {taken} were, and {sent} sent")]
+    TakenOutside {
+        /// The first that is not
+        below: u64,
+        /// The first that was not taken until now
+        taken: u64,
+        /// The first that was not sent
+        sent: u64,
+    },
     /// More payload than was announced.
     #[error("{surplus} bytes of payload came beyond those announced")]
     Surplus {
@@ -166,8 +216,8 @@ impl ProtocolError {
                 Part::Arguments => RefusalCode::ArgumentsTooLarge,
                 Part::Manifest => RefusalCode::ManifestTooLarge,
                 Part::Code => RefusalCode::CodeTooLarge,
-                Part::State => RefusalCode::StateTooLarge,
-                Part::Result | Part::Output | Part::Fetched => RefusalCode::OutOfOrder,
+                Part::State | Part::HeldItems => RefusalCode::StateTooLarge,
+                Part::Result | Part::Output | Part::Item | Part::Fetched => RefusalCode::OutOfOrder,
             },
             ProtocolError::BlobLengths { .. } => RefusalCode::BlobEncoding,
             _ => RefusalCode::OutOfOrder,
@@ -261,6 +311,7 @@ impl Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
     Call,
+    CallItems,
     Ship,
     Status,
     Describe,
@@ -271,25 +322,183 @@ enum Request {
     SessionClose,
     SessionList,
     Fetch,
+    JobStart,
+    JobList,
+    JobWatch,
+    JobControl,
+    JobSave,
+    JobResult,
+    JobAcknowledge,
+    JobOffer,
+    JobLeave,
+    JobArrive,
+    JobMove,
 }
 
 impl Request {
-    /// Whether a guest runs for it, and says something meanwhile.
+    /// The request that a message is, if it may begin a stream.
+    fn of(message: &Message) -> Option<Request> {
+        Some(match message {
+            Message::Call(_) => Request::Call,
+            Message::CallItems(_) => Request::CallItems,
+            Message::Ship(_) => Request::Ship,
+            Message::Status => Request::Status,
+            Message::Describe(_) => Request::Describe,
+            Message::SessionOpen(_) => Request::SessionOpen,
+            Message::SessionCall(_) => Request::SessionCall,
+            Message::SessionSave(_) => Request::SessionSave,
+            Message::SessionRestore(_) => Request::SessionRestore,
+            Message::SessionClose(_) => Request::SessionClose,
+            Message::SessionList => Request::SessionList,
+            Message::Fetch(_) | Message::FetchBlocks(_) => Request::Fetch,
+            Message::JobStart(_) | Message::JobOpen(_) => Request::JobStart,
+            Message::JobList => Request::JobList,
+            Message::JobWatch(_) => Request::JobWatch,
+            Message::JobPause(_) | Message::JobResume(_) | Message::JobCancel(_) => {
+                Request::JobControl
+            }
+            Message::JobSave(_) => Request::JobSave,
+            Message::JobResult(_) => Request::JobResult,
+            Message::JobAcknowledge(_) => Request::JobAcknowledge,
+            Message::JobOffer(_) => Request::JobOffer,
+            Message::JobLeave(_) => Request::JobLeave,
+            Message::JobArrive(_) => Request::JobArrive,
+            Message::JobMove(_) => Request::JobMove,
+            _ => return None,
+        })
+    }
+
+    /// Whether a guest runs for it, which stops when the request is given up.
     fn runs_guest(self) -> bool {
         matches!(
             self,
-            Request::Call | Request::SessionOpen | Request::SessionCall
+            Request::Call | Request::CallItems | Request::SessionOpen | Request::SessionCall
         )
     }
 
-    /// Whether it ends with a value.
-    fn is_call(self) -> bool {
-        matches!(self, Request::Call | Request::SessionCall)
+    /// Whether it brings what a guest says.
+    fn hears_guest(self) -> bool {
+        self.runs_guest() || self == Request::JobWatch
+    }
+
+    /// Whether it may end with a value.
+    fn brings_value(self) -> bool {
+        matches!(
+            self,
+            Request::Call
+                | Request::CallItems
+                | Request::SessionCall
+                | Request::JobWatch
+                | Request::JobResult
+        )
+    }
+
+    /// Whether it may end with a failure of the guest.
+    fn brings_failure(self) -> bool {
+        self.brings_value() || self == Request::SessionOpen
+    }
+
+    /// Whether it brings the ending of a job.
+    fn brings_ending(self) -> bool {
+        matches!(self, Request::JobWatch | Request::JobResult)
     }
 
     /// Whether it is about a bundle that the host may lack.
     fn needs_bundle(self) -> bool {
-        matches!(self, Request::Call | Request::Ship | Request::SessionOpen)
+        matches!(
+            self,
+            Request::Call
+                | Request::CallItems
+                | Request::Ship
+                | Request::SessionOpen
+                | Request::JobStart
+                | Request::JobOffer
+                | Request::JobArrive
+        )
+    }
+
+    /// Whether this message ends it, other than a refusal.
+    fn ends_with(self, message: &Message) -> bool {
+        match message {
+            Message::Done(_) => self.brings_value(),
+            Message::Failed(_) => self.brings_failure(),
+            Message::JobRefused(_) => self.brings_ending(),
+            Message::Stored(_) => self == Request::Ship,
+            Message::StatusReport(_) => self == Request::Status,
+            Message::Description(_) => self == Request::Describe,
+            Message::SessionOpened(_) => {
+                matches!(self, Request::SessionOpen | Request::SessionRestore)
+            }
+            Message::SessionSaved(_) => self == Request::SessionSave,
+            Message::SessionClosed(_) => self == Request::SessionClose,
+            Message::Sessions(_) => self == Request::SessionList,
+            Message::Fetched(_) => self == Request::Fetch,
+            Message::JobStarted(_) => self == Request::JobStart,
+            Message::JobChanged(_) => self == Request::JobControl,
+            Message::JobSaved(_) => self == Request::JobSave,
+            Message::JobForgotten(_) => self == Request::JobAcknowledge,
+            Message::Jobs(_) => self == Request::JobList,
+            Message::JobOffered(_) => self == Request::JobOffer,
+            Message::JobLeft(_) => self == Request::JobLeave,
+            Message::JobMoved(_) => matches!(self, Request::JobArrive | Request::JobMove),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a watch is told of its job already, and where its items begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// The stream is no watch.
+    Not,
+    /// These items were asked for, and nothing has come.
+    Asked(Option<WatchItems>),
+    Begun,
+}
+
+impl Watch {
+    fn of(message: &Message) -> Watch {
+        match message {
+            Message::JobWatch(watch) => Watch::Asked(watch.items),
+            _ => Watch::Not,
+        }
+    }
+
+    /// Takes the first answer, and gives the items that come.
+    fn begin(&mut self, found: Option<u64>) -> Result<Option<Items>, ProtocolError> {
+        let Watch::Asked(asked) = *self else {
+            return Err(ProtocolError::Unexpected {
+                received: "JobWatched",
+                state: "no watch begins",
+            });
+        };
+        let items = match (asked, found) {
+            (None, None) => None,
+            (Some(asked), Some(found)) if asked.from.is_none_or(|from| from == found) => {
+                Some(Items::new(found, asked.window))
+            }
+            _ => {
+                return Err(ProtocolError::ItemsFrom {
+                    asked: asked.and_then(|asked| asked.from),
+                    found,
+                });
+            }
+        };
+        *self = Watch::Begun;
+        Ok(items)
+    }
+
+    /// Whether what a job says may come now.
+    fn is_open(self) -> bool {
+        !matches!(self, Watch::Asked(_))
+    }
+}
+
+/// The items that come from the start, without a first answer.
+fn items_of(message: &Message) -> Option<Items> {
+    match message {
+        Message::CallItems(items) => Some(Items::new(0, items.window)),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::{self, PemObject};
+use serde::{Deserialize, Serialize};
 
 /// What the text of a public key begins with.
 pub const KEY_PREFIX: &str = "ed25519:";
@@ -15,7 +16,7 @@ pub const KEY_PREFIX: &str = "ed25519:";
 pub const KEY_TEXT_CHARS: usize = 52;
 
 /// The public half of an identity. Its text is both the key and the fingerprint.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublicKey(pub [u8; 32]);
 
 impl fmt::Display for PublicKey {

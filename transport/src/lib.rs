@@ -6,6 +6,7 @@
 //!   read and written elsewhere.
 //! - [`frame`], [`tag`], [`message`]: bytes to messages and back, every length held against a limit.
 //! - [`exchange`]: the order of one stream, as a state machine for each side, without I/O or clocks.
+//! - [`job::custody`]: which host has a job that moves, as what a host writes down of it.
 //! - [`quic`]: the one file that drives quinn.
 //!
 //! ```
@@ -53,6 +54,7 @@ pub mod failure;
 pub mod frame;
 mod id;
 pub mod identity;
+pub mod job;
 pub mod known_hosts;
 pub mod message;
 pub mod quic;
@@ -73,6 +75,7 @@ pub use close::{CloseCode, StreamCode};
 pub use error::{BindError, ConnectError, ConnectionError, LostReason, StreamError};
 pub use id::BlobId;
 pub use identity::{Identity, PublicKey};
+pub use job::JobId;
 pub use known_hosts::{HostKey, KnownHosts};
 pub use message::{Message, Received};
 pub use quic::{Connection, Connector, Incoming, Listener, Receiver, Sender, Stream};

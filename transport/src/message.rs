@@ -11,6 +11,11 @@ use spore_value::{DecodeError, Limits, codec};
 
 use crate::failure::Failure;
 use crate::frame::{Frame, encode_frame};
+use crate::job::{
+    CallItems, JobAcknowledge, JobArrive, JobCancel, JobChanged, JobForgotten, JobLeave, JobLeft,
+    JobMove, JobMoved, JobOffer, JobOffered, JobOpen, JobPause, JobRefused, JobResult, JobResume,
+    JobSave, JobSaved, JobStart, JobStarted, JobWatch, JobWatched, Jobs, Taken, check_window,
+};
 use crate::session::{
     Blocks, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
     SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
@@ -117,6 +122,8 @@ pub enum BlobKind {
     Code,
     /// Captures or an image
     State,
+    /// Items that a job has emitted and nobody has taken, which move with it
+    Items,
 }
 
 /// One blob that the host asks for.
@@ -167,12 +174,12 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// One item of a callable that streams; its bytes follow. Reserved: no host sends it yet.
+/// One item of a callable that emits them; its bytes follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The call's index
     pub index: u32,
-    /// From 0
+    /// One more than that of the item before. The first of a run has 0.
     pub sequence: u64,
     /// Length of the encoded item that follows
     pub item_bytes: u64,
@@ -250,6 +257,11 @@ impl Refused {
         self.limit = Some(limit);
         self.actual = actual.into();
         self
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        let length = self.message.len();
+        within("Refused.message", length, REFUSAL_TEXT_BYTES_MAX)
     }
 }
 
@@ -331,6 +343,32 @@ pub enum Message {
     Sessions(Sessions),
     Fetched(Fetched),
     BlocksMissing(BlocksMissing),
+    CallItems(CallItems),
+    Taken(Taken),
+    JobStart(JobStart),
+    JobOpen(JobOpen),
+    JobList,
+    JobWatch(JobWatch),
+    JobPause(JobPause),
+    JobResume(JobResume),
+    JobSave(JobSave),
+    JobCancel(JobCancel),
+    JobResult(JobResult),
+    JobAcknowledge(JobAcknowledge),
+    JobOffer(JobOffer),
+    JobLeave(JobLeave),
+    JobArrive(JobArrive),
+    JobMove(JobMove),
+    JobStarted(JobStarted),
+    JobWatched(JobWatched),
+    JobChanged(JobChanged),
+    JobSaved(JobSaved),
+    JobForgotten(JobForgotten),
+    Jobs(Jobs),
+    JobRefused(JobRefused),
+    JobOffered(JobOffered),
+    JobLeft(JobLeft),
+    JobMoved(JobMoved),
 }
 
 /// What a stream yields, after frames are taken apart.
@@ -421,6 +459,32 @@ impl Message {
             Message::Sessions(_) => tag::SESSIONS,
             Message::Fetched(_) => tag::FETCHED,
             Message::BlocksMissing(_) => tag::BLOCKS_MISSING,
+            Message::CallItems(_) => tag::CALL_ITEMS,
+            Message::Taken(_) => tag::TAKEN,
+            Message::JobStart(_) => tag::JOB_START,
+            Message::JobOpen(_) => tag::JOB_OPEN,
+            Message::JobList => tag::JOB_LIST,
+            Message::JobWatch(_) => tag::JOB_WATCH,
+            Message::JobPause(_) => tag::JOB_PAUSE,
+            Message::JobResume(_) => tag::JOB_RESUME,
+            Message::JobSave(_) => tag::JOB_SAVE,
+            Message::JobCancel(_) => tag::JOB_CANCEL,
+            Message::JobResult(_) => tag::JOB_RESULT,
+            Message::JobAcknowledge(_) => tag::JOB_ACKNOWLEDGE,
+            Message::JobOffer(_) => tag::JOB_OFFER,
+            Message::JobLeave(_) => tag::JOB_LEAVE,
+            Message::JobArrive(_) => tag::JOB_ARRIVE,
+            Message::JobMove(_) => tag::JOB_MOVE,
+            Message::JobStarted(_) => tag::JOB_STARTED,
+            Message::JobWatched(_) => tag::JOB_WATCHED,
+            Message::JobChanged(_) => tag::JOB_CHANGED,
+            Message::JobSaved(_) => tag::JOB_SAVED,
+            Message::JobForgotten(_) => tag::JOB_FORGOTTEN,
+            Message::Jobs(_) => tag::JOBS,
+            Message::JobRefused(_) => tag::JOB_REFUSED,
+            Message::JobOffered(_) => tag::JOB_OFFERED,
+            Message::JobLeft(_) => tag::JOB_LEFT,
+            Message::JobMoved(_) => tag::JOB_MOVED,
         }
     }
 
@@ -440,6 +504,8 @@ impl Message {
             Message::SessionCall(call) => call.args_bytes,
             Message::Blocks(blocks) => blocks.wire_bytes,
             Message::Fetched(fetched) => fetched.wire_bytes,
+            Message::CallItems(items) => items.call.args_bytes,
+            Message::JobStart(start) => start.call.args_bytes,
             _ => 0,
         }
     }
@@ -483,6 +549,32 @@ impl Message {
             Message::Sessions(body) => put(tag::SESSIONS, body, into),
             Message::Fetched(body) => put(tag::FETCHED, body, into),
             Message::BlocksMissing(body) => put(tag::BLOCKS_MISSING, body, into),
+            Message::CallItems(body) => put(tag::CALL_ITEMS, body, into),
+            Message::Taken(body) => put(tag::TAKEN, body, into),
+            Message::JobStart(body) => put(tag::JOB_START, body, into),
+            Message::JobOpen(body) => put(tag::JOB_OPEN, body, into),
+            Message::JobList => encode_frame(tag::JOB_LIST, &[], into),
+            Message::JobWatch(body) => put(tag::JOB_WATCH, body, into),
+            Message::JobPause(body) => put(tag::JOB_PAUSE, body, into),
+            Message::JobResume(body) => put(tag::JOB_RESUME, body, into),
+            Message::JobSave(body) => put(tag::JOB_SAVE, body, into),
+            Message::JobCancel(body) => put(tag::JOB_CANCEL, body, into),
+            Message::JobResult(body) => put(tag::JOB_RESULT, body, into),
+            Message::JobAcknowledge(body) => put(tag::JOB_ACKNOWLEDGE, body, into),
+            Message::JobOffer(body) => put(tag::JOB_OFFER, body, into),
+            Message::JobLeave(body) => put(tag::JOB_LEAVE, body, into),
+            Message::JobArrive(body) => put(tag::JOB_ARRIVE, body, into),
+            Message::JobMove(body) => put(tag::JOB_MOVE, body, into),
+            Message::JobStarted(body) => put(tag::JOB_STARTED, body, into),
+            Message::JobWatched(body) => put(tag::JOB_WATCHED, body, into),
+            Message::JobChanged(body) => put(tag::JOB_CHANGED, body, into),
+            Message::JobSaved(body) => put(tag::JOB_SAVED, body, into),
+            Message::JobForgotten(body) => put(tag::JOB_FORGOTTEN, body, into),
+            Message::Jobs(body) => put(tag::JOBS, body, into),
+            Message::JobRefused(body) => put(tag::JOB_REFUSED, body, into),
+            Message::JobOffered(body) => put(tag::JOB_OFFERED, body, into),
+            Message::JobLeft(body) => put(tag::JOB_LEFT, body, into),
+            Message::JobMoved(body) => put(tag::JOB_MOVED, body, into),
         }
     }
 
@@ -525,6 +617,32 @@ impl Message {
             tag::SESSIONS => Message::Sessions(get(tag, body)?),
             tag::FETCHED => Message::Fetched(get(tag, body)?),
             tag::BLOCKS_MISSING => Message::BlocksMissing(get(tag, body)?),
+            tag::CALL_ITEMS => Message::CallItems(get(tag, body)?),
+            tag::TAKEN => Message::Taken(get(tag, body)?),
+            tag::JOB_START => Message::JobStart(get(tag, body)?),
+            tag::JOB_OPEN => Message::JobOpen(get(tag, body)?),
+            tag::JOB_LIST => Message::JobList,
+            tag::JOB_WATCH => Message::JobWatch(get(tag, body)?),
+            tag::JOB_PAUSE => Message::JobPause(get(tag, body)?),
+            tag::JOB_RESUME => Message::JobResume(get(tag, body)?),
+            tag::JOB_SAVE => Message::JobSave(get(tag, body)?),
+            tag::JOB_CANCEL => Message::JobCancel(get(tag, body)?),
+            tag::JOB_RESULT => Message::JobResult(get(tag, body)?),
+            tag::JOB_ACKNOWLEDGE => Message::JobAcknowledge(get(tag, body)?),
+            tag::JOB_OFFER => Message::JobOffer(get(tag, body)?),
+            tag::JOB_LEAVE => Message::JobLeave(get(tag, body)?),
+            tag::JOB_ARRIVE => Message::JobArrive(get(tag, body)?),
+            tag::JOB_MOVE => Message::JobMove(get(tag, body)?),
+            tag::JOB_STARTED => Message::JobStarted(get(tag, body)?),
+            tag::JOB_WATCHED => Message::JobWatched(get(tag, body)?),
+            tag::JOB_CHANGED => Message::JobChanged(get(tag, body)?),
+            tag::JOB_SAVED => Message::JobSaved(get(tag, body)?),
+            tag::JOB_FORGOTTEN => Message::JobForgotten(get(tag, body)?),
+            tag::JOBS => Message::Jobs(get(tag, body)?),
+            tag::JOB_REFUSED => Message::JobRefused(get(tag, body)?),
+            tag::JOB_OFFERED => Message::JobOffered(get(tag, body)?),
+            tag::JOB_LEFT => Message::JobLeft(get(tag, body)?),
+            tag::JOB_MOVED => Message::JobMoved(get(tag, body)?),
             _ => return Err(MessageError::NotAMessage { tag }),
         };
         message.check()?;
@@ -541,11 +659,14 @@ impl Message {
                 within("Output.bytes", output.bytes.len(), OUTPUT_BYTES_MAX)?;
                 not_empty("Output.bytes", output.bytes.len())
             }
-            Message::Refused(refused) => within(
-                "Refused.message",
-                refused.message.len(),
-                REFUSAL_TEXT_BYTES_MAX,
-            ),
+            Message::Refused(refused) => refused.check(),
+            Message::JobRefused(ended) => ended.refused.check(),
+            Message::Jobs(jobs) => jobs.check(),
+            Message::JobWatched(watched) => watched.check(),
+            Message::CallItems(items) => check_window("CallItems.window", items.window),
+            Message::JobWatch(JobWatch {
+                items: Some(items), ..
+            }) => check_window("JobWatch.window", items.window),
             Message::Failed(failed) => failed.failure.check(),
             Message::StatusReport(report) => report.check(),
             Message::Sessions(sessions) => sessions.check(),
@@ -596,7 +717,7 @@ pub(crate) fn within(field: &'static str, actual: usize, limit: usize) -> Result
     }
 }
 
-fn not_empty(field: &'static str, actual: usize) -> Result<(), MessageError> {
+pub(crate) fn not_empty(field: &'static str, actual: usize) -> Result<(), MessageError> {
     if actual == 0 {
         Err(MessageError::Empty { field })
     } else {

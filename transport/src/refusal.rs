@@ -135,6 +135,21 @@ codes! {
     39 TooManySessions Caller "the key has too many sessions";
     40 NoImage Guest "the state of the guest cannot be saved";
     41 ImageMisfit Caller "the image does not fit the code";
+    42 UnknownJob Caller "there is no such job of this key";
+    43 NotResumable Caller "the callable is not resumable";
+    44 NoCheckpoint Guest "the job reached no checkpoint in time, and goes on";
+    45 JobNotEnded Caller "the job has not ended";
+    46 JobEnded Caller "the job has ended";
+    47 TooManyJobs Caller "the key has too many jobs";
+    48 JobElsewhere Caller "the job was given up to another host";
+    49 JobHere Caller "the job is on this host already";
+    50 MoveUnknown Caller "the job is in no such move";
+    51 MoveUnderWay Caller "the job is being moved";
+    52 WrongRelease Caller "the release is that of another move";
+    53 EmitsItems Caller "the callable emits items, which the request does not take";
+    54 ItemTooLarge Guest "an item is too large";
+    55 ItemsGone Caller "the items were taken before";
+    56 ItemsTakenOver Caller "another watch has the items now";
 }
 
 impl Serialize for RefusalCode {

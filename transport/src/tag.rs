@@ -19,6 +19,10 @@ pub const CANCEL: u8 = 0x06;
 pub const ABSENT: u8 = 0x07;
 /// Client → host: send back the manifest of a bundle.
 pub const DESCRIBE: u8 = 0x08;
+/// Client → host: call a callable that emits items.
+pub const CALL_ITEMS: u8 = 0x09;
+/// Client → host: the client has taken items.
+pub const TAKEN: u8 = 0x0A;
 /// Client → host: open a session of a bundle.
 pub const SESSION_OPEN: u8 = 0x18;
 /// Client → host: call a callable in a session.
@@ -31,12 +35,40 @@ pub const SESSION_RESTORE: u8 = 0x1B;
 pub const SESSION_CLOSE: u8 = 0x1C;
 /// Client → host: the sessions of the key.
 pub const SESSION_LIST: u8 = 0x1D;
+/// Client → host: start a job.
+pub const JOB_START: u8 = 0x20;
+/// Client → host: start a job from the image of a run.
+pub const JOB_OPEN: u8 = 0x21;
+/// Client → host: the jobs of the key.
+pub const JOB_LIST: u8 = 0x22;
+/// Client → host: what a job says, and its ending.
+pub const JOB_WATCH: u8 = 0x23;
+/// Client → host: stop a job at its next checkpoint.
+pub const JOB_PAUSE: u8 = 0x24;
+/// Client → host: let a paused job go on.
+pub const JOB_RESUME: u8 = 0x25;
+/// Client → host: save a job as an image.
+pub const JOB_SAVE: u8 = 0x26;
+/// Client → host: end a job.
+pub const JOB_CANCEL: u8 = 0x27;
 /// Client → host: send back a blob.
 pub const FETCH: u8 = 0x28;
 /// Client → host: send back blocks of an image.
 pub const FETCH_BLOCKS: u8 = 0x29;
 /// Client → host: blocks that the host asked for; their bytes follow.
 pub const BLOCKS: u8 = 0x2A;
+/// Client → host: the ending of a job.
+pub const JOB_RESULT: u8 = 0x30;
+/// Client → host: forget a job that has ended.
+pub const JOB_ACKNOWLEDGE: u8 = 0x31;
+/// Client → host: a job may come.
+pub const JOB_OFFER: u8 = 0x32;
+/// Client → host: stop and save a job to be moved.
+pub const JOB_LEAVE: u8 = 0x33;
+/// Client → host: store a job that moves.
+pub const JOB_ARRIVE: u8 = 0x34;
+/// Client → host: one step of a move.
+pub const JOB_MOVE: u8 = 0x35;
 
 /// Host → client: blobs that the host needs before it can go on.
 pub const MISSING: u8 = 0x41;
@@ -66,10 +98,30 @@ pub const SESSION_SAVED: u8 = 0x59;
 pub const SESSION_CLOSED: u8 = 0x5A;
 /// Host → client: the sessions that were asked for.
 pub const SESSIONS: u8 = 0x5B;
+/// Host → client: the job is there.
+pub const JOB_STARTED: u8 = 0x60;
+/// Host → client: the job is watched.
+pub const JOB_WATCHED: u8 = 0x61;
+/// Host → client: how the job is now.
+pub const JOB_CHANGED: u8 = 0x62;
+/// Host → client: the job is saved.
+pub const JOB_SAVED: u8 = 0x63;
+/// Host → client: the job is forgotten.
+pub const JOB_FORGOTTEN: u8 = 0x64;
+/// Host → client: the jobs that were asked for.
+pub const JOBS: u8 = 0x65;
+/// Host → client: the job ended with a refusal.
+pub const JOB_REFUSED: u8 = 0x66;
+/// Host → client: the job may come.
+pub const JOB_OFFERED: u8 = 0x67;
 /// Host → client: what was asked for; its bytes follow.
 pub const FETCHED: u8 = 0x68;
 /// Host → client: blocks that the host needs before it can go on.
 pub const BLOCKS_MISSING: u8 = 0x69;
+/// Host → client: the job is stopped and saved.
+pub const JOB_LEFT: u8 = 0x70;
+/// Host → client: the step is done.
+pub const JOB_MOVED: u8 = 0x71;
 
 /// Tags from here on are skipped by a peer that does not know them.
 pub const SKIPPABLE: u8 = 0x80;
@@ -146,6 +198,8 @@ pub const TABLE: &[Entry] = &[
     entry(CANCEL, "Cancel", Direction::ToHost, 16, "1.0"),
     entry(ABSENT, "Absent", Direction::ToHost, 64, "1.0"),
     entry(DESCRIBE, "Describe", Direction::ToHost, 64, "1.0"),
+    entry(CALL_ITEMS, "CallItems", Direction::ToHost, 256, "1.1"),
+    entry(TAKEN, "Taken", Direction::ToHost, 16, "1.1"),
     entry(SESSION_OPEN, "SessionOpen", Direction::ToHost, 256, "1.1"),
     entry(SESSION_CALL, "SessionCall", Direction::ToHost, 256, "1.1"),
     entry(SESSION_SAVE, "SessionSave", Direction::ToHost, 32, "1.1"),
@@ -158,6 +212,14 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(SESSION_CLOSE, "SessionClose", Direction::ToHost, 64, "1.1"),
     entry(SESSION_LIST, "SessionList", Direction::ToHost, 0, "1.1"),
+    entry(JOB_START, "JobStart", Direction::ToHost, 256, "1.1"),
+    entry(JOB_OPEN, "JobOpen", Direction::ToHost, 256, "1.1"),
+    entry(JOB_LIST, "JobList", Direction::ToHost, 0, "1.1"),
+    entry(JOB_WATCH, "JobWatch", Direction::ToHost, 64, "1.1"),
+    entry(JOB_PAUSE, "JobPause", Direction::ToHost, 32, "1.1"),
+    entry(JOB_RESUME, "JobResume", Direction::ToHost, 32, "1.1"),
+    entry(JOB_SAVE, "JobSave", Direction::ToHost, 32, "1.1"),
+    entry(JOB_CANCEL, "JobCancel", Direction::ToHost, 32, "1.1"),
     entry(FETCH, "Fetch", Direction::ToHost, 64, "1.1"),
     entry(
         FETCH_BLOCKS,
@@ -167,6 +229,18 @@ pub const TABLE: &[Entry] = &[
         "1.1",
     ),
     entry(BLOCKS, "Blocks", Direction::ToHost, 64, "1.1"),
+    entry(JOB_RESULT, "JobResult", Direction::ToHost, 32, "1.1"),
+    entry(
+        JOB_ACKNOWLEDGE,
+        "JobAcknowledge",
+        Direction::ToHost,
+        32,
+        "1.1",
+    ),
+    entry(JOB_OFFER, "JobOffer", Direction::ToHost, 128, "1.1"),
+    entry(JOB_LEAVE, "JobLeave", Direction::ToHost, 128, "1.1"),
+    entry(JOB_ARRIVE, "JobArrive", Direction::ToHost, 256, "1.1"),
+    entry(JOB_MOVE, "JobMove", Direction::ToHost, 128, "1.1"),
     entry(MISSING, "Missing", Direction::ToClient, 4096, "1.0"),
     entry(
         OUTPUT,
@@ -176,7 +250,7 @@ pub const TABLE: &[Entry] = &[
         "1.0",
     ),
     entry(PROGRESS, "Progress", Direction::ToClient, 32, "1.0"),
-    entry(ITEM, "Item", Direction::ToClient, 32, "reserved"),
+    entry(ITEM, "Item", Direction::ToClient, 32, "1.1"),
     entry(DONE, "Done", Direction::ToClient, 64, "1.0"),
     entry(REFUSED, "Refused", Direction::ToClient, 2048, "1.0"),
     entry(FAILED, "Failed", Direction::ToClient, 32 << 10, "1.0"),
@@ -211,6 +285,20 @@ pub const TABLE: &[Entry] = &[
         "1.1",
     ),
     entry(SESSIONS, "Sessions", Direction::ToClient, 512 << 10, "1.1"),
+    entry(JOB_STARTED, "JobStarted", Direction::ToClient, 32, "1.1"),
+    entry(JOB_WATCHED, "JobWatched", Direction::ToClient, 1024, "1.1"),
+    entry(JOB_CHANGED, "JobChanged", Direction::ToClient, 128, "1.1"),
+    entry(JOB_SAVED, "JobSaved", Direction::ToClient, 64, "1.1"),
+    entry(
+        JOB_FORGOTTEN,
+        "JobForgotten",
+        Direction::ToClient,
+        32,
+        "1.1",
+    ),
+    entry(JOBS, "Jobs", Direction::ToClient, 524288, "1.1"),
+    entry(JOB_REFUSED, "JobRefused", Direction::ToClient, 2048, "1.1"),
+    entry(JOB_OFFERED, "JobOffered", Direction::ToClient, 32, "1.1"),
     entry(FETCHED, "Fetched", Direction::ToClient, 32, "1.1"),
     entry(
         BLOCKS_MISSING,
@@ -219,18 +307,20 @@ pub const TABLE: &[Entry] = &[
         (128 << 10) + 64,
         "1.1",
     ),
+    entry(JOB_LEFT, "JobLeft", Direction::ToClient, 256, "1.1"),
+    entry(JOB_MOVED, "JobMoved", Direction::ToClient, 128, "1.1"),
 ];
 
 /// Tags that later versions will use, with what for. No peer sends them now.
 pub const RESERVED: &[(u8, u8, &str)] = &[
     (0x10, 0x17, "batches, client → host"),
     (0x1E, 0x1F, "sessions, client → host"),
-    (0x20, 0x27, "jobs, client → host"),
     (0x2B, 0x2F, "images, client → host"),
+    (0x36, 0x3F, "jobs, client → host"),
     (0x50, 0x57, "batches, host → client"),
     (0x5C, 0x5F, "sessions, host → client"),
-    (0x60, 0x67, "jobs, host → client"),
     (0x6A, 0x6F, "images, host → client"),
+    (0x72, 0x7F, "jobs, host → client"),
 ];
 
 /// The row of `tag`, or nothing when this version does not know it.

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use spore_transport::exchange::*;
 use spore_transport::failure::*;
 use spore_transport::frame::{Frame, FrameReader, put_header};
+use spore_transport::job::ITEM_WINDOW_MAX;
 use spore_transport::message::*;
 use spore_transport::quic;
 use spore_transport::{
@@ -125,6 +126,18 @@ fn the_limits_are_those_of_the_code() {
         ("state", mib(STATE_BYTES_MAX_DEFAULT)),
         ("decompressed blob", "its `raw_bytes`".to_owned()),
         ("result", mib(RESULT_BYTES_MAX_DEFAULT)),
+        ("an item", mib(ITEM_BYTES_MAX_DEFAULT)),
+        (
+            "items that come with a job",
+            mib(HELD_ITEMS_BYTES_MAX_DEFAULT),
+        ),
+        (
+            "items ahead of those taken",
+            format!(
+                "{}, or fewer as the client asks",
+                grouped(ITEM_WINDOW_MAX.into())
+            ),
+        ),
         ("output of a call", mib(OUTPUT_BYTES_MAX_DEFAULT)),
         ("blobs asked for in a stream", MISSING_MAX.to_string()),
         (

@@ -382,6 +382,7 @@ fn sizes_are_refused_one_past_their_limit_before_a_byte_is_taken() {
         manifest_bytes: 2,
         code_bytes: 3,
         state_bytes: 4,
+        held_items_bytes: 5,
     };
     let host = || HostExchange::new(limits);
     host().receive(message(call(1))).expect("at the limit");
@@ -407,6 +408,12 @@ fn sizes_are_refused_one_past_their_limit_before_a_byte_is_taken() {
         ),
         (BlobKind::Code, Part::Code, 3, RefusalCode::CodeTooLarge),
         (BlobKind::State, Part::State, 4, RefusalCode::StateTooLarge),
+        (
+            BlobKind::Items,
+            Part::HeldItems,
+            5,
+            RefusalCode::StateTooLarge,
+        ),
     ] {
         let asked = || {
             let mut host = host();
@@ -677,7 +684,7 @@ proptest! {
     /// A host never takes more than was announced and asked for, whatever comes.
     #[test]
     fn a_host_stays_within_its_budgets(all in prop::collection::vec(any_received(), 0..60)) {
-        let limits = HostLimits { args_bytes: 30, manifest_bytes: 10, code_bytes: 20, state_bytes: 10 };
+        let limits = HostLimits { args_bytes: 30, manifest_bytes: 10, code_bytes: 20, state_bytes: 10, ..HostLimits::default() };
         let mut host = HostExchange::new(limits);
         let mut payload = 0;
         let mut calls = 0;

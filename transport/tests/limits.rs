@@ -3,12 +3,14 @@
 use bytes::{Bytes, BytesMut};
 use spore_transport::failure::*;
 use spore_transport::frame::HEADER_BYTES;
+use spore_transport::job::*;
 use spore_transport::message::*;
 use spore_transport::session::*;
 use spore_transport::status::*;
-use spore_transport::{BlobId, Message, RefusalCode, tag};
+use spore_transport::{BlobId, Message, PublicKey, RefusalCode, tag};
 
 const ID: BlobId = BlobId([0xFF; 32]);
+const KEY: PublicKey = PublicKey([0xFF; 32]);
 
 fn largest() -> Vec<Message> {
     let timing = Timing {
@@ -21,6 +23,7 @@ fn largest() -> Vec<Message> {
     let text = |length| "x".repeat(length);
     let mut refused = Refused::new(RefusalCode::Other(u16::MAX), text(REFUSAL_TEXT_BYTES_MAX));
     refused.index = u32::MAX;
+    let refused = refused.past(u64::MAX, u64::MAX);
     let named = NamedLimit {
         name: text(STATUS_TEXT_BYTES_MAX),
         value: u64::MAX,
@@ -48,14 +51,52 @@ fn largest() -> Vec<Message> {
         idle_ms: u64::MAX,
         saved: Some(ID),
     };
+    let call = Call {
+        bundle: ID,
+        callable: u32::MAX,
+        limits,
+        seed: u64::MAX,
+        args_bytes: u64::MAX,
+    };
+    let (job, move_id, lock) = (JobId([0xFF; 16]), MoveId([0xFF; 16]), Lock([0xFF; 32]));
+    let persist = Persist::Every { ms: u64::MAX };
+    let within_ms = u64::MAX;
+    let place = Place::Arriving {
+        move_id,
+        from: KEY,
+        lock,
+    };
+    let info = JobInfo {
+        job,
+        bundle: ID,
+        callable: text(JOB_TEXT_BYTES_MAX),
+        state: JobState::Ended(Ending::Cancelled),
+        place,
+        why: text(JOB_TEXT_BYTES_MAX),
+        done: u64::MAX,
+        total: u64::MAX,
+        age_ms: u64::MAX,
+        stops: u64::MAX,
+        items: u64::MAX,
+        saved: Some(ID),
+    };
+    let saved = JobSaved {
+        bundle: ID,
+        blocks: u64::MAX,
+        blocks_new: u64::MAX,
+    };
+    let terms = JobTerms {
+        limits,
+        persist,
+        paused: true,
+        age_ms: u64::MAX,
+        stops: u64::MAX,
+        done: u64::MAX,
+        total: u64::MAX,
+        items: Some(ID),
+    };
     vec![
-        Message::Call(Call {
-            bundle: ID,
-            callable: u32::MAX,
-            limits,
-            seed: u64::MAX,
-            args_bytes: u64::MAX,
-        }),
+        Message::Call(call.clone()),
         Message::Ship(Ship { bundle: ID }),
         Message::Status,
         Message::Blob(Blob {
@@ -67,6 +108,14 @@ fn largest() -> Vec<Message> {
         Message::Cancel(Cancel { index: u32::MAX }),
         Message::Absent(Absent { id: ID }),
         Message::Describe(Describe { bundle: ID }),
+        Message::CallItems(CallItems {
+            call: call.clone(),
+            window: ITEM_WINDOW_MAX,
+        }),
+        Message::Taken(Taken {
+            index: u32::MAX,
+            below: u64::MAX,
+        }),
         Message::SessionOpen(SessionOpen {
             bundle: ID,
             limits,
@@ -86,6 +135,25 @@ fn largest() -> Vec<Message> {
             expected: Some(ID),
         }),
         Message::SessionList,
+        Message::JobStart(JobStart { call, persist }),
+        Message::JobOpen(JobOpen {
+            bundle: ID,
+            limits,
+            persist,
+            paused: true,
+        }),
+        Message::JobList,
+        Message::JobWatch(JobWatch {
+            job,
+            items: Some(WatchItems {
+                from: all,
+                window: ITEM_WINDOW_MAX,
+            }),
+        }),
+        Message::JobPause(JobPause { job, within_ms }),
+        Message::JobResume(JobResume { job }),
+        Message::JobSave(JobSave { job, within_ms }),
+        Message::JobCancel(JobCancel { job }),
         Message::Fetch(Fetch { blob: ID }),
         Message::FetchBlocks(FetchBlocks {
             index: ID,
@@ -97,11 +165,36 @@ fn largest() -> Vec<Message> {
             raw_bytes: u64::MAX,
             wire_bytes: u64::MAX,
         }),
+        Message::JobResult(JobResult { job, wait: true }),
+        Message::JobAcknowledge(JobAcknowledge { job }),
+        Message::JobOffer(JobOffer {
+            job,
+            from: KEY,
+            bundle: Some(ID),
+        }),
+        Message::JobLeave(JobLeave {
+            job,
+            move_id,
+            to: KEY,
+            within_ms,
+        }),
+        Message::JobArrive(JobArrive {
+            job,
+            move_id,
+            lock,
+            bundle: ID,
+            terms,
+        }),
+        Message::JobMove(JobMove {
+            job,
+            move_id,
+            step: MoveStep::Drop { lock: Some(lock) },
+        }),
         Message::Missing(Missing {
             blobs: vec![
                 MissingBlob {
                     id: ID,
-                    kind: BlobKind::State
+                    kind: BlobKind::Items
                 };
                 MISSING_MAX
             ],
@@ -128,7 +221,7 @@ fn largest() -> Vec<Message> {
             output_cut: true,
             payload_bytes: u64::MAX,
         }),
-        Message::Refused(refused.past(u64::MAX, u64::MAX)),
+        Message::Refused(refused.clone()),
         Message::Failed(Failed {
             index: u32::MAX,
             failure: Failure::trap(
@@ -180,6 +273,28 @@ fn largest() -> Vec<Message> {
         Message::Sessions(Sessions {
             sessions: vec![listed; SESSIONS_LISTED_MAX],
         }),
+        Message::JobStarted(JobStarted {
+            job,
+            at_least_once: true,
+        }),
+        Message::JobWatched(JobWatched {
+            info: info.clone(),
+            items_from: all,
+            at_least_once: true,
+        }),
+        Message::JobChanged(JobChanged {
+            state: info.state,
+            place,
+        }),
+        Message::JobSaved(saved),
+        Message::JobForgotten(JobForgotten { job }),
+        Message::Jobs(Jobs {
+            jobs: vec![info; JOBS_LISTED_MAX],
+        }),
+        Message::JobRefused(JobRefused {
+            refused: refused.clone(),
+        }),
+        Message::JobOffered(JobOffered { move_id }),
         Message::Fetched(Fetched {
             encoding: Encoding::Zstd,
             raw_bytes: u64::MAX,
@@ -188,6 +303,11 @@ fn largest() -> Vec<Message> {
         Message::BlocksMissing(BlocksMissing {
             index: ID,
             missing: all_blocks(),
+        }),
+        Message::JobLeft(JobLeft { saved, lock, terms }),
+        Message::JobMoved(JobMoved {
+            place: Some(place),
+            release: Some(Release([0xFF; 16])),
         }),
     ]
 }
@@ -242,6 +362,93 @@ fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
     );
     let cut = Message::Sessions(long.cut());
     Message::decode(cut.tag(), &body_of(&cut)).expect("cut to its limits");
+}
+
+#[test]
+fn a_list_of_jobs_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
+    let info = JobInfo {
+        job: JobId([0; 16]),
+        bundle: ID,
+        callable: "x".repeat(JOB_TEXT_BYTES_MAX + 1),
+        state: JobState::Running,
+        place: Place::Here,
+        why: String::new(),
+        done: 0,
+        total: 0,
+        age_ms: 0,
+        stops: 0,
+        items: 0,
+        saved: None,
+    };
+    let long = Jobs {
+        jobs: vec![info.clone(); JOBS_LISTED_MAX + 1],
+    };
+    let limit = JOBS_LISTED_MAX;
+    assert_eq!(
+        too_long(&Message::Jobs(long.clone())),
+        ("Jobs", limit, limit + 1)
+    );
+    let limit = JOB_TEXT_BYTES_MAX;
+    let text_too_long = ("JobInfo text", limit, limit + 1);
+    let jobs = vec![info.clone()];
+    assert_eq!(too_long(&Message::Jobs(Jobs { jobs })), text_too_long);
+    let reason = JobInfo {
+        callable: String::new(),
+        why: info.callable.clone(),
+        ..info.clone()
+    };
+    for info in [info, reason] {
+        let watched = JobWatched {
+            info,
+            items_from: None,
+            at_least_once: false,
+        };
+        assert_eq!(
+            too_long(&Message::JobWatched(watched.clone())),
+            text_too_long
+        );
+        let cut = Message::JobWatched(watched.cut());
+        Message::decode(cut.tag(), &body_of(&cut)).expect("cut to its limits");
+    }
+    let cut = Message::Jobs(long.cut());
+    Message::decode(cut.tag(), &body_of(&cut)).expect("cut to its limits");
+
+    let mut refused = Refused::new(RefusalCode::Memory, "");
+    refused.message = "x".repeat(REFUSAL_TEXT_BYTES_MAX + 1);
+    assert_eq!(
+        too_long(&Message::JobRefused(JobRefused { refused })),
+        ("Refused.message", 1024, 1025)
+    );
+}
+
+#[test]
+fn a_window_of_items_has_one_at_least_and_not_too_many() {
+    let messages = |window| {
+        let call = Call {
+            bundle: ID,
+            callable: 0,
+            limits: CallLimits::default(),
+            seed: 0,
+            args_bytes: 0,
+        };
+        let items = Some(WatchItems { from: None, window });
+        let job = JobId([0; 16]);
+        [
+            Message::CallItems(CallItems { call, window }),
+            Message::JobWatch(JobWatch { job, items }),
+        ]
+    };
+    for message in messages(1).iter().chain(&messages(ITEM_WINDOW_MAX)) {
+        Message::decode(message.tag(), &body_of(message)).expect("within");
+    }
+    let limit = ITEM_WINDOW_MAX as usize;
+    let [call, watch] = messages(ITEM_WINDOW_MAX + 1);
+    assert_eq!(too_long(&call), ("CallItems.window", limit, limit + 1));
+    assert_eq!(too_long(&watch), ("JobWatch.window", limit, limit + 1));
+    for message in messages(0) {
+        let read = Message::decode(message.tag(), &body_of(&message));
+        assert!(matches!(read, Err(MessageError::Empty { .. })), "{read:?}");
+    }
 }
 
 #[test]

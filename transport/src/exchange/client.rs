@@ -3,12 +3,17 @@
 use bytes::Bytes;
 
 use super::{
-    Asked, BLOCK_BYTES, BlocksAsked, MANIFEST_BYTES_MAX_DEFAULT, NotNow, OUTPUT_BYTES_MAX_DEFAULT,
-    Owed, Part, ProtocolError, RESULT_BYTES_MAX_DEFAULT, Request, STATE_BYTES_MAX_DEFAULT, lengths,
-    within,
+    Asked, BLOCK_BYTES, BlocksAsked, ITEM_BYTES_MAX_DEFAULT, Items, MANIFEST_BYTES_MAX_DEFAULT,
+    NotNow, OUTPUT_BYTES_MAX_DEFAULT, Owed, Part, ProtocolError, RESULT_BYTES_MAX_DEFAULT, Request,
+    STATE_BYTES_MAX_DEFAULT, Watch, items_of, lengths, within,
+};
+use crate::job::{
+    JobChanged, JobForgotten, JobLeft, JobMoved, JobOffered, JobRefused, JobSaved, JobStarted,
+    JobWatched, Jobs,
 };
 use crate::message::{
-    Description, Done, Failed, Message, MissingBlob, Output, Progress, Received, Refused, Stored,
+    Description, Done, Failed, Item, Message, MissingBlob, Output, Progress, Received, Refused,
+    Stored,
 };
 use crate::session::{
     BlocksMissing, Fetched, SessionClosed, SessionOpened, SessionSaved, Sessions,
@@ -27,6 +32,8 @@ pub struct ClientLimits {
     pub manifest_bytes: u64,
     /// A blob, or blocks, that are fetched; [`STATE_BYTES_MAX_DEFAULT`]
     pub fetched_bytes: u64,
+    /// An item; [`ITEM_BYTES_MAX_DEFAULT`]
+    pub item_bytes: u64,
 }
 
 impl Default for ClientLimits {
@@ -36,6 +43,7 @@ impl Default for ClientLimits {
             output_bytes: OUTPUT_BYTES_MAX_DEFAULT,
             manifest_bytes: MANIFEST_BYTES_MAX_DEFAULT,
             fetched_bytes: STATE_BYTES_MAX_DEFAULT,
+            item_bytes: ITEM_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -81,6 +89,38 @@ pub enum ClientEvent {
     Sessions(Sessions),
     /// What was asked for; `wire_bytes` follow, or it is complete when that is 0.
     Fetched(Fetched),
+    /// An item; `item_bytes` follow, or it is complete when that is 0. Say that it was
+    /// [`Taken`](crate::job::Taken) when the program has it, and more can come.
+    Item(Item),
+    /// A piece of the payload of an item.
+    ItemBytes {
+        /// The item
+        sequence: u64,
+        /// The piece
+        bytes: Bytes,
+        /// Whether the item is complete
+        last: bool,
+    },
+    /// The job is there. The outcome is complete.
+    JobStarted(JobStarted),
+    /// The job is watched: what it says follows.
+    JobWatched(Box<JobWatched>),
+    /// How the job is now. It completes the outcome, but for a watch, which goes on.
+    JobChanged(JobChanged),
+    /// The job is saved. The outcome is complete.
+    JobSaved(JobSaved),
+    /// The job is forgotten. The outcome is complete.
+    JobForgotten(JobForgotten),
+    /// The jobs of this key. The outcome is complete.
+    Jobs(Jobs),
+    /// The job ended with a refusal. The outcome is complete.
+    JobRefused(JobRefused),
+    /// The job may come. The outcome is complete.
+    JobOffered(JobOffered),
+    /// The job is stopped and saved. The outcome is complete.
+    JobLeft(Box<JobLeft>),
+    /// The step of a move is done. The outcome is complete.
+    JobMoved(JobMoved),
     /// The host has finished its half, after the outcome.
     End,
 }
@@ -95,6 +135,10 @@ pub struct ClientExchange {
     /// Payload that this side has announced and not sent.
     owed: Owed,
     output_bytes: u64,
+    watch: Watch,
+    items: Option<Items>,
+    /// The sequence number of the item whose payload is due, while the outcome has not come.
+    item: u64,
     /// The outcome has come, except for its payload that is due.
     ended: bool,
     due: Owed,
@@ -110,6 +154,9 @@ impl ClientExchange {
             blocks: BlocksAsked::default(),
             owed: Owed::default(),
             output_bytes: 0,
+            watch: Watch::Not,
+            items: None,
+            item: 0,
             ended: false,
             due: Owed::default(),
         }
@@ -139,19 +186,20 @@ impl ClientExchange {
         if !self.owed.is_settled() {
             return Err(not_now);
         }
+        if let Message::Taken(taken) = message {
+            let underway = !self.due.is_settled();
+            let items = self.items.as_mut().filter(|_| taken.index == 0);
+            let took = items.map(|items| items.take(taken.below, underway));
+            return match took {
+                Some(Ok(())) => Ok(()),
+                _ => Err(not_now),
+            };
+        }
         match (message, self.request) {
-            (Message::Call(_), None) => self.request = Some(Request::Call),
-            (Message::Ship(_), None) => self.request = Some(Request::Ship),
-            (Message::Status, None) => self.request = Some(Request::Status),
-            (Message::Describe(_), None) => self.request = Some(Request::Describe),
-            (Message::SessionOpen(_), None) => self.request = Some(Request::SessionOpen),
-            (Message::SessionCall(_), None) => self.request = Some(Request::SessionCall),
-            (Message::SessionSave(_), None) => self.request = Some(Request::SessionSave),
-            (Message::SessionRestore(_), None) => self.request = Some(Request::SessionRestore),
-            (Message::SessionClose(_), None) => self.request = Some(Request::SessionClose),
-            (Message::SessionList, None) => self.request = Some(Request::SessionList),
-            (Message::Fetch(_) | Message::FetchBlocks(_), None) => {
-                self.request = Some(Request::Fetch);
+            (request, None) => {
+                self.request = Some(Request::of(request).ok_or(not_now)?);
+                self.items = items_of(request);
+                self.watch = Watch::of(request);
             }
             (Message::Blocks(blocks), Some(_)) => {
                 if self.blocks != BlocksAsked::Open(blocks.index, blocks.raw_bytes) {
@@ -193,14 +241,21 @@ impl ClientExchange {
     pub fn receive(&mut self, received: Received) -> Result<ClientEvent, ProtocolError> {
         let message = match received {
             Received::Data(bytes) => {
-                if !self.ended || self.due.is_settled() {
+                if self.due.is_settled() {
                     return Err(self.unexpected("Data"));
                 }
                 let last = self
                     .due
                     .take(bytes.len() as u64)
                     .map_err(|surplus| ProtocolError::Surplus { surplus })?;
-                return Ok(ClientEvent::Payload { bytes, last });
+                return Ok(match self.ended {
+                    true => ClientEvent::Payload { bytes, last },
+                    false => ClientEvent::ItemBytes {
+                        sequence: self.item,
+                        bytes,
+                        last,
+                    },
+                });
             }
             Received::End if self.is_finished() => return Ok(ClientEvent::End),
             Received::End => {
@@ -217,7 +272,14 @@ impl ClientExchange {
         let Some(request) = self.request else {
             return Err(self.unexpected(name));
         };
+        if !self.due.is_settled() {
+            return Err(self.unexpected(name));
+        }
+        if request.ends_with(&message) && self.watch.is_open() {
+            return self.outcome(message);
+        }
         match message {
+            Message::Refused(_) => self.outcome(message),
             Message::Missing(missing) if request.needs_bundle() => {
                 self.asked.ask(&missing)?;
                 Ok(ClientEvent::Missing(missing.blobs))
@@ -229,67 +291,69 @@ impl ClientExchange {
                 self.blocks = BlocksAsked::Open(missing.index, bytes);
                 Ok(ClientEvent::BlocksMissing(missing))
             }
-            Message::Output(output) if request.runs_guest() => {
+            Message::JobWatched(watched) if request == Request::JobWatch => {
+                self.items = self.watch.begin(watched.items_from)?;
+                Ok(ClientEvent::JobWatched(Box::new(watched)))
+            }
+            _ if !self.watch.is_open() => Err(self.unexpected(name)),
+            Message::Output(output) if request.hears_guest() => {
                 single(output.index)?;
                 let limit = self.limits.output_bytes;
-                let actual = self.output_bytes + output.bytes.len() as u64;
+                let actual = self.output_bytes.saturating_add(output.bytes.len() as u64);
                 within(Part::Output, limit, actual)?;
                 self.output_bytes = actual;
                 Ok(ClientEvent::Output(output))
             }
-            Message::Progress(progress) if request.runs_guest() => {
+            Message::Progress(progress) if request.hears_guest() => {
                 single(progress.index)?;
                 Ok(ClientEvent::Progress(progress))
             }
-            Message::Done(done) if request.is_call() => {
-                single(done.index)?;
-                within(Part::Result, self.limits.result_bytes, done.payload_bytes)?;
-                self.end(done.payload_bytes);
-                Ok(ClientEvent::Done(done))
+            Message::Item(item) => {
+                single(item.index)?;
+                let Some(items) = &mut self.items else {
+                    return Err(self.unexpected(name));
+                };
+                within(Part::Item, self.limits.item_bytes, item.item_bytes)?;
+                items.announce(item.sequence)?;
+                self.item = item.sequence;
+                self.due = Owed(item.item_bytes);
+                Ok(ClientEvent::Item(item))
             }
-            Message::Failed(failed) if request.runs_guest() => {
-                single(failed.index)?;
-                self.end(0);
-                Ok(ClientEvent::Failed(failed))
+            Message::JobChanged(changed) if request == Request::JobWatch => {
+                Ok(ClientEvent::JobChanged(changed))
             }
+            _ => Err(self.unexpected(name)),
+        }
+    }
+
+    /// Takes a message that ends the request.
+    fn outcome(&mut self, message: Message) -> Result<ClientEvent, ProtocolError> {
+        let payload_bytes = message.payload_bytes();
+        let event = match message {
             Message::Refused(refused) => {
                 single(refused.index)?;
-                self.end(0);
-                Ok(ClientEvent::Refused(refused))
+                ClientEvent::Refused(refused)
             }
-            Message::Stored(stored) if request == Request::Ship => {
-                self.end(0);
-                Ok(ClientEvent::Stored(stored))
+            Message::Done(done) => {
+                single(done.index)?;
+                within(Part::Result, self.limits.result_bytes, payload_bytes)?;
+                ClientEvent::Done(done)
             }
-            Message::StatusReport(report) if request == Request::Status => {
-                self.end(0);
-                Ok(ClientEvent::Status(Box::new(report)))
+            Message::Failed(failed) => {
+                single(failed.index)?;
+                ClientEvent::Failed(failed)
             }
-            Message::Description(description) if request == Request::Describe => {
-                let bytes = description.manifest_bytes;
-                within(Part::Manifest, self.limits.manifest_bytes, bytes)?;
-                self.end(bytes);
-                Ok(ClientEvent::Description(description))
+            Message::Stored(stored) => ClientEvent::Stored(stored),
+            Message::StatusReport(report) => ClientEvent::Status(Box::new(report)),
+            Message::Description(description) => {
+                within(Part::Manifest, self.limits.manifest_bytes, payload_bytes)?;
+                ClientEvent::Description(description)
             }
-            Message::SessionOpened(opened)
-                if matches!(request, Request::SessionOpen | Request::SessionRestore) =>
-            {
-                self.end(0);
-                Ok(ClientEvent::SessionOpened(opened))
-            }
-            Message::SessionSaved(saved) if request == Request::SessionSave => {
-                self.end(0);
-                Ok(ClientEvent::SessionSaved(saved))
-            }
-            Message::SessionClosed(closed) if request == Request::SessionClose => {
-                self.end(0);
-                Ok(ClientEvent::SessionClosed(closed))
-            }
-            Message::Sessions(sessions) if request == Request::SessionList => {
-                self.end(0);
-                Ok(ClientEvent::Sessions(sessions))
-            }
-            Message::Fetched(fetched) if request == Request::Fetch => {
+            Message::SessionOpened(opened) => ClientEvent::SessionOpened(opened),
+            Message::SessionSaved(saved) => ClientEvent::SessionSaved(saved),
+            Message::SessionClosed(closed) => ClientEvent::SessionClosed(closed),
+            Message::Sessions(sessions) => ClientEvent::Sessions(sessions),
+            Message::Fetched(fetched) => {
                 let Fetched {
                     encoding,
                     raw_bytes,
@@ -297,11 +361,24 @@ impl ClientExchange {
                 } = fetched;
                 within(Part::Fetched, self.limits.fetched_bytes, raw_bytes)?;
                 lengths(encoding, raw_bytes, wire_bytes)?;
-                self.end(wire_bytes);
-                Ok(ClientEvent::Fetched(fetched))
+                ClientEvent::Fetched(fetched)
             }
-            _ => Err(self.unexpected(name)),
-        }
+            Message::JobStarted(started) => ClientEvent::JobStarted(started),
+            Message::JobChanged(changed) => ClientEvent::JobChanged(changed),
+            Message::JobSaved(saved) => ClientEvent::JobSaved(saved),
+            Message::JobForgotten(forgotten) => ClientEvent::JobForgotten(forgotten),
+            Message::Jobs(jobs) => ClientEvent::Jobs(jobs),
+            Message::JobRefused(ended) => {
+                single(ended.refused.index)?;
+                ClientEvent::JobRefused(ended)
+            }
+            Message::JobOffered(offered) => ClientEvent::JobOffered(offered),
+            Message::JobLeft(left) => ClientEvent::JobLeft(Box::new(left)),
+            Message::JobMoved(moved) => ClientEvent::JobMoved(moved),
+            other => return Err(self.unexpected(other.name())),
+        };
+        self.end(payload_bytes);
+        Ok(event)
     }
 
     /// Whether the outcome and its payload have come, so that the client may finish its half.
@@ -326,8 +403,10 @@ impl ClientExchange {
             _ if self.ended && self.due.is_settled() => "the outcome has come",
             _ if self.ended => "receiving the payload of the outcome",
             _ if !self.owed.is_settled() => "sending a payload",
+            _ if !self.due.is_settled() => "receiving an item",
             None => "nothing was requested",
             Some(_) if self.asked.unanswered() > 0 => "answering for blobs",
+            Some(_) if !self.watch.is_open() => "waiting for word of the job",
             Some(_) => "waiting for the outcome",
         }
     }

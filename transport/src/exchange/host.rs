@@ -4,10 +4,14 @@ use bytes::Bytes;
 
 use super::{
     ARGS_BYTES_MAX_DEFAULT, Asked, BLOCK_BYTES, BlocksAsked, CODE_BYTES_MAX_DEFAULT,
-    MANIFEST_BYTES_MAX_DEFAULT, NotNow, Owed, Part, ProtocolError, Request,
-    STATE_BYTES_MAX_DEFAULT, lengths, within,
+    HELD_ITEMS_BYTES_MAX_DEFAULT, Items, MANIFEST_BYTES_MAX_DEFAULT, NotNow, Owed, Part,
+    ProtocolError, Request, STATE_BYTES_MAX_DEFAULT, Watch, items_of, lengths, within,
 };
 use crate::BlobId;
+use crate::job::{
+    CallItems, JobAcknowledge, JobArrive, JobCancel, JobLeave, JobMove, JobOffer, JobOpen,
+    JobPause, JobResult, JobResume, JobSave, JobStart, JobWatch, Taken,
+};
 use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Message, Received, Ship};
 use crate::session::{
     Blocks, Fetch, FetchBlocks, SessionCall, SessionClose, SessionOpen, SessionRestore, SessionSave,
@@ -25,6 +29,8 @@ pub struct HostLimits {
     pub code_bytes: u64,
     /// State, decompressed; [`STATE_BYTES_MAX_DEFAULT`]
     pub state_bytes: u64,
+    /// Items that come with a job, decompressed; [`HELD_ITEMS_BYTES_MAX_DEFAULT`]
+    pub held_items_bytes: u64,
 }
 
 impl Default for HostLimits {
@@ -34,6 +40,7 @@ impl Default for HostLimits {
             manifest_bytes: MANIFEST_BYTES_MAX_DEFAULT,
             code_bytes: CODE_BYTES_MAX_DEFAULT,
             state_bytes: STATE_BYTES_MAX_DEFAULT,
+            held_items_bytes: HELD_ITEMS_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -44,6 +51,7 @@ impl HostLimits {
             BlobKind::Manifest => self.manifest_bytes,
             BlobKind::Code => self.code_bytes,
             BlobKind::State => self.state_bytes,
+            BlobKind::Items => self.held_items_bytes,
         }
     }
 }
@@ -117,6 +125,41 @@ pub enum HostEvent {
     },
     /// Stop the call.
     Cancel,
+    /// A call whose items are asked for; its arguments follow as those of a call.
+    CallItems(CallItems),
+    /// The client has taken the items below this one.
+    Taken {
+        /// The first that it has not
+        below: u64,
+    },
+    /// A job to start; its arguments follow as those of a call.
+    JobStart(JobStart),
+    /// A job to start from an image.
+    JobOpen(JobOpen),
+    /// The jobs of the key are asked for.
+    JobList,
+    /// A job to watch.
+    JobWatch(JobWatch),
+    /// A job to pause.
+    JobPause(JobPause),
+    /// A job to let go on.
+    JobResume(JobResume),
+    /// A job to save.
+    JobSave(JobSave),
+    /// A job to end.
+    JobCancel(JobCancel),
+    /// The ending of a job is asked for.
+    JobResult(JobResult),
+    /// A job to forget.
+    JobAcknowledge(JobAcknowledge),
+    /// A job that may come.
+    JobOffer(JobOffer),
+    /// A job to stop and save for a move.
+    JobLeave(JobLeave),
+    /// A job that comes.
+    JobArrive(JobArrive),
+    /// A step of a move.
+    JobMove(JobMove),
     /// Something that was on its way when the outcome was sent. It means nothing any more.
     Late,
     /// The client has finished its half, after the outcome.
@@ -140,7 +183,10 @@ pub struct HostExchange {
     incoming: Incoming,
     asked: Asked,
     blocks: BlocksAsked,
-    /// The outcome has been sent, except for its payload that is owed.
+    watch: Watch,
+    items: Option<Items>,
+    /// The outcome has been sent, except for its payload that is owed. Before, the payload of an
+    /// item may be.
     ended: bool,
     owed: Owed,
 }
@@ -154,6 +200,8 @@ impl HostExchange {
             incoming: Incoming::Request,
             asked: Asked::default(),
             blocks: BlocksAsked::default(),
+            watch: Watch::Not,
+            items: None,
             ended: false,
             owed: Owed::default(),
         }
@@ -182,43 +230,9 @@ impl HostExchange {
             }
         };
         match (message, self.incoming) {
-            (Message::Call(call), Incoming::Request) => {
-                self.arguments(Request::Call, call.args_bytes)?;
-                Ok(HostEvent::Call(call))
-            }
-            (Message::SessionCall(call), Incoming::Request) => {
-                self.arguments(Request::SessionCall, call.args_bytes)?;
-                Ok(HostEvent::SessionCall(call))
-            }
-            (Message::SessionOpen(open), Incoming::Request) => {
-                self.open(Request::SessionOpen, HostEvent::SessionOpen(open))
-            }
-            (Message::SessionSave(save), Incoming::Request) => {
-                self.open(Request::SessionSave, HostEvent::SessionSave(save))
-            }
-            (Message::SessionRestore(restore), Incoming::Request) => {
-                self.open(Request::SessionRestore, HostEvent::SessionRestore(restore))
-            }
-            (Message::SessionClose(close), Incoming::Request) => {
-                self.open(Request::SessionClose, HostEvent::SessionClose(close))
-            }
-            (Message::SessionList, Incoming::Request) => {
-                self.open(Request::SessionList, HostEvent::SessionList)
-            }
-            (Message::Fetch(fetch), Incoming::Request) => {
-                self.open(Request::Fetch, HostEvent::Fetch(fetch))
-            }
-            (Message::FetchBlocks(fetch), Incoming::Request) => {
-                self.open(Request::Fetch, HostEvent::FetchBlocks(fetch))
-            }
+            (request, Incoming::Request) => self.begin(request),
+            (Message::Taken(taken), Incoming::Open) => self.taken(taken),
             (Message::Blocks(blocks), Incoming::Open) => self.blocks(blocks),
-            (Message::Ship(ship), Incoming::Request) => {
-                self.open(Request::Ship, HostEvent::Ship(ship))
-            }
-            (Message::Describe(describe), Incoming::Request) => {
-                self.open(Request::Describe, HostEvent::Describe(describe))
-            }
-            (Message::Status, Incoming::Request) => self.open(Request::Status, HostEvent::Status),
             (Message::Blob(blob), Incoming::Open) => self.blob(blob),
             (Message::Absent(absent), Incoming::Open) => {
                 let kind = self.asked.answer(absent.id)?;
@@ -252,39 +266,45 @@ impl HostExchange {
         if self.ended {
             return Err(not_now);
         }
-        let is = |request| self.request == Some(request);
-        let outcome = match message {
-            Message::Missing(missing) if self.request.is_some_and(Request::needs_bundle) => {
+        if !self.owed.is_settled() {
+            return Err(not_now);
+        }
+        let request = self.request;
+        let may = |right: fn(Request) -> bool| request.is_some_and(right);
+        match message {
+            Message::Missing(missing) if may(Request::needs_bundle) => {
                 return self.asked.ask(missing).map_err(|_| not_now);
             }
             Message::BlocksMissing(missing)
-                if self.request.is_some_and(Request::needs_bundle)
-                    && self.blocks == BlocksAsked::Not =>
+                if may(Request::needs_bundle) && self.blocks == BlocksAsked::Not =>
             {
                 let bytes = missing.missing.len().saturating_mul(BLOCK_BYTES);
                 self.blocks = BlocksAsked::Open(missing.index, bytes);
                 return Ok(());
             }
-            Message::Output(_) | Message::Progress(_)
-                if self.request.is_some_and(Request::runs_guest) =>
-            {
+            Message::JobWatched(watched) if request == Some(Request::JobWatch) => {
+                self.items = self.watch.begin(watched.items_from).map_err(|_| not_now)?;
                 return Ok(());
             }
-            Message::Refused(_) => true,
-            Message::Failed(_) => self.request.is_some_and(Request::runs_guest),
-            Message::Done(_) => self.request.is_some_and(Request::is_call),
-            Message::Stored(_) => is(Request::Ship),
-            Message::StatusReport(_) => is(Request::Status),
-            Message::Description(_) => is(Request::Describe),
-            Message::SessionOpened(_) => is(Request::SessionOpen) || is(Request::SessionRestore),
-            Message::SessionSaved(_) => is(Request::SessionSave),
-            Message::SessionClosed(_) => is(Request::SessionClose),
-            Message::Sessions(_) => is(Request::SessionList),
-            Message::Fetched(_) => is(Request::Fetch),
-            _ => false,
-        };
-        if !outcome {
-            return Err(not_now);
+            // A watch begins with word of the job, or is refused.
+            Message::Refused(_) => {}
+            _ if !self.watch.is_open() => return Err(not_now),
+            Message::Output(_) | Message::Progress(_) if may(Request::hears_guest) => {
+                return Ok(());
+            }
+            Message::JobChanged(_) if request == Some(Request::JobWatch) => return Ok(()),
+            Message::Item(item) => {
+                let items = self.items.as_mut().filter(|_| item.index == 0);
+                return match items.map(|items| items.announce(item.sequence)) {
+                    Some(Ok(())) => {
+                        self.owed = Owed(item.item_bytes);
+                        Ok(())
+                    }
+                    _ => Err(not_now),
+                };
+            }
+            outcome if request.is_some_and(|request| request.ends_with(outcome)) => {}
+            _ => return Err(not_now),
         }
         self.ended = true;
         self.owed = Owed(message.payload_bytes());
@@ -295,7 +315,7 @@ impl HostExchange {
     ///
     /// # Errors
     ///
-    /// When the outcome did not announce them, which is a mistake of this program.
+    /// When neither the outcome nor an item announced them, which is a mistake of this program.
     pub fn send_payload(&mut self, bytes: u64) -> Result<(), NotNow> {
         let not_now = NotNow {
             message: "Data",
@@ -321,14 +341,68 @@ impl HostExchange {
         self.asked.unanswered() + usize::from(blocks)
     }
 
-    fn arguments(&mut self, request: Request, bytes: u64) -> Result<(), ProtocolError> {
+    /// Whether another item may be sent now, or the client has to take some first.
+    pub fn may_send_item(&self) -> bool {
+        let may = |items: &Items| items.may_send();
+        !self.ended && self.owed.is_settled() && self.items.as_ref().is_some_and(may)
+    }
+
+    fn begin(&mut self, message: Message) -> Result<HostEvent, ProtocolError> {
+        let Some(request) = Request::of(&message) else {
+            return Err(self.unexpected(message.name()));
+        };
+        // Of requests, only those of calls have a payload.
+        let bytes = message.payload_bytes();
         within(Part::Arguments, self.limits.args_bytes, bytes)?;
         self.request = Some(request);
+        self.watch = Watch::of(&message);
+        self.items = items_of(&message);
         self.incoming = match bytes {
             0 => Incoming::Open,
             bytes => Incoming::Arguments(Owed(bytes)),
         };
-        Ok(())
+        Ok(match message {
+            Message::Call(call) => HostEvent::Call(call),
+            Message::CallItems(call) => HostEvent::CallItems(call),
+            Message::Ship(ship) => HostEvent::Ship(ship),
+            Message::Describe(describe) => HostEvent::Describe(describe),
+            Message::Status => HostEvent::Status,
+            Message::SessionOpen(open) => HostEvent::SessionOpen(open),
+            Message::SessionCall(call) => HostEvent::SessionCall(call),
+            Message::SessionSave(save) => HostEvent::SessionSave(save),
+            Message::SessionRestore(restore) => HostEvent::SessionRestore(restore),
+            Message::SessionClose(close) => HostEvent::SessionClose(close),
+            Message::SessionList => HostEvent::SessionList,
+            Message::Fetch(fetch) => HostEvent::Fetch(fetch),
+            Message::FetchBlocks(fetch) => HostEvent::FetchBlocks(fetch),
+            Message::JobStart(start) => HostEvent::JobStart(start),
+            Message::JobOpen(open) => HostEvent::JobOpen(open),
+            Message::JobList => HostEvent::JobList,
+            Message::JobWatch(watch) => HostEvent::JobWatch(watch),
+            Message::JobPause(pause) => HostEvent::JobPause(pause),
+            Message::JobResume(resume) => HostEvent::JobResume(resume),
+            Message::JobSave(save) => HostEvent::JobSave(save),
+            Message::JobCancel(cancel) => HostEvent::JobCancel(cancel),
+            Message::JobResult(result) => HostEvent::JobResult(result),
+            Message::JobAcknowledge(acknowledge) => HostEvent::JobAcknowledge(acknowledge),
+            Message::JobOffer(offer) => HostEvent::JobOffer(offer),
+            Message::JobLeave(leave) => HostEvent::JobLeave(leave),
+            Message::JobArrive(arrive) => HostEvent::JobArrive(arrive),
+            Message::JobMove(step) => HostEvent::JobMove(step),
+            _ => unreachable!("a request, which was found above"),
+        })
+    }
+
+    fn taken(&mut self, taken: Taken) -> Result<HostEvent, ProtocolError> {
+        let underway = !self.owed.is_settled();
+        let Some(items) = &mut self.items else {
+            return Err(self.unexpected("Taken"));
+        };
+        if taken.index != 0 {
+            return Err(ProtocolError::UnknownIndex { index: taken.index });
+        }
+        items.take(taken.below, underway)?;
+        Ok(HostEvent::Taken { below: taken.below })
     }
 
     fn blocks(&mut self, blocks: Blocks) -> Result<HostEvent, ProtocolError> {
@@ -351,12 +425,6 @@ impl HostExchange {
             self.incoming = Incoming::Blocks(Owed(wire_bytes));
         }
         Ok(HostEvent::Blocks(blocks))
-    }
-
-    fn open(&mut self, request: Request, event: HostEvent) -> Result<HostEvent, ProtocolError> {
-        self.request = Some(request);
-        self.incoming = Incoming::Open;
-        Ok(event)
     }
 
     fn blob(&mut self, blob: Blob) -> Result<HostEvent, ProtocolError> {
@@ -423,6 +491,7 @@ impl HostExchange {
             (false, Incoming::Blob(..)) => "receiving a blob",
             (false, Incoming::Blocks(_)) => "receiving blocks",
             (false, Incoming::Open) if self.blobs_open() > 0 => "waiting for blobs",
+            (false, Incoming::Open) if !self.owed.is_settled() => "sending an item",
             (false, Incoming::Open) => "carrying out the request",
         }
     }
