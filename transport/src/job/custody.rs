@@ -41,7 +41,7 @@ random_id! {
 }
 
 /// What lets a target start a job: 16 random bytes that the source shows when it has given up.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Release(pub [u8; 16]);
 
 impl fmt::Debug for Release {
@@ -71,7 +71,7 @@ impl Release {
 /// What a host has of a job. It has nothing, or one of these, which it keeps on disk.
 ///
 /// Variants and fields are frozen, as those of messages are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Custody {
     /// The job is this host's: it runs, is paused, or has ended.
     Here,
@@ -160,7 +160,7 @@ pub enum Event {
 }
 
 /// A step of a move, as the owner asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MoveStep {
     /// At the source: give the job up to the arrival that holds this lock, and show the release.
     GiveUp {
@@ -483,7 +483,7 @@ fn adopt(now: Option<Custody>, move_id: MoveId) -> Changed {
 }
 
 /// [`Custody`] as the owner sees it, without what must not be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Place {
     /// The job is this host's.
     Here,
@@ -529,7 +529,7 @@ pub enum Place {
 }
 
 /// What settles a move that was left half done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
     /// Nothing is left of a move from the one to the other.
     Settled,
