@@ -4,12 +4,18 @@ use bytes::{Bytes, BytesMut};
 use spore_transport::exchange::*;
 use spore_transport::failure::*;
 use spore_transport::frame::{Frame, FrameReader, put_header};
-use spore_transport::job::ITEM_WINDOW_MAX;
+use spore_transport::job::custody::Event;
+use spore_transport::job::{
+    CallItems, Custody, ITEM_WINDOW_MAX, JobId, JobMove, JobMoved, JobStart, JobStarted, Lock,
+    MoveId, MoveStep, Persist, Place, Release, Taken,
+};
 use spore_transport::message::*;
 use spore_transport::quic;
 use spore_transport::{
-    ALPN_TEXT, BlobId, CloseCode, Message, Received, RefusalCode, StreamCode, tag,
+    ALPN_TEXT, BlobId, CloseCode, Message, PublicKey, Received, RefusalCode, StreamCode, tag,
 };
+
+const JOB: JobId = JobId([2; 16]);
 
 const DOCUMENT: &str = include_str!("../../docs/PROTOCOL.md");
 
@@ -94,6 +100,99 @@ fn the_codes_are_those_of_the_code() {
         .map(|code| row([&code.number().to_string(), code.name(), &code.to_string()]))
         .collect();
     assert_eq!(table("## Trap codes"), expected);
+}
+
+/// What a host has of a job, of each kind, all of the same move.
+fn custodies() -> Vec<(&'static str, Option<Custody>)> {
+    let (move_id, release) = (MoveId([3; 16]), Release([4; 16]));
+    let (from, to) = (PublicKey([5; 32]), PublicKey([6; 32]));
+    let lock = release.lock(JOB, move_id);
+    let arriving = Custody::Arriving {
+        move_id,
+        from,
+        lock,
+    };
+    let leaving = Custody::Leaving {
+        move_id,
+        to,
+        release,
+    };
+    let gave_up = Custody::GaveUp {
+        move_id,
+        to,
+        release,
+    };
+    vec![
+        ("—", None),
+        ("Here", Some(Custody::Here)),
+        ("Offered", Some(Custody::Offered { move_id, from })),
+        ("Arriving", Some(arriving)),
+        ("Arrived", Some(Custody::Arrived { move_id, from })),
+        ("Leaving", Some(leaving)),
+        ("GaveUp", Some(gave_up)),
+    ]
+}
+
+fn custody_events() -> Vec<(&'static str, Event)> {
+    let (move_id, release) = (MoveId([3; 16]), Release([4; 16]));
+    let (from, to) = (PublicKey([5; 32]), PublicKey([6; 32]));
+    let lock = release.lock(JOB, move_id);
+    let step = |step| Event::Step { move_id, step };
+    let offer = Event::Offer {
+        drawn: move_id,
+        from,
+    };
+    let leave = Event::Leave {
+        move_id,
+        to,
+        drawn: release,
+    };
+    vec![
+        ("`JobOffer`", offer),
+        ("`JobLeave`", leave),
+        ("`JobArrive`", Event::Arrive { move_id, lock }),
+        ("GiveUp", step(MoveStep::GiveUp { lock })),
+        ("TakeOver", step(MoveStep::TakeOver { release })),
+        ("Forget", step(MoveStep::Forget)),
+        ("Settle", step(MoveStep::Settle)),
+        ("Stay", step(MoveStep::Stay)),
+        ("Drop", step(MoveStep::Drop { lock: Some(lock) })),
+        ("Adopt", step(MoveStep::Adopt)),
+        ("`JobAcknowledge`", Event::Acknowledge),
+        ("lapse", Event::Lapse),
+    ]
+}
+
+#[test]
+fn the_table_of_custody_is_that_of_the_code() {
+    let name = |custody| {
+        let found = custodies().into_iter().find(|(_, one)| *one == custody);
+        found.expect("of the same move").0.to_owned()
+    };
+    let mut expected = Vec::new();
+    for (event, what) in custody_events() {
+        let mut cells = vec![event.to_owned()];
+        for (_, now) in custodies() {
+            cells.push(match Custody::after(JOB, now, &what) {
+                Ok(after) if after == now => "=".to_owned(),
+                Ok(after) => name(after),
+                Err(not) => not.refusal().code.number().to_string(),
+            });
+        }
+        expected.push(cells);
+    }
+    let states: Vec<_> = custodies().iter().map(|(name, _)| *name).collect();
+    assert!(DOCUMENT.contains(&format!("| request | {} |\n", states.join(" | "))));
+    let mut found = table("### Moves");
+    // The rows that settle a move, after another head.
+    found.truncate(expected.len());
+    let lines: Vec<_> = expected.iter().map(|row| row.join(" | ")).collect();
+    assert_eq!(found, expected, "{lines:#?}");
+    let lock = Release([4; 16]).lock(JOB, MoveId([3; 16]));
+    let context = "spore/1 lock of a move";
+    let input = [[2; 16], [3; 16], [4; 16]].concat();
+    assert_eq!(lock, Lock(blake3::derive_key(context, &input)));
+    assert!(DOCUMENT.contains(&format!("`{context}`")));
 }
 
 /// A number as the page has it, with commas between groups of three digits.
@@ -383,12 +482,94 @@ fn failure_example() -> Vec<(Side, Received)> {
     ]
 }
 
+fn bare_call() -> Call {
+    Call {
+        bundle: id(0xAA),
+        callable: 0,
+        limits: CallLimits::default(),
+        seed: 0,
+        args_bytes: 0,
+    }
+}
+
+fn items_example() -> Vec<(Side, Received)> {
+    use Side::{Client, Host};
+    let item = |sequence, byte: u8| {
+        let item = Item {
+            index: 0,
+            sequence,
+            item_bytes: 1,
+        };
+        [
+            (Host, Received::Message(Message::Item(item))),
+            (Host, Received::Data(Bytes::from(vec![byte]))),
+        ]
+    };
+    let call = CallItems {
+        call: bare_call(),
+        window: 2,
+    };
+    let taken = Taken { index: 0, below: 1 };
+    let done = Done {
+        index: 0,
+        outcome: Outcome::Value,
+        timing: Timing::default(),
+        output_cut: false,
+        payload_bytes: 0,
+    };
+    let mut all = vec![(Client, Received::Message(Message::CallItems(call)))];
+    all.extend(item(0, 2));
+    all.extend(item(1, 3));
+    all.push((Client, Received::Message(Message::Taken(taken))));
+    all.extend(item(2, 5));
+    all.push((Host, Received::Message(Message::Done(done))));
+    all
+}
+
+fn job_example() -> Vec<(Side, Received)> {
+    let start = JobStart {
+        call: bare_call(),
+        persist: Persist::Every { ms: 10_000 },
+    };
+    let started = JobStarted {
+        job: JobId([0x0B; 16]),
+        at_least_once: false,
+    };
+    vec![
+        (Side::Client, Received::Message(Message::JobStart(start))),
+        (Side::Host, Received::Message(Message::JobStarted(started))),
+    ]
+}
+
+fn give_up_example() -> Vec<(Side, Received)> {
+    let move_id = MoveId([0x0C; 16]);
+    let step = JobMove {
+        job: JobId([0x0B; 16]),
+        move_id,
+        step: MoveStep::GiveUp {
+            lock: Lock([0xDD; 32]),
+        },
+    };
+    let to = PublicKey([0xEE; 32]);
+    let moved = JobMoved {
+        place: Some(Place::GaveUp { move_id, to }),
+        release: Some(Release([0x0F; 16])),
+    };
+    vec![
+        (Side::Client, Received::Message(Message::JobMove(step))),
+        (Side::Host, Received::Message(Message::JobMoved(moved))),
+    ]
+}
+
 #[test]
 fn the_examples_mean_what_they_say() {
     for (name, expected) in [
         ("call", call_example()),
         ("refusal", refusal_example()),
         ("panic", failure_example()),
+        ("items", items_example()),
+        ("job", job_example()),
+        ("give-up", give_up_example()),
     ] {
         let all = read(example(name));
         assert_eq!(all, expected, "{name}");

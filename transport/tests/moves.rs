@@ -25,7 +25,7 @@ fn number(drawn: u8) -> [u8; 16] {
 }
 
 /// What the hosts have on disk, and what was drawn at random so far.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Hosts {
     custody: Vec<Option<Custody>>,
     moves: u8,
@@ -142,7 +142,7 @@ fn search<S: Clone + Eq + std::hash::Hash>(
 }
 
 /// Clients that ask for anything.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Anything {
     hosts: Hosts,
     /// Locks that were shown, with the move of each.
@@ -242,7 +242,7 @@ fn a_client_that_adopts_does() {
         departures: 1,
         adopts: true,
     };
-    let wrong = ask_anything(2, &bounds).err().expect("both run it");
+    let wrong = ask_anything(2, &bounds).expect_err("both run it");
     assert_eq!(wrong.hosts.running(), 2);
 }
 

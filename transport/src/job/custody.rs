@@ -17,7 +17,7 @@
 //! The source draws a random **release** for each departure and shows its hash, the **lock**; the
 //! release itself only once it has durably given the job up. The target holds the lock and starts
 //! the job for nothing but the release. So no client, however old, hasty or wrong, can make both
-//! run the job, short of [`Event::Adopt`], which says that it may.
+//! run the job, short of [`MoveStep::Adopt`], which says that it may.
 //!
 //! Pure: a host applies [`Custody::after`] to what its disk has, writes the result to disk, and then
 //! answers. `tests/moves.rs` walks through every order of requests, losses and restarts with it.
