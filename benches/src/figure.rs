@@ -12,6 +12,8 @@ pub(crate) enum Unit {
     Microseconds,
     Milliseconds,
     CallsPerSecond,
+    Nanoseconds,
+    Kibibytes,
 }
 
 impl Unit {
@@ -20,6 +22,8 @@ impl Unit {
             Unit::Microseconds => "µs",
             Unit::Milliseconds => "ms",
             Unit::CallsPerSecond => "calls/s",
+            Unit::Nanoseconds => "ns",
+            Unit::Kibibytes => "KiB",
         }
     }
 }
@@ -73,7 +77,9 @@ impl Figure {
         rounds
             .map(|(product, floor)| match self.unit {
                 Unit::CallsPerSecond => floor / product,
-                Unit::Microseconds | Unit::Milliseconds => product / floor,
+                Unit::Nanoseconds | Unit::Microseconds | Unit::Milliseconds | Unit::Kibibytes => {
+                    product / floor
+                }
             })
             .collect()
     }
@@ -175,7 +181,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nMedians over rounds, {} cores. The ratio is how many times the floor's time Spore takes.",
+            "\nMedians over rounds, {} cores. The ratio is how many times the floor Spore takes.",
             cores()
         )
     }

@@ -2,6 +2,7 @@
 
 mod capture;
 mod fresh;
+mod images;
 mod unseen;
 mod warm;
 
@@ -44,7 +45,13 @@ impl Bench {
 /// Measures all figures whose name contains `filter`.
 pub(crate) fn all(filter: &str) -> Result<Report> {
     let chosen = |names: &[&str]| names.iter().any(|name| name.contains(filter));
-    let groups: [&[&str]; 4] = [&warm::NAMES, &fresh::NAMES, &unseen::NAMES, &capture::NAMES];
+    let groups: [&[&str]; 5] = [
+        &warm::NAMES,
+        &fresh::NAMES,
+        &unseen::NAMES,
+        &capture::NAMES,
+        &images::NAMES,
+    ];
     let names = groups.concat();
     ensure!(
         chosen(&names),
@@ -65,6 +72,9 @@ pub(crate) fn all(filter: &str) -> Result<Report> {
         }
         if chosen(&capture::NAMES) {
             figures.extend(capture::measure(&bench).await?);
+        }
+        if chosen(&images::NAMES) {
+            figures.extend(images::measure().await?);
         }
         figures.retain(|figure| figure.name.contains(filter));
         Ok(Report { figures })

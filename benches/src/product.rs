@@ -41,6 +41,7 @@ pub(crate) fn serve(folder: &Path) -> Result<()> {
             identity: home.host_identity()?,
             authorized_keys: home.authorized_keys_path(),
             store: home.store_path(),
+            keep: home.kept_path(),
             options: Options::default(),
         };
         let server = Server::bind(host, serve)?;

@@ -391,14 +391,6 @@ fn what_is_reserved_is_refused_by_name() {
     };
     let component = unsupported(|m| m.code.kind = CodeKind::Component);
     assert_eq!(component, Unsupported::Component);
-    assert_eq!(
-        unsupported(|m| m.init = Some("init".to_owned())),
-        Unsupported::Init
-    );
-    assert_eq!(
-        unsupported(|m| m.restored = Some("r".to_owned())),
-        Unsupported::Restored
-    );
 }
 
 #[test]

@@ -22,6 +22,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A bundle that nobody else finds.
+    pub(crate) fn apart(ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
+        Arc::new(Loaded {
+            ready: Arc::new(ready),
+            _charge: charge,
+        })
+    }
+
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.ready.bundle

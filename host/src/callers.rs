@@ -31,6 +31,8 @@ pub struct Caller {
 
 /// What all connections of one key share.
 pub(crate) struct KeyState {
+    /// The public key, or zeros for the program that embeds the host.
+    pub(crate) id: [u8; 32],
     turn: Turn,
     /// Calls queued or running.
     pub(crate) calls: AtomicU32,
@@ -119,6 +121,7 @@ impl Callers {
                 Share::Whole => (compilations, bundles),
             };
             let state = Arc::new(KeyState {
+                id: key,
                 turn: self.turns.fetch_add(1, Ordering::Relaxed),
                 calls: AtomicU32::new(0),
                 instances: Places::new(limits.instances_per_key),

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use spore_abi::export;
 use spore_bundle::module::{self, Interior, Item, Misfit, RewriteError};
-use spore_bundle::{
-    AbiError, Bundle, CodeId, Image, Interface, Manifest, ModuleError, ModuleLimits, StateKind,
-};
+use spore_bundle::{AbiError, Bundle, CodeId, Image, Interface, ModuleError, ModuleLimits};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 use tokio::runtime::Handle;
@@ -43,8 +41,10 @@ pub(crate) struct Code {
     pub(crate) globals: Vec<MutableGlobal>,
     /// What state the code has, and whether an image can hold it.
     pub(crate) interior: Interior,
-    /// What an instance is in which nothing has run, once a session has seen one.
+    /// What an instance is in which nothing has run, once one has been seen.
     pub(crate) fresh: OnceLock<Fresh>,
+    /// The code as it is after an initialiser, by the initialiser's name, while it is kept.
+    pub(crate) initialised: tokio::sync::Mutex<HashMap<String, Weak<Code>>>,
     id: CodeId,
     /// Memory of the machine code and of the Wasm that it was made of, in bytes.
     bytes: u64,
@@ -56,9 +56,25 @@ pub(crate) struct Code {
     held: Mutex<Weak<Held>>,
 }
 
+/// What the instances of a bundle begin as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Beginning {
+    /// With the bundle's image, or with what its initialiser leaves: for calls.
+    Prepared,
+    /// As the code has them: an image is put into the instance, and an initialiser runs in it.
+    Plain,
+}
+
 impl Code {
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
+    }
+
+    /// A function that the manifest names, which takes and gives nothing.
+    pub(crate) fn hook(&self, name: &str) -> Result<ModuleExport, Refused> {
+        // Its type was checked with the interface.
+        let found = self.pre.module().get_export_index(name);
+        found.ok_or_else(|| Refused::new(RefusalCode::AbiViolated, format!("no function {name}")))
     }
 
     fn hold(&self, total: &Arc<Total>) -> Arc<Held> {
@@ -94,6 +110,10 @@ pub(crate) struct Exports {
 pub(crate) struct Entry {
     pub(crate) bind: ModuleExport,
     pub(crate) start: ModuleExport,
+    /// Whether its tasks may yield and wait.
+    pub(crate) resumable: bool,
+    /// Whether its tasks emit items.
+    pub(crate) streams: bool,
 }
 
 /// A bundle and its compiled code.
@@ -102,32 +122,50 @@ pub(crate) struct Ready {
     pub(crate) code: Arc<Code>,
     /// In the order of the manifest's callables.
     pub(crate) entries: Vec<Entry>,
+    /// What an instance runs before captures are bound, besides what all code runs.
+    pub(crate) hook: Option<Hook>,
     own: Held,
     _code: Arc<Held>,
 }
 
+/// A function of the guest's that takes and gives nothing.
+pub(crate) enum Hook {
+    /// The initialiser of this code, which has no images, so that each instance runs it.
+    Init(ModuleExport, CodeId),
+    /// What an instance that begins with an image runs.
+    Restored(ModuleExport),
+}
+
 impl Ready {
     /// Counts in `total` what the bundle takes, and what its code does.
-    fn new(bundle: Bundle, code: Arc<Code>, entries: Vec<Entry>, total: &Arc<Total>) -> Ready {
+    fn new(
+        bundle: Bundle,
+        code: Arc<Code>,
+        hook: Option<Hook>,
+        total: &Arc<Total>,
+    ) -> Result<Ready, Refused> {
+        // The module may be known from another bundle, whose manifest names other callables.
+        let entries = entries(code.pre.module(), &bundle)?;
         let wasm = code.wasm.get();
         let shared = match wasm.is_some_and(|wasm| wasm.as_ptr() == bundle.code().as_ptr()) {
             true => bundle.code().len() as u64,
             false => 0,
         };
-        Ready {
+        Ok(Ready {
             own: total.hold(bytes(&bundle) - shared),
             _code: code.hold(total),
             bundle,
             code,
             entries,
-        }
+            hook,
+        })
     }
 
     /// Lets bundles that have the same code use the memory that this one has it in: those which come
     /// later need not read it again, and it counts once.
     pub(crate) fn share_code(&self) {
         // Code that begins with an image is none that a bundle names.
-        if self.bundle.image().is_none() {
+        if self.code.id == self.bundle.code_id() {
             self.code.wasm.get_or_init(|| self.bundle.code().clone());
         }
     }
@@ -244,21 +282,54 @@ impl Compiler {
         &self,
         key: &Arc<KeyState>,
         bundle: Bundle,
+        beginning: Beginning,
     ) -> Result<(Ready, Duration), Refused> {
-        let (id, code) = match bundle.image() {
-            None => (bundle.code_id(), bundle.code().clone()),
+        let (id, code) = match (beginning, bundle.image()) {
             // Instances begin with the image, at the price of an empty one: its memory is mapped
             // and copied when it is written to.
-            Some(_) => self.baked(&bundle).await?,
+            (Beginning::Prepared, Some(image)) => self.baked(&bundle, image.clone()).await?,
+            _ => (bundle.code_id(), bundle.code().clone()),
         };
         let kept = lock(&self.shop.cache).get(&id);
         let (code, took) = match kept {
             Some(code) => (code, Duration::ZERO),
             None => self.compile(id, key, &bundle, code).await?,
         };
-        // The module may be known from another bundle, whose manifest names other callables.
-        let entries = entries(code.pre.module(), &bundle)?;
-        Ok((Ready::new(bundle, code, entries, &self.bundles), took))
+        let hook = match (beginning, bundle.image()) {
+            (Beginning::Prepared, Some(_)) => bundle.manifest().restored.as_deref(),
+            // Runs in the instance, or once for all: that is for the caller to say.
+            _ => None,
+        };
+        let restored = hook.map(|name| code.hook(name)).transpose()?;
+        let hook = restored.map(Hook::Restored);
+        Ok((self.ready(bundle, code, hook)?, took))
+    }
+
+    /// A bundle with the code that its instances are made of.
+    pub(crate) fn ready(
+        &self,
+        bundle: Bundle,
+        code: Arc<Code>,
+        hook: Option<Hook>,
+    ) -> Result<Ready, Refused> {
+        Ready::new(bundle, code, hook, &self.bundles)
+    }
+
+    /// The bundle as it is after its initialiser, which has left this image.
+    ///
+    /// Cancel-safe, as [`load`](Self::load).
+    pub(crate) async fn load_initialised(
+        &self,
+        key: &Arc<KeyState>,
+        bundle: &Bundle,
+        image: Image,
+    ) -> Result<Arc<Code>, Refused> {
+        let (id, code) = self.baked(bundle, image).await?;
+        let kept = lock(&self.shop.cache).get(&id);
+        match kept {
+            Some(code) => Ok(code),
+            None => Ok(self.compile(id, key, bundle, code).await?.0),
+        }
     }
 
     /// The Wasm of code that is kept, if a bundle shares it.
@@ -318,13 +389,12 @@ impl Compiler {
         Ok((self.land(flight).await?, began.elapsed()))
     }
 
-    /// Code that begins with the bundle's image, and what it is kept under.
-    async fn baked(&self, bundle: &Bundle) -> Result<(CodeId, Bytes), Refused> {
+    /// The bundle's code, beginning with an image, and what that is kept under.
+    async fn baked(&self, bundle: &Bundle, image: Image) -> Result<(CodeId, Bytes), Refused> {
         let (bundle, memory) = (bundle.clone(), self.shop.memory);
         let baking = self.background.spawn_blocking(move || {
-            let image = bundle.image().expect("the caller has looked");
-            check_image_memory(image, memory)?;
-            let baked = module::bake(bundle.code(), image).map_err(refuse_rewrite)?;
+            check_image_memory(&image, memory)?;
+            let baked = module::bake(bundle.code(), &image).map_err(refuse_rewrite)?;
             Ok((CodeId::of(&baked), Bytes::from(baked)))
         });
         baking
@@ -517,6 +587,7 @@ impl Shop {
             globals: globals.collect::<Result<_, Refused>>()?,
             interior,
             fresh: OnceLock::new(),
+            initialised: tokio::sync::Mutex::default(),
             id,
             bytes,
             wasm: OnceLock::new(),
@@ -524,25 +595,6 @@ impl Shop {
             held: Mutex::default(),
         })
     }
-}
-
-/// Refuses what the format has room for and this host does not run. What a bundle cannot even be
-/// assembled with, such as an initialiser, is refused before.
-pub(crate) fn check_kinds(manifest: &Manifest) -> Result<(), Refused> {
-    if let Some(StateKind::Image { job: Some(_), .. }) = manifest.state.map(|state| state.kind) {
-        let what = "an image that holds a run";
-        return Err(Refused::new(RefusalCode::UnsupportedVersion, what));
-    }
-    for callable in &manifest.callables {
-        let name = &callable.name;
-        let what = match (callable.resumable, callable.streams) {
-            (true, _) => format!("callable {name} is resumable"),
-            (_, true) => format!("callable {name} emits items"),
-            (false, false) => continue,
-        };
-        return Err(Refused::new(RefusalCode::UnsupportedVersion, what));
-    }
-    Ok(())
 }
 
 /// The exports of each callable, which must be functions of the ABI's types.
@@ -564,6 +616,8 @@ fn entries(module: &Module, bundle: &Bundle) -> Result<Vec<Entry>, Refused> {
             Ok(Entry {
                 bind: find(export::BIND, &callable.name, 2)?,
                 start: find(export::START, &callable.name, 3)?,
+                resumable: callable.resumable,
+                streams: callable.streams,
             })
         })
         .collect()

@@ -43,6 +43,9 @@ const WORKERS_MAX: usize = 4096;
 /// Time that running calls get to finish after SIGTERM, unless configured otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// Time between two images of a running job on the disk, unless configured otherwise.
+pub const JOB_PERSIST_DEFAULT: Duration = Duration::from_secs(10);
+
 /// A daemon's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -52,6 +55,9 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Time that running calls get to finish after SIGTERM. Default: [`GRACE_DEFAULT`].
     pub grace: Duration,
+    /// How often running jobs are made durable whose owners do not say; never while they run when
+    /// there is none. Default: [`JOB_PERSIST_DEFAULT`]. In the file `"0s"` is never.
+    pub job_persist: Option<Duration>,
     /// What it allows.
     pub limits: Limits,
     /// What guests may be given.
@@ -64,6 +70,7 @@ impl Default for Config {
             listen: SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT)),
             workers: None,
             grace: GRACE_DEFAULT,
+            job_persist: Some(JOB_PERSIST_DEFAULT),
             limits: Limits::default(),
             grants: Grants::default(),
         }
@@ -154,6 +161,11 @@ impl Config {
         let config = Config {
             listen: file.listen.unwrap_or(defaults.listen),
             workers: file.workers.map(|workers| workers as usize),
+            job_persist: match file.job_persist {
+                Some(every) if every.0.is_zero() => None,
+                Some(every) => Some(every.0),
+                None => Some(JOB_PERSIST_DEFAULT),
+            },
             grace: file.grace.map_or(defaults.grace, |grace| grace.0),
             limits: file.limits.over(halved.over(defaults.limits)),
             grants: Grants {
@@ -170,6 +182,7 @@ impl Config {
             limits: self.limits.clone(),
             grants: self.grants.clone(),
             workers: self.workers,
+            job_persist: self.job_persist,
         }
     }
 
@@ -257,6 +270,7 @@ impl Config {
 struct File {
     listen: Option<SocketAddr>,
     workers: Option<u32>,
+    job_persist: Option<Span>,
     grace: Option<Span>,
     limits: LimitsFile,
     grants: GrantsFile,
@@ -392,6 +406,8 @@ limits_file! {
     sessions_per_key: u32,
     session_idle: Span,
     session_images_per_key: Size,
+    jobs_per_key: u32,
+    kept: Size,
     code_cache: Size,
     blob_cache: Size,
     store: Size,

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,12 @@ const OUTPUT_PIECE_BYTES_MAX: usize = spore_transport::message::OUTPUT_BYTES_MAX
 /// byte wait in a piece of its own: a hundred times what the limit on output allows.
 const OUTPUT_PIECES_IN_ORDER: usize = 256;
 
+/// Items that wait for the reader. A guest that emits more waits with them.
+const ITEMS_WAITING_MAX: usize = 64;
+
+/// The same in bytes. One item alone may have more.
+const ITEMS_WAITING_BYTES_MAX: usize = 256 << 10;
+
 /// One thing a call tells its caller.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -32,6 +38,8 @@ pub enum Event {
     Output(OutputStream, Bytes),
     /// The guest says how far it is: done, and the whole or 0.
     Progress(u64, u64),
+    /// An item of its stream: its number, from 0, and the encoded value.
+    Item(u64, Bytes),
     /// The call has ended. Nothing follows.
     Finished(Finished),
 }
@@ -64,6 +72,10 @@ pub enum Outcome {
 struct Queue {
     output: VecDeque<(OutputStream, BytesMut)>,
     progress: Option<(u64, u64)>,
+    items: VecDeque<(u64, Bytes)>,
+    items_bytes: usize,
+    /// The guest that waits for room for an item.
+    emitter: Option<Waker>,
     finished: Option<Finished>,
     reader: Option<Waker>,
     /// The reader has had word of progress just now and is not to be woken for more.
@@ -71,10 +83,23 @@ struct Queue {
     worker: Option<Waker>,
 }
 
+/// What a reader does not want just now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldBack {
+    /// It has had word of progress just now: a guest that reports in a loop is not to keep it from
+    /// everything else.
+    pub(crate) progress: bool,
+    /// It has as many items as it may have.
+    pub(crate) items: bool,
+}
+
 /// The queue between a call's guest and its caller.
 pub(crate) struct Events {
     queue: Mutex<Queue>,
     cancelled: AtomicBool,
+    /// Those of a hub: who hears what it is told. It keeps nothing for others who come later but the
+    /// last progress.
+    followers: Option<Mutex<Vec<Weak<Events>>>>,
 }
 
 impl Events {
@@ -82,10 +107,48 @@ impl Events {
         Arc::new(Events {
             queue: Mutex::default(),
             cancelled: AtomicBool::new(false),
+            followers: None,
         })
     }
 
+    /// One that passes on what it is told to any number of others, as long as these are there.
+    pub(crate) fn hub() -> Arc<Events> {
+        Arc::new(Events {
+            queue: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            followers: Some(Mutex::default()),
+        })
+    }
+
+    /// One that hears what this hub is told from now on.
+    pub(crate) fn follow(&self) -> Arc<Events> {
+        let follower = Events::new();
+        if let Some(followers) = &self.followers {
+            let mut followers = lock(followers);
+            followers.retain(|follower| follower.strong_count() > 0);
+            followers.push(Arc::downgrade(&follower));
+        }
+        follower
+    }
+
+    fn followers(&self) -> impl Iterator<Item = Arc<Events>> {
+        let followers = self.followers.as_ref().map(|it| lock(it).clone());
+        followers
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.upgrade())
+    }
+
+    /// What a hub was last told of progress.
+    pub(crate) fn progressed(&self) -> Option<(u64, u64)> {
+        lock(&self.queue).progress
+    }
+
     pub(crate) fn output(&self, stream: OutputStream, bytes: &[u8]) {
+        if self.followers.is_some() {
+            self.followers().for_each(|it| it.output(stream, bytes));
+            return;
+        }
         let mut queue = lock(&self.queue);
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -112,11 +175,32 @@ impl Events {
     }
 
     pub(crate) fn progress(&self, done: u64, total: u64) {
+        self.followers().for_each(|it| it.progress(done, total));
         let mut queue = lock(&self.queue);
         queue.progress = Some((done, total));
         if !queue.resting {
             wake(queue);
         }
+    }
+
+    /// Passes an item on, once there is room for it: the guest waits for a reader who is slower.
+    pub(crate) async fn item(&self, number: u64, bytes: Bytes) {
+        std::future::poll_fn(|cx| self.poll_room(bytes.len(), cx.waker())).await;
+        let mut queue = lock(&self.queue);
+        queue.items_bytes += bytes.len();
+        queue.items.push_back((number, bytes));
+        wake(queue);
+    }
+
+    fn poll_room(&self, bytes: usize, waker: &Waker) -> Poll<()> {
+        let mut queue = lock(&self.queue);
+        let fits = queue.items.len() < ITEMS_WAITING_MAX
+            && queue.items_bytes.saturating_add(bytes) <= ITEMS_WAITING_BYTES_MAX;
+        if queue.items.is_empty() || fits {
+            return Poll::Ready(());
+        }
+        queue.emitter = Some(waker.clone());
+        Poll::Pending
     }
 
     pub(crate) fn finish(&self, finished: Finished) {
@@ -153,19 +237,32 @@ impl Events {
         }
     }
 
-    /// The next event; of progress only the last before the end when the reader is `resting`.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, resting: bool) -> Poll<Event> {
+    /// The next event but for those that are held back, of which progress comes before the end.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, held: HeldBack) -> Poll<Event> {
         let mut queue = lock(&self.queue);
-        queue.resting = resting;
+        queue.resting = held.progress;
         if let Some((stream, bytes)) = queue.output.pop_front() {
             return Poll::Ready(Event::Output(stream, bytes.freeze()));
         }
-        if (!resting || queue.finished.is_some())
+        if (!held.progress || queue.finished.is_some())
             && let Some((done, total)) = queue.progress.take()
         {
             return Poll::Ready(Event::Progress(done, total));
         }
-        if let Some(finished) = queue.finished.clone() {
+        if !held.items
+            && let Some((number, bytes)) = queue.items.pop_front()
+        {
+            queue.items_bytes -= bytes.len();
+            let emitter = queue.emitter.take();
+            drop(queue);
+            if let Some(emitter) = emitter {
+                emitter.wake();
+            }
+            return Poll::Ready(Event::Item(number, bytes));
+        }
+        if let Some(finished) = queue.finished.clone()
+            && queue.items.is_empty()
+        {
             return Poll::Ready(Event::Finished(finished));
         }
         queue.reader = Some(cx.waker().clone());
@@ -194,13 +291,12 @@ impl Running {
     ///
     /// Cancel-safe: an event that was not returned is not lost.
     pub async fn next(&mut self) -> Event {
-        std::future::poll_fn(|cx| self.events.poll_next(cx, false)).await
+        self.next_but(HeldBack::default()).await
     }
 
-    /// As [`next`](Self::next), without progress before the end: for a reader that has just passed
-    /// some on, so that a guest which reports in a loop does not keep it from everything else.
-    pub(crate) async fn next_but_progress(&mut self) -> Event {
-        std::future::poll_fn(|cx| self.events.poll_next(cx, true)).await
+    /// As [`next`](Self::next), without what is held back.
+    pub(crate) async fn next_but(&mut self, held: HeldBack) -> Event {
+        std::future::poll_fn(|cx| self.events.poll_next(cx, held)).await
     }
 
     /// Asks the guest to stop. The call still ends with [`Event::Finished`].
@@ -220,7 +316,7 @@ mod tests {
     use super::*;
 
     fn next(events: &Events) -> Option<Event> {
-        match events.poll_next(&mut Context::from_waker(Waker::noop()), false) {
+        match events.poll_next(&mut Context::from_waker(Waker::noop()), HeldBack::default()) {
             Poll::Ready(event) => Some(event),
             Poll::Pending => None,
         }
@@ -275,15 +371,19 @@ mod tests {
     #[test]
     fn a_resting_reader_hears_of_progress_at_the_end() {
         let events = Events::new();
-        let mut resting = Context::from_waker(Waker::noop());
+        let mut reader = Context::from_waker(Waker::noop());
+        let resting = HeldBack {
+            progress: true,
+            ..HeldBack::default()
+        };
         events.progress(1, 2);
-        assert!(events.poll_next(&mut resting, true).is_pending());
+        assert!(events.poll_next(&mut reader, resting).is_pending());
         events.finish(Finished {
             outcome: Outcome::Value(Bytes::new()),
             timing: Timing::default(),
             output_cut: false,
         });
-        let mut next = || events.poll_next(&mut resting, true);
+        let mut next = || events.poll_next(&mut reader, resting);
         assert!(matches!(next(), Poll::Ready(Event::Progress(1, 2))));
         assert!(matches!(next(), Poll::Ready(Event::Finished(_))));
     }

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
 use spore_abi::{fault, import};
+use spore_bundle::CodeId;
+use spore_bundle::image::Random;
 use wasmtime::{Caller, Engine, Linker, Memory, ResourceLimiter};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
+use crate::checkpoints::Checkpoints;
 use crate::events::Events;
 use crate::limits::RunLimits;
 use crate::room::Total;
-use crate::wasi::{Outlet, Seed, Wasi, World};
+use crate::wasi::{Clock, Outgoing, Outlet, Seed, Wasi, World};
 use crate::{poll, random};
 
 /// Beside each instance.
@@ -23,6 +27,7 @@ pub(crate) struct Guest {
     world: World,
     /// Set up when the guest first asks for random bytes.
     random: Option<ChaCha12Rng>,
+    pub(crate) checkpoints: Checkpoints,
     wasi: Option<Wasi>,
     /// Why there is no WASI, if opening it failed.
     pub(crate) wasi_error: Option<String>,
@@ -35,6 +40,14 @@ pub(crate) struct Fault {
     pub(crate) message: String,
     pub(crate) file: String,
     pub(crate) line: u32,
+}
+
+/// What a guest was at before it turned to its initialiser.
+pub(crate) struct Before {
+    outgoing: Outgoing,
+    events: Arc<Events>,
+    seed: Seed,
+    random: Option<ChaCha12Rng>,
 }
 
 impl Guest {
@@ -57,6 +70,7 @@ impl Guest {
             fault: None,
             world,
             random: None,
+            checkpoints: Checkpoints::default(),
             wasi: None,
             wasi_error: None,
         }
@@ -71,6 +85,56 @@ impl Guest {
     pub(crate) fn random(&mut self) -> &mut ChaCha12Rng {
         let Guest { random, world, .. } = self;
         random.get_or_insert_with(|| world.seed.generator())
+    }
+
+    /// Where its random bytes go on: the key of the generator, and the words drawn.
+    pub(crate) fn random_place(&self) -> Random {
+        match &self.random {
+            Some(random) => Random {
+                key: random.get_seed(),
+                position: u64::try_from(random.get_word_pos()).unwrap_or(u64::MAX),
+            },
+            None => Random {
+                key: self.world.seed.key(),
+                position: 0,
+            },
+        }
+    }
+
+    /// Goes on with random bytes from there.
+    pub(crate) fn go_on_at(&mut self, place: Random) {
+        let mut random = ChaCha12Rng::from_seed(place.key);
+        random.set_word_pos(u128::from(place.position));
+        self.random = Some(random);
+    }
+
+    /// What its monotonic clock shows, in nanoseconds.
+    pub(crate) fn clock_ns(&self) -> u64 {
+        self.world.clock.now_ns()
+    }
+
+    /// Its monotonic clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.world.clock
+    }
+
+    /// Turns to an initialiser of this code: output and progress go nowhere, and random bytes are its
+    /// own. Gives what the guest was at before.
+    pub(crate) fn turn_to_initialiser(&mut self, code: CodeId) -> Before {
+        let nowhere = Events::new();
+        Before {
+            outgoing: self.output.turn_to(Outgoing::new(nowhere.clone(), 0)),
+            events: std::mem::replace(&mut self.events, nowhere),
+            seed: std::mem::replace(&mut self.world.seed, Seed::of_initialiser(code)),
+            random: self.random.take(),
+        }
+    }
+
+    pub(crate) fn turn_back(&mut self, before: Before) {
+        self.output.turn_to(before.outgoing);
+        self.events = before.events;
+        self.world.seed = before.seed;
+        self.random = before.random;
     }
 
     /// Turns to another call: its caller, the output that it may make, its random bytes.
@@ -271,6 +335,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
         },
     )?;
     linker.func_wrap(spore_abi::IMPORT_MODULE, import::FAULT, take_fault)?;
+    linker.func_wrap(
+        spore_abi::IMPORT_MODULE,
+        import::STOP_WANTED,
+        |caller: Caller<'_, Guest>| u32::from(caller.data().checkpoints.reach()),
+    )?;
     Ok(linker)
 }
 

@@ -2,34 +2,41 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_bundle::{Bundle, BundleId, CodeId};
+use spore_transport::RefusalCode;
 use spore_transport::message::{CallLimits, Refused, Timing};
-use spore_transport::session::SessionInfo;
 use spore_transport::status::{Amount, FinishedCalls, NamedLimit, StatusReport};
-use spore_transport::{RefusalCode, SessionId};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
-use crate::background::{Background, FreedBeside};
+use crate::background::Background;
 use crate::bundles::{self, Bundles, Charge, Loaded};
 use crate::callers::{Caller, Callers};
-use crate::code::{self, Compiler};
+use crate::code::{self, Beginning, Compiler, Hook, Ready};
 use crate::engine;
 use crate::events::{Events, Finished, Outcome, Running};
 use crate::grants::Grants;
 use crate::guest::{Guest, MemoryTotals};
-use crate::limits::{Limits, RunLimits, millis, nanos};
+use crate::initialise::Initialiser;
+use crate::job::{self, Jobs};
+use crate::keep::Keep;
+use crate::limits::{Limits, millis};
 use crate::room::Total;
-use crate::scheduler::{Scheduler, lock};
-use crate::session::{
-    self, Means, Saved, Session, SessionRequest, SessionWork, Sessions, Task, Turn,
-};
-use crate::wasi::{Outlet, Seed, World};
+use crate::scheduler::{self, Scheduler, lock};
+use crate::session::{self, Means, Sessions};
+use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{Counters, Ticket, Work};
+
+mod jobs;
+mod moving;
+mod reviving;
+mod sessions;
+
+pub(crate) use moving::job_saved;
 
 /// How a host is set up. The default offers nothing and has the default limits.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +47,9 @@ pub struct Setup {
     pub grants: Grants,
     /// Threads that run guests. By default as many as there are cores.
     pub workers: Option<usize>,
+    /// How often a host that keeps its jobs makes those durable whose owners do not say. By default
+    /// never while they run.
+    pub job_persist: Option<Duration>,
 }
 
 /// Why a host could not be started.
@@ -65,6 +75,8 @@ pub struct Request {
     pub limits: CallLimits,
     /// Where the guest's random bytes begin.
     pub seed: u64,
+    /// Whether the caller takes the items of a callable that emits them.
+    pub items: bool,
     /// What went before: transfer and compilation.
     pub timing: Timing,
 }
@@ -87,6 +99,11 @@ struct Inner {
     loaded: Mutex<Bundles>,
     instances: Arc<Semaphore>,
     sessions: Sessions,
+    jobs: Jobs,
+    /// Where sessions and jobs are kept, if anywhere.
+    keep: OnceLock<Keep>,
+    /// How often jobs are made durable whose owners do not say.
+    job_persist: Option<Duration>,
     counters: Arc<Counters>,
     workers: usize,
     began: Instant,
@@ -141,6 +158,7 @@ impl Host {
                 },
                 directories: Arc::new([]),
                 open_files: 0,
+                clock: Clock::default(),
             },
             MemoryTotals {
                 of_key: memory.clone(),
@@ -168,6 +186,9 @@ impl Host {
             loaded: Mutex::new(loaded),
             instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
             sessions: Sessions::default(),
+            jobs: Jobs::default(),
+            keep: OnceLock::new(),
+            job_persist: setup.job_persist,
             counters: Arc::default(),
             workers,
             began: Instant::now(),
@@ -263,30 +284,103 @@ impl Host {
         if let Some(loaded) = self.loaded(caller, bundle.id())? {
             return Ok((loaded, Duration::ZERO));
         }
-        code::check_kinds(bundle.manifest())?;
-        let code = bundle.code().len() as u64;
-        if code > inner.limits.code {
-            return Err(Refused::new(RefusalCode::CodeTooLarge, "").past(inner.limits.code, code));
-        }
-        let state = bundle.state().map_or(0, |state| state.len() as u64);
-        if state > inner.limits.state {
-            let refused = Refused::new(RefusalCode::StateTooLarge, "");
-            return Err(refused.past(inner.limits.state, state));
-        }
-        let bytes = code::bytes(bundle);
+        let charge = self.admit_bundle(caller, bundle).await?;
+        let began = Instant::now();
         let key = &caller.state;
-        let charge = Charge::take(key, bundle.id(), bytes)?;
-        if let ((), Some(freeing)) = self.on_bundles(|bundles| bundles.make_room(bytes)) {
-            // What is not free yet still counts.
-            let _ = freeing.await;
+        let compiling = inner
+            .compiler
+            .load(key, bundle.clone(), Beginning::Prepared);
+        let (mut ready, mut took) = compiling.await?;
+        if bundle.image().is_none()
+            && let Some(init) = &bundle.manifest().init
+        {
+            ready = self.initialised(caller, ready, init).await?;
+            took = began.elapsed();
         }
-        lock(&inner.loaded).check_room(bytes)?;
-        let (ready, took) = inner.compiler.load(key, bundle.clone()).await?;
         let (loaded, freeing) = self.on_bundles(|bundles| bundles.put(key, ready, charge));
         if let Some(freeing) = freeing {
             let _ = freeing.await;
         }
         Ok((loaded, took))
+    }
+
+    /// The same without the bundle's image and without what its initialiser leaves: for an instance
+    /// of which an image can be taken.
+    async fn load_plain(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+    ) -> Result<(Arc<Loaded>, Duration), Refused> {
+        if bundle.image().is_none() && bundle.manifest().init.is_none() {
+            return self.load(caller, bundle).await;
+        }
+        let charge = self.admit_bundle(caller, bundle).await?;
+        let compiler = &self.inner.compiler;
+        let compiling = compiler.load(&caller.state, bundle.clone(), Beginning::Plain);
+        let (ready, took) = compiling.await?;
+        Ok((Loaded::apart(ready, charge), took))
+    }
+
+    /// Refuses a bundle past the limits, and takes the room for it.
+    async fn admit_bundle(&self, caller: &Caller, bundle: &Bundle) -> Result<Arc<Charge>, Refused> {
+        let limits = &self.inner.limits;
+        let code = bundle.code().len() as u64;
+        if code > limits.code {
+            return Err(Refused::new(RefusalCode::CodeTooLarge, "").past(limits.code, code));
+        }
+        let state = bundle.state().map_or(0, |state| state.len() as u64);
+        if state > limits.state {
+            let refused = Refused::new(RefusalCode::StateTooLarge, "");
+            return Err(refused.past(limits.state, state));
+        }
+        let bytes = code::bytes(bundle);
+        let charge = Charge::take(&caller.state, bundle.id(), bytes)?;
+        if let ((), Some(freeing)) = self.on_bundles(|bundles| bundles.make_room(bytes)) {
+            // What is not free yet still counts.
+            let _ = freeing.await;
+        }
+        lock(&self.inner.loaded).check_room(bytes)?;
+        Ok(charge)
+    }
+
+    /// The bundle as it is after its initialiser, which runs unless what it leaves is kept. Code that
+    /// has no images runs it in each instance.
+    async fn initialised(
+        &self,
+        caller: &Caller,
+        ready: Ready,
+        init: &str,
+    ) -> Result<Ready, Refused> {
+        let Ready { bundle, code, .. } = ready;
+        let hook = code.hook(init)?;
+        if code.interior.check_imageable().is_err() {
+            let hook = Hook::Init(hook, bundle.code_id());
+            return self.inner.compiler.ready(bundle, code, Some(hook));
+        }
+        let plain = code.clone();
+        // Whoever else wants it waits here, and finds it done.
+        let mut kept = plain.initialised.lock().await;
+        let initialised = match kept.get(init).and_then(Weak::upgrade) {
+            Some(initialised) => initialised,
+            None => {
+                let initialiser = Initialiser {
+                    means: self.means(),
+                    key: caller.state.clone(),
+                    id: bundle.code_id(),
+                    code,
+                    hook,
+                    limits: caller.limits.for_call(&CallLimits::default()),
+                };
+                let image = self.on_worker(caller.turn, initialiser.run()).await??;
+                let compiler = &self.inner.compiler;
+                let compiling = compiler.load_initialised(&caller.state, &bundle, image);
+                let initialised = compiling.await?;
+                kept.retain(|_, code| code.strong_count() > 0);
+                kept.insert(init.to_owned(), Arc::downgrade(&initialised));
+                initialised
+            }
+        };
+        self.inner.compiler.ready(bundle, initialised, None)
     }
 
     /// Runs a callable in a fresh instance. What is wrong with the request comes as its outcome.
@@ -319,6 +413,13 @@ impl Host {
                 format!("index {index}"),
             ));
         };
+        if callable.streams && !request.items {
+            return Err(Refused::new(RefusalCode::EmitsItems, callable.name.clone()));
+        }
+        if bundle.image().and_then(job::run_in).is_some() {
+            let what = "the bundle holds a run, which goes on as a job";
+            return Err(Refused::new(RefusalCode::Unsupported, what));
+        }
         let captured = bundle.captures().map(|(index, _)| index) == Some(index);
         let bound = captured || loaded.ready().bound(index).is_some();
         if !callable.signature.captures.is_empty() && !bound {
@@ -340,6 +441,9 @@ impl Host {
             },
             directories,
             open_files: inner.limits.open_files,
+            clock: bundle
+                .image()
+                .map_or_else(Clock::default, |image| Clock::at(image.index().clock_ns)),
         };
         let totals = MemoryTotals {
             of_key: caller.state.memory.clone(),
@@ -360,107 +464,6 @@ impl Host {
         Ok(())
     }
 
-    /// Opens a session of a bundle. It is there once the outcome is a value, which is empty.
-    ///
-    /// # Errors
-    ///
-    /// Refuses a bundle whose instances have no image, and one session too many.
-    ///
-    /// Cancel-safe: dropped before it returns, nothing was opened.
-    pub async fn open_session(
-        &self,
-        caller: &Caller,
-        bundle: &Bundle,
-        limits: &CallLimits,
-        idle: Option<Duration>,
-        timing: Timing,
-    ) -> Result<(SessionId, Running), Refused> {
-        let inner = &self.inner;
-        self.check_open()?;
-        // An image is put into an instance of the code as it is.
-        let plain = match bundle.image() {
-            Some(_) => {
-                let bundle = bundle.clone();
-                let plain = self
-                    .background()
-                    .spawn_blocking(move || bundle.without_state());
-                plain
-                    .await
-                    .map_err(|_| Refused::new(RefusalCode::Internal, "it panicked"))?
-            }
-            None => bundle.clone(),
-        };
-        let plain = FreedBeside::new(plain, self.background());
-        let (loaded, compile) = self.load(caller, &plain).await?;
-        let limits = caller.limits.for_call(limits);
-        session::check(bundle, &loaded, limits.memory)?;
-        let mut directories = Vec::new();
-        for callable in &bundle.manifest().callables {
-            // A callable that asks for what is not granted is refused when it is called.
-            let granted = inner.grants.resolve(callable, &caller.allowed);
-            for directory in granted.iter().flat_map(|granted| granted.iter()) {
-                if !directories.contains(directory) {
-                    directories.push(directory.clone());
-                }
-            }
-        }
-        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
-        let idle = idle.map_or(inner.limits.session_idle, |it| {
-            it.min(inner.limits.session_idle)
-        });
-        let session = Arc::new(Session::new(
-            caller,
-            bundle.clone(),
-            loaded,
-            limits,
-            idle,
-            directories.into(),
-            inner.limits.open_files,
-        ));
-        inner.sessions.put(caller, &session)?;
-        let timing = Timing {
-            compile_ns: nanos(compile),
-            ..timing
-        };
-        let events = self.work_in(session.turn(), Task::Open, limits, ticket, timing);
-        Ok((
-            session.id,
-            Running {
-                events,
-                _host: self.clone(),
-            },
-        ))
-    }
-
-    /// Calls a callable in a session. What is wrong with the request comes as its outcome.
-    pub fn call_session(&self, caller: &Caller, id: SessionId, request: SessionRequest) -> Running {
-        match self.session_place(caller, id) {
-            Ok(place) => self.call_in_place(caller, place, request),
-            Err(why) => self.refused(why),
-        }
-    }
-
-    /// A place in line at a session of the caller's.
-    pub(crate) fn session_place(&self, caller: &Caller, id: SessionId) -> Result<Turn, Refused> {
-        Ok(self.inner.sessions.find(caller, id)?.turn())
-    }
-
-    /// Calls a callable in a session when it is the turn of this place.
-    pub(crate) fn call_in_place(
-        &self,
-        caller: &Caller,
-        place: Turn,
-        request: SessionRequest,
-    ) -> Running {
-        match self.admit_session(caller, place, request) {
-            Ok(events) => Running {
-                events,
-                _host: self.clone(),
-            },
-            Err(why) => self.refused(why),
-        }
-    }
-
     /// A call that is refused at once.
     fn refused(&self, why: Refused) -> Running {
         self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -476,60 +479,6 @@ impl Host {
         }
     }
 
-    fn admit_session(
-        &self,
-        caller: &Caller,
-        place: Turn,
-        request: SessionRequest,
-    ) -> Result<Arc<Events>, Refused> {
-        let inner = &self.inner;
-        self.check_open()?;
-        let session = place.session();
-        let index = request.callable;
-        let manifest = session.bundle().manifest();
-        let Some(callable) = manifest.callables.get(index as usize) else {
-            let what = format!("index {index}");
-            return Err(Refused::new(RefusalCode::UnknownCallable, what));
-        };
-        if !callable.signature.captures.is_empty() && !session.has_captures_of(index) {
-            let what = format!("{} has captures, and none are bound to it", callable.name);
-            return Err(Refused::new(RefusalCode::WrongCaptures, what));
-        }
-        self.check_arguments(&request.arguments)?;
-        inner.grants.resolve(callable, &caller.allowed)?;
-        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
-        let limits = caller.limits.for_call(&request.limits);
-        let task = Task::Call {
-            callable: index,
-            arguments: request.arguments,
-            seed: request.seed.unwrap_or_else(session::new_seed),
-        };
-        Ok(self.work_in(place, task, limits, ticket, request.timing))
-    }
-
-    fn work_in(
-        &self,
-        place: Turn,
-        task: Task,
-        limits: RunLimits,
-        ticket: Ticket,
-        timing: Timing,
-    ) -> Arc<Events> {
-        let events = Events::new();
-        let turn = place.session().key.turn();
-        let work = SessionWork {
-            turn: place,
-            means: self.means(),
-            task,
-            limits,
-            events: events.clone(),
-            ticket,
-            timing,
-        };
-        self.inner.scheduler.spawn(turn, work.run());
-        events
-    }
-
     fn means(&self) -> Means {
         Means {
             engine: self.inner.engine.clone(),
@@ -538,81 +487,14 @@ impl Host {
         }
     }
 
-    /// Takes an image of a session, between the calls that were made before and those after.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such session of the caller's, or its state cannot be saved.
-    pub async fn save_session(&self, caller: &Caller, id: SessionId) -> Result<Saved, Refused> {
-        let session = self.inner.sessions.find(caller, id)?;
-        self.on_worker(&session, session::save(session.turn()))
-            .await?
-    }
-
-    /// Puts a session back to what it was last saved as.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such session of the caller's, or it was never saved.
-    pub async fn restore_session(&self, caller: &Caller, id: SessionId) -> Result<(), Refused> {
-        let session = self.inner.sessions.find(caller, id)?;
-        self.on_worker(&session, session::restore(session.turn()))
-            .await?
-    }
-
-    /// Ends a session; with `expected`, only if its state is still that of this saved bundle.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such session of the caller's, or its state has changed.
-    pub async fn close_session(
-        &self,
-        caller: &Caller,
-        id: SessionId,
-        expected: Option<BundleId>,
-    ) -> Result<(), Refused> {
-        let session = self.inner.sessions.find(caller, id)?;
-        self.on_worker(&session, session::close(session.turn(), expected))
-            .await??;
-        self.inner.sessions.remove(id);
-        Ok(())
-    }
-
-    /// The caller's sessions.
-    pub fn sessions(&self, caller: &Caller) -> Vec<SessionInfo> {
-        let sessions = self.inner.sessions.of(caller);
-        sessions.iter().map(|session| session.info()).collect()
-    }
-
-    /// What the caller's sessions were last saved as.
-    pub(crate) fn saved_sessions(&self, caller: &Caller) -> Vec<Bundle> {
-        let sessions = self.inner.sessions.of(caller);
-        sessions.iter().filter_map(|it| it.saved()).collect()
-    }
-
-    /// Drops a session that did not come about: whose outcome was no value.
-    pub fn forget_session(&self, id: SessionId) {
-        self.inner.sessions.remove(id);
-    }
-
-    /// The bundle that a session of the caller's was opened from.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such session of the caller's.
-    pub fn session_bundle(&self, caller: &Caller, id: SessionId) -> Result<Bundle, Refused> {
-        let session = self.inner.sessions.find(caller, id)?;
-        Ok(session.bundle().clone())
-    }
-
     /// Does what takes a worker's time there.
     async fn on_worker<T: Send + 'static>(
         &self,
-        session: &Session,
+        turn: scheduler::Turn,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Refused> {
         let (done, result) = tokio::sync::oneshot::channel();
-        self.inner.scheduler.spawn(session.key.turn(), async move {
+        self.inner.scheduler.spawn(turn, async move {
             // Nobody may be left to hear of it.
             let _ = done.send(work.await);
         });
@@ -711,5 +593,6 @@ async fn look_round(host: Weak<Inner>) {
                 inner.scheduler.spawn(session.key.turn(), resting);
             }
         }
+        jobs::look(&inner);
     }
 }

@@ -8,6 +8,7 @@
 mod background;
 mod bundles;
 mod callers;
+mod checkpoints;
 mod code;
 pub mod config;
 mod engine;
@@ -15,6 +16,9 @@ mod events;
 mod grants;
 mod guest;
 mod host;
+mod initialise;
+mod job;
+mod keep;
 mod limits;
 mod places;
 mod poll;
@@ -36,6 +40,7 @@ pub use callers::Caller;
 pub use events::{Event, Finished, Outcome, Running};
 pub use grants::{Allowed, Grants};
 pub use host::{Host, Request, Setup, StartError};
+pub use job::{JobEvent, JobRequest, Watching};
 pub use limits::{Limits, MEMORY_BYTES};
 pub use session::{Saved, SessionRequest};
 

@@ -63,8 +63,12 @@ pub struct Limits {
     pub sessions_per_key: u32,
     /// Time without a call after which a session is closed. Default 24 h.
     pub session_idle: Duration,
-    /// Images of all sessions of one key, in bytes of changed memory. Default 1 GiB.
+    /// Images of all sessions and jobs of one key, in bytes of changed memory. Default 1 GiB.
     pub session_images_per_key: u64,
+    /// Jobs of one key, those that have ended and are not acknowledged among them. Default 256.
+    pub jobs_per_key: u32,
+    /// Images of sessions and jobs on the disk, in bytes. Default 8 GiB.
+    pub kept: u64,
     /// Compiled code kept in memory while nobody uses it, with its Wasm, in bytes. Default 512 MiB.
     pub code_cache: u64,
     /// Bundles kept in memory while nobody uses them, without their code, in bytes. Default 512 MiB.
@@ -119,6 +123,8 @@ impl Default for Limits {
             sessions_per_key: 1024,
             session_idle: Duration::from_secs(24 * 60 * 60),
             session_images_per_key: GIB,
+            jobs_per_key: 256,
+            kept: 8 * GIB,
             code_cache: 512 * MIB,
             blob_cache: 512 * MIB,
             store: 8 * GIB,
@@ -212,6 +218,8 @@ impl Limits {
             ("sessions_per_key", u64::from(self.sessions_per_key)),
             ("session_idle_ms", millis(self.session_idle)),
             ("session_images_per_key_bytes", self.session_images_per_key),
+            ("jobs_per_key", u64::from(self.jobs_per_key)),
+            ("kept_bytes", self.kept),
             ("code_cache_bytes", self.code_cache),
             ("blob_cache_bytes", self.blob_cache),
             ("store_bytes", self.store),

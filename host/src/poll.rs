@@ -44,10 +44,11 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, (from, to, count, found): (u32, u32, u32, u32)| {
             Box::new(async move {
                 let memory = memory_of(&mut caller)?;
-                let (wait, events) = match first(memory.data(&caller), from, count) {
-                    Ok(first) => first,
-                    Err(errno) => return Ok(u32::from(errno)),
-                };
+                let (wait, events) =
+                    match first(memory.data(&caller), from, count, caller.data().clock_ns()) {
+                        Ok(first) => first,
+                        Err(errno) => return Ok(u32::from(errno)),
+                    };
                 if wait > 0 {
                     tokio::time::sleep(Duration::from_nanos(wait)).await;
                 }
@@ -67,8 +68,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-/// What comes first: how many nanoseconds from now, and the events of all that comes then.
-fn first(memory: &[u8], from: u32, count: u32) -> Result<(u64, Vec<u8>), u16> {
+/// What comes first when the monotonic clock shows `now_ns`: how many nanoseconds from then, and the events of all that comes then.
+fn first(memory: &[u8], from: u32, count: u32, now_ns: u64) -> Result<(u64, Vec<u8>), u16> {
     match count {
         0 => return Err(INVAL),
         1..=SUBSCRIPTIONS_MAX => {}
@@ -80,7 +81,7 @@ fn first(memory: &[u8], from: u32, count: u32) -> Result<(u64, Vec<u8>), u16> {
     for subscription in subscriptions.chunks_exact(SUBSCRIPTION_BYTES as usize) {
         let kind = subscription[8];
         let wait = match kind {
-            CLOCK => clock(subscription)?,
+            CLOCK => clock(subscription, now_ns)?,
             // Files, and the caller's streams, are ready at all times.
             FD_READ | FD_WRITE => 0,
             _ => return Err(INVAL),
@@ -102,7 +103,7 @@ fn first(memory: &[u8], from: u32, count: u32) -> Result<(u64, Vec<u8>), u16> {
 }
 
 /// How many nanoseconds from now a clock runs out.
-fn clock(subscription: &[u8]) -> Result<u64, u16> {
+fn clock(subscription: &[u8], now_ns: u64) -> Result<u64, u16> {
     let bytes = |at: usize| -> [u8; 8] {
         subscription[at..at + 8]
             .try_into()
@@ -110,8 +111,13 @@ fn clock(subscription: &[u8]) -> Result<u64, u16> {
     };
     let [id, timeout, flags] = [16, 24, 40].map(|at| u64::from_le_bytes(bytes(at)));
     let now = match id as u32 {
-        REALTIME => u64::try_from(WALL_CLOCK.as_nanos()).unwrap_or(u64::MAX),
-        MONOTONIC => MONOTONIC_CLOCK_NS,
+        REALTIME => {
+            // Both clocks have moved on alike.
+            let moved = now_ns.saturating_sub(MONOTONIC_CLOCK_NS);
+            let wall = u64::try_from(WALL_CLOCK.as_nanos()).unwrap_or(u64::MAX);
+            wall.saturating_add(moved)
+        }
+        MONOTONIC => now_ns,
         _ => return Err(INVAL),
     };
     Ok(match flags as u16 & ABSOLUTE {
@@ -147,23 +153,29 @@ mod tests {
             subscription(3, CLOCK, REALTIME, 5, 0),
         ]
         .concat();
-        let (wait, events) = first(&memory, 0, 3).expect("three clocks");
+        let (wait, events) = first(&memory, 0, 3, MONOTONIC_CLOCK_NS).expect("three clocks");
         assert_eq!((wait, users(&events)), (5, vec![2, 3]));
         let memory = [memory, subscription(4, FD_WRITE, 1, 0, 0)].concat();
-        let (wait, events) = first(&memory, 0, 4).expect("and a stream");
+        let (wait, events) = first(&memory, 0, 4, MONOTONIC_CLOCK_NS).expect("and a stream");
         assert_eq!((wait, users(&events)), (0, vec![4]));
     }
 
     #[test]
     fn what_is_past_the_limits_is_refused() {
         let memory = vec![0; (SUBSCRIPTIONS_MAX * SUBSCRIPTION_BYTES) as usize];
-        assert!(first(&memory, 0, SUBSCRIPTIONS_MAX).is_ok());
-        assert_eq!(first(&memory, 0, SUBSCRIPTIONS_MAX + 1), Err(NOMEM));
-        assert_eq!(first(&memory, 0, u32::MAX), Err(NOMEM));
-        assert_eq!(first(&memory, 0, 0), Err(INVAL));
-        assert_eq!(first(&memory, 1, SUBSCRIPTIONS_MAX), Err(FAULT));
-        assert_eq!(first(&memory, u32::MAX, 1), Err(FAULT));
+        assert!(first(&memory, 0, SUBSCRIPTIONS_MAX, MONOTONIC_CLOCK_NS).is_ok());
+        assert_eq!(
+            first(&memory, 0, SUBSCRIPTIONS_MAX + 1, MONOTONIC_CLOCK_NS),
+            Err(NOMEM)
+        );
+        assert_eq!(first(&memory, 0, u32::MAX, MONOTONIC_CLOCK_NS), Err(NOMEM));
+        assert_eq!(first(&memory, 0, 0, MONOTONIC_CLOCK_NS), Err(INVAL));
+        assert_eq!(
+            first(&memory, 1, SUBSCRIPTIONS_MAX, MONOTONIC_CLOCK_NS),
+            Err(FAULT)
+        );
+        assert_eq!(first(&memory, u32::MAX, 1, MONOTONIC_CLOCK_NS), Err(FAULT));
         let unknown = subscription(1, 9, 0, 0, 0);
-        assert_eq!(first(&unknown, 0, 1), Err(INVAL));
+        assert_eq!(first(&unknown, 0, 1, MONOTONIC_CLOCK_NS), Err(INVAL));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt::{self, Write};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use spore_abi::{fault, poll};
+use spore_bundle::CodeId;
 use spore_transport::RefusalCode;
 use spore_transport::failure::{BACKTRACE_FRAMES_MAX, BACKTRACE_NAME_BYTES_MAX, Failure, TrapCode};
 use spore_transport::message::Refused;
@@ -13,7 +15,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::ResourceTableError;
 
-use crate::code::{Code, Entry};
+use crate::code::{Code, Entry, Hook};
 use crate::events::Outcome;
 use crate::guest::{Fault, Guest, OutsideMemory, slice, slice_mut};
 use crate::limits::RunLimits;
@@ -21,10 +23,24 @@ use crate::limits::RunLimits;
 /// Ticks of the epoch clock before a guest lets others run.
 const SLICE_TICKS: u64 = 1;
 
+/// What a task says when it is polled.
+pub(crate) enum Polled {
+    /// It is ready: what came of it.
+    Ended(Outcome),
+    /// It is at a checkpoint.
+    Yield,
+    /// It sleeps until its monotonic clock shows this, in nanoseconds.
+    Wait(u64),
+    /// It has emitted an item.
+    Item(Bytes),
+}
+
 /// What a run is made of.
 pub(crate) struct Run<'a> {
     pub(crate) code: &'a Code,
     pub(crate) entry: &'a Entry,
+    /// What to run before the captures are bound.
+    pub(crate) hook: Option<&'a Hook>,
     /// The handle of captures that are bound already: the code begins with an image.
     pub(crate) bound: Option<u32>,
     /// The encoded captures, empty when the callable has none.
@@ -61,6 +77,11 @@ pub(crate) fn ended_as(guest: &Guest, ended: wasmtime::Result<Outcome>) -> Outco
 async fn drive(store: &mut Store<Guest>, run: &Run<'_>) -> wasmtime::Result<Outcome> {
     let mut guest = Live::enter(store, run.code).await?;
     guest.initialize().await?;
+    match run.hook {
+        Some(Hook::Init(init, code)) => guest.run_init(init, *code).await?,
+        Some(Hook::Restored(restored)) => guest.run_hook(restored).await?,
+        None => {}
+    }
     let handle = match run.bound {
         Some(handle) => handle,
         None => guest.bind(run.entry, run.captures).await?,
@@ -126,7 +147,25 @@ impl<'a> Live<'a> {
         self.call(&entry.bind, (ptr, len)).await
     }
 
+    /// Runs an initialiser of this code. It sees the same whatever the instance is for.
+    pub(crate) async fn run_init(
+        &mut self,
+        hook: &ModuleExport,
+        code: CodeId,
+    ) -> wasmtime::Result<()> {
+        let before = self.store.data_mut().turn_to_initialiser(code);
+        let ran = self.run_hook(hook).await;
+        self.store.data_mut().turn_back(before);
+        ran
+    }
+
+    /// Runs a function that takes and gives nothing.
+    pub(crate) async fn run_hook(&mut self, hook: &ModuleExport) -> wasmtime::Result<()> {
+        self.call::<(), ()>(hook, ()).await
+    }
+
     /// Starts a run and polls it to its end. Gives the task, which holds the outcome in the guest.
+    /// Items go to the guest's caller as they come.
     pub(crate) async fn call_callable(
         &mut self,
         entry: &Entry,
@@ -134,10 +173,49 @@ impl<'a> Live<'a> {
         arguments: &[u8],
         result_max: u64,
     ) -> wasmtime::Result<(u32, Outcome)> {
+        let task = self.start(entry, handle, arguments).await?;
+        let mut items = 0;
+        loop {
+            match self.poll(entry, task, result_max).await? {
+                Polled::Ended(outcome) => return Ok((task, outcome)),
+                Polled::Yield => yield_now().await,
+                Polled::Wait(until) => self.wait_until(until).await,
+                Polled::Item(bytes) => {
+                    let events = self.store.data().events.clone();
+                    events.item(items, bytes).await;
+                    items += 1;
+                }
+            }
+        }
+    }
+
+    /// Starts a run, and gives its task.
+    pub(crate) async fn start(
+        &mut self,
+        entry: &Entry,
+        handle: u32,
+        arguments: &[u8],
+    ) -> wasmtime::Result<u32> {
         let (ptr, len) = self.pass(arguments).await?;
-        let task: u32 = self.call(&entry.start, (handle, ptr, len)).await?;
+        self.call(&entry.start, (handle, ptr, len)).await
+    }
+
+    /// Runs a task until there is something to say of it.
+    pub(crate) async fn poll(
+        &mut self,
+        entry: &Entry,
+        task: u32,
+        result_max: u64,
+    ) -> wasmtime::Result<Polled> {
         let record: u32 = self.call(&self.code.exports.poll, task).await?;
-        Ok((task, self.outcome(record, result_max)?))
+        self.polled(entry, record, result_max)
+    }
+
+    /// Lets time pass until the guest's monotonic clock shows `until`, and moves it there.
+    pub(crate) async fn wait_until(&mut self, until: u64) {
+        let left = until.saturating_sub(self.store.data().clock_ns());
+        tokio::time::sleep(Duration::from_nanos(left)).await;
+        self.store.data().clock().move_to(until);
     }
 
     /// Ends a task.
@@ -182,7 +260,7 @@ impl<'a> Live<'a> {
     }
 
     /// Reads the poll record at `address`.
-    fn outcome(&self, address: u32, result_max: u64) -> wasmtime::Result<Outcome> {
+    fn polled(&self, entry: &Entry, address: u32, result_max: u64) -> wasmtime::Result<Polled> {
         let memory = self.memory.data(&*self.store);
         let record = slice(memory, address, poll::RECORD_BYTES as u32).ok_or(OutsideMemory)?;
         let field = |at: usize| {
@@ -193,18 +271,30 @@ impl<'a> Live<'a> {
             )
         };
         let (kind, ptr, len) = (field(0), field(4), field(8));
-        if kind != poll::READY && kind != poll::ERROR {
-            return Err(NotReady(kind).into());
+        match kind {
+            poll::READY | poll::ERROR => {}
+            poll::ITEM if entry.streams => {}
+            poll::YIELD if entry.resumable => return Ok(Polled::Yield),
+            poll::WAIT if entry.resumable => {
+                let until = &record[16..24];
+                let until = until.try_into().expect("eight bytes of the record");
+                return Ok(Polled::Wait(u64::from_le_bytes(until)));
+            }
+            poll::CANCELLED if entry.resumable || entry.streams => {
+                return Ok(Polled::Ended(refused(RefusalCode::Cancelled, "")));
+            }
+            _ => return Err(UnexpectedKind(kind).into()),
         }
         if u64::from(len) > result_max {
             let refused = Refused::new(RefusalCode::ResultTooLarge, "");
-            return Ok(Outcome::Refused(refused.past(result_max, u64::from(len))));
+            let refused = refused.past(result_max, u64::from(len));
+            return Ok(Polled::Ended(Outcome::Refused(refused)));
         }
         let bytes = Bytes::copy_from_slice(slice(memory, ptr, len).ok_or(OutsideMemory)?);
-        Ok(if kind == poll::READY {
-            Outcome::Value(bytes)
-        } else {
-            Outcome::Error(bytes)
+        Ok(match kind {
+            poll::READY => Polled::Ended(Outcome::Value(bytes)),
+            poll::ERROR => Polled::Ended(Outcome::Error(bytes)),
+            _ => Polled::Item(bytes),
         })
     }
 }
@@ -214,10 +304,10 @@ impl<'a> Live<'a> {
 #[error("the guest has no room for {0} bytes")]
 struct NoRoom(u32);
 
-/// A callable that is not resumable was not ready at its first poll.
+/// A task said what its callable does not do.
 #[derive(Debug, thiserror::Error)]
-#[error("poll record of kind {0}, where only ready or error may be")]
-struct NotReady(u32);
+#[error("poll record of kind {0}, which the callable does not have")]
+struct UnexpectedKind(u32);
 
 pub(crate) fn refused(code: RefusalCode, message: impl Into<String>) -> Outcome {
     Outcome::Refused(Refused::new(code, message))
@@ -250,7 +340,7 @@ fn explain(guest: &Guest, error: &wasmtime::Error) -> Outcome {
             ),
         };
     }
-    if error.is::<OutsideMemory>() || error.is::<NotReady>() || error.is::<NoRoom>() {
+    if error.is::<OutsideMemory>() || error.is::<UnexpectedKind>() || error.is::<NoRoom>() {
         // Around it stands where in the guest that was.
         return refused(RefusalCode::AbiViolated, error.root_cause().to_string());
     }

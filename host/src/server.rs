@@ -6,6 +6,7 @@
 mod blobs;
 mod collector;
 mod handshakes;
+mod jobs;
 mod keys;
 mod relay;
 mod sessions;
@@ -52,6 +53,9 @@ pub enum ServerError {
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
+    /// The store of sessions and jobs cannot be opened.
+    #[error("the store of sessions and jobs cannot be opened")]
+    Keep(#[from] spore_store::OpenError),
     /// The system does not tell the address that was taken.
     #[error("no local address")]
     Address(#[source] std::io::Error),
@@ -68,6 +72,8 @@ pub struct Serve {
     pub authorized_keys: PathBuf,
     /// The folder of blobs.
     pub store: PathBuf,
+    /// The folder of sessions and jobs.
+    pub keep: PathBuf,
     /// What the transport allows.
     pub options: Options,
 }
@@ -100,6 +106,7 @@ impl Server {
     pub fn bind(host: Host, serve: Serve) -> Result<Server, ServerError> {
         let limits = host.limits();
         let store = Arc::new(Store::open(&serve.store, limits.store)?);
+        host.keep_in(&serve.keep, limits.kept)?;
         let blobs = Blobs::new(store, limits.uploads, host.background().clone());
         let keys = keys::watch(serve.authorized_keys, host.background())?;
         let listener = Listener::bind(serve.listen, &serve.identity, &serve.options)?;
@@ -131,6 +138,7 @@ impl Server {
     /// at most `grace`, and closes all connections.
     pub async fn run(self, shutdown: impl Future<Output = ()>, grace: Duration) {
         let mut shutdown = std::pin::pin!(shutdown);
+        self.revive().await;
         loop {
             tokio::select! {
                 incoming = self.listener.accept() => match incoming {
@@ -143,6 +151,9 @@ impl Server {
         self.listener.stop_accepting();
         let Shared { host, requests, .. } = &self.shared;
         host.refuse_new_calls();
+        // Calls and jobs have the same time.
+        let (halting, within) = (host.clone(), grace);
+        let halted = tokio::spawn(async move { halting.halt_jobs(within).await });
         let left = host.calls_under_way();
         tracing::info!(calls = left, ?grace, "shutting down");
         let drained = async {
@@ -153,10 +164,35 @@ impl Server {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(calls = host.calls_under_way(), "calls are given up");
         }
+        let _ = halted.await;
         // Outcomes that are still on their way get there before the connections close.
         tokio::time::sleep(DRAIN_LOOK).await;
         self.listener.close(CloseCode::ShuttingDown, "");
         let _ = tokio::time::timeout(CLOSE_TIME, self.listener.wait_idle()).await;
+    }
+
+    /// Takes up sessions and jobs of keys that are authorised, and has those of others stand still.
+    async fn revive(&self) {
+        let Shared { host, keys, .. } = &self.shared;
+        let now = keys.borrow().clone();
+        host.revive(|key| {
+            let options = now.lookup(key)?;
+            Some(host.callers().of_key(key, options, host.limits()))
+        })
+        .await;
+        let (host, mut keys) = (Arc::downgrade(&self.requests()), keys.clone());
+        let halting = self.shared.host.clone();
+        tokio::spawn(async move {
+            // Until the server is gone.
+            while keys.changed().await.is_ok() && host.upgrade().is_some() {
+                let now = keys.borrow_and_update().clone();
+                halting.halt_jobs_of(|key| now.lookup(key).is_none());
+            }
+        });
+    }
+
+    fn requests(&self) -> Arc<AtomicU32> {
+        self.shared.requests.clone()
     }
 
     fn accept(&self, incoming: Incoming) {

@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use spore_bundle::Bundle;
 use spore_bundle::image::{Bound, Image};
-use spore_transport::message::{Refused, Timing};
+use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::session::{SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
 use spore_transport::{BlobId, RefusalCode, SessionId};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
-use wasmtime::{Engine, Instance, Memory, Store};
+use wasmtime::{Engine, Instance, Memory, ModuleExport, Store};
 
 use crate::bundles::Loaded;
 use crate::callers::{Caller, KeyState};
 use crate::code::{check_image_memory, refuse_misfit};
 use crate::guest::Guest;
+use crate::keep::SessionRecord;
 use crate::limits::{RunLimits, millis};
 use crate::room::Total;
 use crate::scheduler::lock;
@@ -51,7 +52,7 @@ pub struct SessionRequest {
     /// The encoded arguments.
     pub arguments: Bytes,
     /// What the caller allows at most. Memory is the session's.
-    pub limits: spore_transport::message::CallLimits,
+    pub limits: CallLimits,
     /// Where the guest's random bytes begin; new ones when none is given.
     pub seed: Option<u64>,
     /// What went before: transfer.
@@ -126,7 +127,12 @@ pub(crate) struct Session {
     bundle: Bundle,
     /// The bundle without its image: an image is put into an instance of the code as it is.
     loaded: Arc<Loaded>,
+    /// What the instance runs once, unless the bundle has an image.
+    init: Option<ModuleExport>,
+    /// What it runs when it was restored.
+    restored: Option<ModuleExport>,
     limits: RunLimits,
+    asked: CallLimits,
     idle: Duration,
     directories: Arc<[Directory]>,
     open_files: u32,
@@ -154,6 +160,8 @@ pub(crate) struct Kept {
     saved: Option<Bundle>,
     /// Whether a call has run since the image was taken.
     changed: bool,
+    /// Whether the image is one that was saved: the guest is told when it is put into an instance.
+    from_outside: bool,
 }
 
 enum State {
@@ -165,14 +173,37 @@ enum State {
 }
 
 /// An image and the room that it takes.
-struct Charged {
-    image: Image,
+pub(crate) struct Charged {
+    pub(crate) image: Image,
     _room: Room,
 }
 
-struct Room {
+impl Charged {
+    /// Takes the room among the images of the key's sessions and jobs.
+    pub(crate) fn take(key: &KeyState, image: Image) -> Result<Charged, Refused> {
+        let room = Room::take(key, image.changed_bytes())?;
+        Ok(Charged { image, _room: room })
+    }
+}
+
+pub(crate) struct Room {
     total: Arc<Total>,
     bytes: u64,
+}
+
+impl Room {
+    /// Takes room among what is held for the key's sessions and jobs.
+    pub(crate) fn take(key: &KeyState, bytes: u64) -> Result<Room, Refused> {
+        let total = key.images.clone();
+        match total.take(bytes) {
+            Ok(()) => Ok(Room { total, bytes }),
+            Err(all) => {
+                let what = "bytes held for the key's sessions and jobs";
+                let refused = Refused::new(RefusalCode::TooManySessions, what);
+                Err(refused.past(total.limit(), all))
+            }
+        }
+    }
 }
 
 impl Drop for Room {
@@ -233,40 +264,92 @@ impl Turn {
     }
 }
 
+/// What a session is opened with.
+pub(crate) struct Opened {
+    pub(crate) bundle: Bundle,
+    /// The bundle's code as it is.
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) limits: RunLimits,
+    /// What its owner allowed at most.
+    pub(crate) asked: CallLimits,
+    pub(crate) idle: Duration,
+    pub(crate) directories: Arc<[Directory]>,
+    pub(crate) open_files: u32,
+}
+
 impl Session {
-    pub(crate) fn new(
+    pub(crate) fn new(caller: &Caller, opened: Opened) -> Result<Session, Refused> {
+        let kept = Kept {
+            state: State::Closed,
+            image: None,
+            saved: None,
+            changed: false,
+            from_outside: false,
+        };
+        Session::of(caller, SessionId(rand_bytes()), opened, kept)
+    }
+
+    /// One that was saved as this image before.
+    pub(crate) fn resting(
         caller: &Caller,
-        bundle: Bundle,
-        loaded: Arc<Loaded>,
-        limits: RunLimits,
-        idle: Duration,
-        directories: Arc<[Directory]>,
-        open_files: u32,
-    ) -> Session {
-        Session {
-            id: SessionId(rand_bytes()),
+        id: SessionId,
+        opened: Opened,
+        image: Image,
+    ) -> Result<Session, Refused> {
+        let saved = opened.bundle.with_image(image.clone());
+        let saved = saved
+            .map_err(|error| Refused::new(RefusalCode::ImageMisfit, crate::code::chain(&error)))?;
+        let kept = Kept {
+            state: State::Resting,
+            image: Some(Charged::take(&caller.state, image)?),
+            saved: Some(saved),
+            changed: false,
+            from_outside: true,
+        };
+        Session::of(caller, id, opened, kept)
+    }
+
+    fn of(caller: &Caller, id: SessionId, opened: Opened, kept: Kept) -> Result<Session, Refused> {
+        let code = &opened.loaded.ready().code;
+        let hook = |name: &Option<String>| name.as_ref().map(|name| code.hook(name)).transpose();
+        let manifest = opened.bundle.manifest();
+        let (init, restored) = (hook(&manifest.init)?, hook(&manifest.restored)?);
+        let notes = Notes {
+            used: Instant::now(),
+            busy: 0,
+            calls: 0,
+            memory: 0,
+            state: SessionState::Live,
+            why: String::new(),
+            saved: None,
+        };
+        let session = Session {
+            id,
             key: caller.state.clone(),
-            bundle,
-            loaded,
-            limits,
-            idle,
-            directories,
-            open_files,
-            kept: Arc::new(tokio::sync::Mutex::new(Kept {
-                state: State::Closed,
-                image: None,
-                saved: None,
-                changed: false,
-            })),
-            notes: Mutex::new(Notes {
-                used: Instant::now(),
-                busy: 0,
-                calls: 0,
-                memory: 0,
-                state: SessionState::Live,
-                why: String::new(),
-                saved: None,
-            }),
+            bundle: opened.bundle,
+            loaded: opened.loaded,
+            init,
+            restored,
+            limits: opened.limits,
+            asked: opened.asked,
+            idle: opened.idle,
+            directories: opened.directories,
+            open_files: opened.open_files,
+            kept: Arc::new(tokio::sync::Mutex::new(kept)),
+            notes: Mutex::new(notes),
+        };
+        // Nobody else has it yet.
+        if let Ok(kept) = session.kept.try_lock() {
+            session.note(&kept);
+        }
+        Ok(session)
+    }
+
+    /// What is kept of it beside its bundle and its image.
+    pub(crate) fn record(&self) -> SessionRecord {
+        SessionRecord::V1 {
+            asked: self.asked,
+            idle_ms: millis(self.idle),
         }
     }
 
@@ -406,7 +489,7 @@ pub(crate) fn new_seed() -> u64 {
 }
 
 /// Bytes that nobody can guess.
-fn rand_bytes<const N: usize>() -> [u8; N] {
+pub(crate) fn rand_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     bytes

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use spore_bundle::image::{BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, Index};
+use spore_bundle::image::{
+    BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, Index, Random, Run,
+};
 use spore_bundle::{BlockId, ImageError};
 use wasmtime::{Instance, Memory, Store, Val};
 
 use crate::code::Code;
 use crate::guest::Guest;
 use crate::run::yield_now;
-use crate::wasi::MONOTONIC_CLOCK_NS;
 
 /// Blocks that are looked at before others get their turn: a time slice's worth of hashing.
 const BLOCKS_AT_ONCE: usize = 256;
@@ -46,7 +47,10 @@ impl Fresh {
 
 /// What of an image is neither memory nor globals.
 pub(crate) struct Around {
-    pub(crate) bound: Option<Bound>,
+    /// By ascending index of their callable.
+    pub(crate) bound: Vec<Bound>,
+    /// The run that is under way, and where its random bytes go on.
+    pub(crate) run: Option<(Run, Random)>,
     pub(crate) directories: Vec<String>,
 }
 
@@ -111,15 +115,18 @@ pub(crate) async fn take(
     let index = Index {
         memory_pages: memory.size(&*store) as u32,
         globals: globals.collect(),
-        clock_ns: MONOTONIC_CLOCK_NS,
+        clock_ns: store.data().clock_ns(),
         directories: around.directories,
-        bound: around.bound.into_iter().collect(),
+        bound: around.bound,
+        random: around.run.map(|(_, random)| random),
+        run: around.run.map(|(run, _)| run),
         ..Index::default()
     };
     Image::new(index, blocks)
 }
 
-/// Puts an image into an instance in which nothing has run. The image fits the code.
+/// Puts an image into an instance in which nothing has run, and its clock and random bytes where
+/// they were. The image fits the code.
 ///
 /// # Errors
 ///
@@ -163,6 +170,10 @@ pub(crate) async fn restore(
             let found = found.ok_or_else(|| wasmtime::Error::msg("a global is missing"))?;
             found.set(&mut *store, value_of(value))?;
         }
+    }
+    store.data().clock().move_to(image.index().clock_ns);
+    if let Some(place) = image.index().random {
+        store.data_mut().go_on_at(place);
     }
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! What a guest sees of the world: by default nothing that differs from run to run.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
+use spore_bundle::CodeId;
 use spore_transport::message::OutputStream;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -21,8 +23,8 @@ use crate::scheduler::lock;
 
 /// What the wall clock of a guest without that grant shows: 2000-01-01 00:00:00 UTC.
 pub(crate) const WALL_CLOCK: Duration = Duration::from_secs(946_684_800);
-/// What the monotonic clock of a guest without that grant shows, in nanoseconds: late enough that
-/// programs may subtract from it.
+/// What the monotonic clock of a guest without that grant shows at first, in nanoseconds: late
+/// enough that programs may subtract from it.
 pub(crate) const MONOTONIC_CLOCK_NS: u64 = 1_000_000_000_000;
 
 /// Most output that a guest may hand over at once, in bytes. The size of WASI's own buffers.
@@ -54,6 +56,37 @@ pub(crate) struct World {
     pub(crate) directories: Arc<[Directory]>,
     /// Files that may be open at one time.
     pub(crate) open_files: u32,
+    pub(crate) clock: Clock,
+}
+
+/// The clocks of a guest that is not granted any: they stand still, but for the waits of resumable
+/// callables, which move both on. Holds what the monotonic one shows. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock(Arc::new(AtomicU64::new(MONOTONIC_CLOCK_NS)))
+    }
+}
+
+impl Clock {
+    /// One that goes on from this time, in nanoseconds.
+    pub(crate) fn at(ns: u64) -> Clock {
+        let clock = Clock::default();
+        clock.move_to(ns);
+        clock
+    }
+
+    /// What the monotonic clock shows, in nanoseconds.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Moves on to this time, and never back.
+    pub(crate) fn move_to(&self, ns: u64) {
+        self.0.fetch_max(ns, Ordering::Relaxed);
+    }
 }
 
 /// Where the random bytes of a call begin.
@@ -66,12 +99,22 @@ pub(crate) struct Seed {
 }
 
 impl Seed {
+    /// That of the initialiser of this code, which is the same in whatever bundle the code is.
+    pub(crate) fn of_initialiser(code: CodeId) -> Seed {
+        Seed {
+            bundle: *code.as_bytes(),
+            callable: u32::MAX,
+            seed: 0,
+            arguments: Bytes::new(),
+        }
+    }
+
     pub(crate) fn generator(&self) -> ChaCha12Rng {
         ChaCha12Rng::from_seed(self.key())
     }
 
     /// The key of the generator, as `docs/ABI.md` derives it.
-    fn key(&self) -> [u8; 32] {
+    pub(crate) fn key(&self) -> [u8; 32] {
         let mut hash = blake3::Hasher::new_derive_key("spore 1 random bytes of a call");
         hash.update(&self.bundle);
         hash.update(&self.callable.to_le_bytes());
@@ -113,8 +156,8 @@ impl World {
         builder
             .stdout(stream(OutputStream::Stdout))
             .stderr(stream(OutputStream::Stderr))
-            .wall_clock(FixedClock)
-            .monotonic_clock(FixedClock)
+            .wall_clock(self.clock.clone())
+            .monotonic_clock(self.clock.clone())
             .insecure_random(unused.clone())
             .insecure_random_seed(0)
             .secure_random(unused)
@@ -143,29 +186,38 @@ impl World {
 #[derive(Clone)]
 pub(crate) struct Outlet(Arc<Mutex<Outgoing>>);
 
-struct Outgoing {
+/// Where output goes, and how much of it.
+pub(crate) struct Outgoing {
     events: Arc<Events>,
     left: u64,
     cut: bool,
 }
 
-impl Outlet {
-    /// An outlet to a call that may put out so many bytes, both streams together.
-    pub(crate) fn new(events: Arc<Events>, bytes: u64) -> Outlet {
-        Outlet(Arc::new(Mutex::new(Outgoing {
+impl Outgoing {
+    /// To a call that may put out so many bytes.
+    pub(crate) fn new(events: Arc<Events>, bytes: u64) -> Outgoing {
+        Outgoing {
             events,
             left: bytes,
             cut: false,
-        })))
+        }
+    }
+}
+
+impl Outlet {
+    /// An outlet to a call that may put out so many bytes, both streams together.
+    pub(crate) fn new(events: Arc<Events>, bytes: u64) -> Outlet {
+        Outlet(Arc::new(Mutex::new(Outgoing::new(events, bytes))))
     }
 
     /// Leads to another call from now on.
     pub(crate) fn lead_to(&self, events: Arc<Events>, bytes: u64) {
-        *lock(&self.0) = Outgoing {
-            events,
-            left: bytes,
-            cut: false,
-        };
+        self.turn_to(Outgoing::new(events, bytes));
+    }
+
+    /// Leads there from now on. Gives where it has led.
+    pub(crate) fn turn_to(&self, outgoing: Outgoing) -> Outgoing {
+        std::mem::replace(&mut lock(&self.0), outgoing)
     }
 
     fn put(&self, stream: OutputStream, bytes: &[u8]) {
@@ -185,23 +237,21 @@ impl Outlet {
     }
 }
 
-struct FixedClock;
-
-impl HostWallClock for FixedClock {
+impl HostWallClock for Clock {
     fn resolution(&self) -> Duration {
         Duration::from_secs(1)
     }
     fn now(&self) -> Duration {
-        WALL_CLOCK
+        WALL_CLOCK + Duration::from_nanos(self.now_ns() - MONOTONIC_CLOCK_NS)
     }
 }
 
-impl HostMonotonicClock for FixedClock {
+impl HostMonotonicClock for Clock {
     fn resolution(&self) -> u64 {
         1
     }
     fn now(&self) -> u64 {
-        MONOTONIC_CLOCK_NS
+        self.now_ns()
     }
 }
 
@@ -308,8 +358,8 @@ mod tests {
         );
 
         let shown = documented("`clock_res_get`");
-        let wall = HostWallClock::resolution(&FixedClock).as_nanos();
-        let monotonic = HostMonotonicClock::resolution(&FixedClock);
+        let wall = HostWallClock::resolution(&Clock::default()).as_nanos();
+        let monotonic = HostMonotonicClock::resolution(&Clock::default());
         assert!(shown.contains(&format!("realtime (0): {wall};")), "{shown}");
         assert!(
             shown.contains(&format!("monotonic (1): {monotonic};")),

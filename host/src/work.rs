@@ -147,6 +147,7 @@ impl Work {
         let run = Run {
             code: &loaded.ready().code,
             entry: &loaded.ready().entries[request.callable as usize],
+            hook: loaded.ready().hook.as_ref(),
             bound: loaded.ready().bound(request.callable),
             captures: &captures,
             arguments: &request.arguments,

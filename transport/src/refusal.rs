@@ -150,6 +150,8 @@ codes! {
     54 ItemTooLarge Guest "an item is too large";
     55 ItemsGone Caller "the items were taken before";
     56 ItemsTakenOver Caller "another watch has the items now";
+    57 InitFailed Guest "the initialiser failed";
+    58 StoreDamaged Host "what was stored is damaged";
 }
 
 impl Serialize for RefusalCode {

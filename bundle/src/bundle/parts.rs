@@ -16,12 +16,6 @@ pub enum Unsupported {
     /// Code that is a component
     #[error("code that is a component")]
     Component,
-    /// A function to run before the first bind
-    #[error("a function that initialises instances")]
-    Init,
-    /// A function to run on an instance that was restored
-    #[error("a function that runs on restored instances")]
-    Restored,
 }
 
 /// Why parts make no bundle.
@@ -234,12 +228,6 @@ fn no_image(manifest: &Manifest) -> Result<Option<Image>, PartsError> {
 fn supported(manifest: &Manifest) -> Result<(), Unsupported> {
     if manifest.code.kind == CodeKind::Component {
         return Err(Unsupported::Component);
-    }
-    if manifest.init.is_some() {
-        return Err(Unsupported::Init);
-    }
-    if manifest.restored.is_some() {
-        return Err(Unsupported::Restored);
     }
     Ok(())
 }

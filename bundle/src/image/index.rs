@@ -206,6 +206,8 @@ impl Index {
             let wrong = |why| Err(ImageError::Callable { index, why });
             match manifest.callables.get(index as usize) {
                 None => return wrong("is not in the bundle"),
+                // The handle of a run stays, whatever the run has taken out of it.
+                Some(_) if said == Some(index) => {}
                 Some(callable) if callable.consumes_captures => {
                     return wrong("uses its captures up, so that none stay bound");
                 }

@@ -138,7 +138,10 @@ impl Serving {
     /// saved as.
     pub(super) async fn fetch(&mut self, fetch: Fetch) -> Result<(), End> {
         let _turn = self.turn_to_load().await?;
-        let saved = self.saved_part(fetch.blob);
+        let (host, caller) = (&self.peer.host, &self.peer.caller);
+        let saved = self
+            .saved_part(fetch.blob)
+            .or_else(|| host.held_items(caller, fetch.blob));
         let bytes = match saved {
             Some(bytes) => bytes,
             None => match self.read(fetch.blob).await? {
@@ -182,8 +185,7 @@ impl Serving {
 
     /// A part of a bundle that a session of the key's was saved as.
     fn saved_part(&self, id: BlobId) -> Option<Bytes> {
-        let saved = self.peer.host.saved_sessions(&self.peer.caller);
-        saved.into_iter().find_map(|bundle| {
+        self.saved().into_iter().find_map(|bundle| {
             let state = bundle.state_id().map(|id| *id.as_bytes());
             if *bundle.id().as_bytes() == id.0 {
                 Some(bundle.manifest_bytes().clone())
@@ -197,8 +199,16 @@ impl Serving {
         })
     }
 
+    /// What sessions and jobs of the key were last saved as.
+    fn saved(&self) -> Vec<Bundle> {
+        let mut saved = self.peer.host.saved_sessions(&self.peer.caller);
+        saved.extend(self.peer.host.saved_jobs(&self.peer.caller));
+        saved.extend(self.peer.host.offered_jobs(&self.peer.caller));
+        saved
+    }
+
     fn saved_image(&self, index: BlobId) -> Option<Image> {
-        let saved = self.peer.host.saved_sessions(&self.peer.caller);
+        let saved = self.saved();
         let is_it = |bundle: &Bundle| bundle.state_id().map(|id| *id.as_bytes()) == Some(index.0);
         saved.iter().find(|bundle| is_it(bundle))?.image().cloned()
     }
@@ -219,7 +229,7 @@ impl Serving {
         let ids = self.beside(read).await?;
         let ids = ids.map_err(|error: PartsError| refuse_parts(&error))?;
 
-        let saved = self.peer.host.saved_sessions(&self.peer.caller);
+        let saved = self.saved();
         let (known, wanted) = self.beside(move || sort_blocks(&saved, ids)).await?;
         let came = match wanted.is_empty() {
             true => Vec::new(),
@@ -290,7 +300,7 @@ impl Serving {
         Ok(self.beside(checked).await??)
     }
 
-    async fn answer(&mut self, message: Message) -> Result<(), End> {
+    pub(super) async fn answer(&mut self, message: Message) -> Result<(), End> {
         self.send(message).await?;
         self.sender.finish().await?;
         Ok(())

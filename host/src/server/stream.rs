@@ -14,7 +14,7 @@ use spore_bundle::{
 };
 use spore_transport::exchange::{HostEvent, HostExchange, HostLimits, ProtocolError};
 use spore_transport::message::{
-    self, BlobKind, Call, Description, Done, Failed, Message, Missing, MissingBlob, Output,
+    self, BlobKind, Call, Description, Done, Failed, Item, Message, Missing, MissingBlob, Output,
     Progress, Refused, Stored, Timing,
 };
 use spore_transport::status::Amount;
@@ -29,8 +29,8 @@ use super::relay::Relay;
 use crate::background::FreedBeside;
 use crate::bundles::Loaded;
 use crate::callers::Caller;
-use crate::code::{chain, check_kinds};
-use crate::events::{Event, Finished, Outcome, Running};
+use crate::code::chain;
+use crate::events::{Event, Finished, HeldBack, Outcome, Running};
 use crate::host::{Host, Request};
 use crate::limits::{millis, nanos};
 use crate::store::{StoreError, Verified};
@@ -42,7 +42,7 @@ const UPLOAD_RATE_MIN: u64 = 16 << 10;
 const NEVER_CLOSED: &str = "the semaphore is never closed";
 
 /// Time between two words of progress. A guest may have a million a second.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Payload that is written at one time, so that a reader who takes it slowly is told from one who
 /// takes nothing.
@@ -154,17 +154,17 @@ pub(super) async fn serve(peer: Arc<Peer>, stream: Stream) {
 
 pub(super) struct Serving {
     pub(super) peer: Arc<Peer>,
-    exchange: HostExchange,
+    pub(super) exchange: HostExchange,
     pub(super) sender: Sender,
-    receiver: Receiver,
-    arrived: Arrived,
+    pub(super) receiver: Receiver,
+    pub(super) arrived: Arrived,
     /// When what the peer has announced must all have come.
     pub(super) due: Option<Instant>,
 }
 
 /// What a request has brought along.
 #[derive(Default)]
-struct Arrived {
+pub(super) struct Arrived {
     blobs: HashMap<BlobId, Verified>,
     /// Writes of these blobs to disk.
     writes: Vec<tokio::task::JoinHandle<Result<(), StoreError>>>,
@@ -174,7 +174,7 @@ struct Arrived {
 impl Serving {
     async fn request(&mut self) -> Result<(), End> {
         match self.event().await? {
-            HostEvent::Call(call) => self.call(call).await,
+            HostEvent::Call(call) => self.call(call, false).await,
             HostEvent::Ship(ship) => self.ship(ship.bundle).await,
             HostEvent::Describe(describe) => self.describe(describe.bundle).await,
             HostEvent::Status => self.status().await,
@@ -186,6 +186,21 @@ impl Serving {
             HostEvent::SessionList => self.session_list().await,
             HostEvent::Fetch(fetch) => self.fetch(fetch).await,
             HostEvent::FetchBlocks(fetch) => self.fetch_blocks(fetch).await,
+            HostEvent::CallItems(call) => self.call(call.call, true).await,
+            HostEvent::JobStart(start) => self.job_start(start).await,
+            HostEvent::JobOpen(open) => self.job_open(open).await,
+            HostEvent::JobList => self.job_list().await,
+            HostEvent::JobWatch(watch) => self.job_watch(watch).await,
+            HostEvent::JobPause(pause) => self.job_pause(pause).await,
+            HostEvent::JobResume(resume) => self.job_resume(resume).await,
+            HostEvent::JobSave(save) => self.job_save(save).await,
+            HostEvent::JobCancel(cancel) => self.job_cancel(cancel).await,
+            HostEvent::JobResult(result) => self.job_result(result).await,
+            HostEvent::JobAcknowledge(acknowledge) => self.job_acknowledge(acknowledge).await,
+            HostEvent::JobOffer(offer) => self.job_offer(offer).await,
+            HostEvent::JobLeave(leave) => self.job_leave(leave).await,
+            HostEvent::JobArrive(arrive) => self.job_arrive(arrive).await,
+            HostEvent::JobMove(step) => self.job_move(step).await,
             _ => unreachable!("a stream begins with a request, the exchange sees to that"),
         }
     }
@@ -321,7 +336,8 @@ impl Serving {
         self.receiver.stop(StreamCode::Refused);
     }
 
-    async fn call(&mut self, call: Call) -> Result<(), End> {
+    /// Runs a call; with `items`, of a callable that emits them.
+    async fn call(&mut self, call: Call, items: bool) -> Result<(), End> {
         let began = Instant::now();
         let key = self.peer.caller.state.clone();
         let room = key.arguments.take(call.args_bytes);
@@ -334,6 +350,7 @@ impl Serving {
             arguments,
             limits: call.limits,
             seed: call.seed,
+            items,
             timing: Timing {
                 transfer_ns: nanos(self.arrived.transfer),
                 compile_ns: nanos(compile),
@@ -352,12 +369,10 @@ impl Serving {
         let mut resting = false;
         loop {
             tokio::task::consume_budget().await;
-            let next = async {
-                match resting {
-                    true => running.next_but_progress().await,
-                    false => running.next().await,
-                }
-            };
+            let next = running.next_but(HeldBack {
+                progress: resting,
+                items: !self.exchange.may_send_item(),
+            });
             // Only the guest's own time bounds this wait; `running` stops it when this is dropped.
             let event = tokio::select! {
                 biased;
@@ -395,6 +410,7 @@ impl Serving {
                         .reset(tokio::time::Instant::now() + PROGRESS_INTERVAL);
                     resting = true;
                 }
+                Event::Item(sequence, item) => self.item(sequence, item).await?,
                 Event::Finished(finished) => return Ok(finished),
             }
         }
@@ -434,8 +450,25 @@ impl Serving {
         self.payload(payload).await
     }
 
+    /// Passes an item on, for which the client has said that it has room.
+    pub(super) async fn item(&mut self, sequence: u64, item: Bytes) -> Result<(), End> {
+        self.queue(&Message::Item(Item {
+            index: 0,
+            sequence,
+            item_bytes: item.len() as u64,
+        }));
+        self.bytes(item).await
+    }
+
     /// Sends the payload of the outcome, if it has one, and ends the stream.
-    pub(super) async fn payload(&mut self, mut payload: Bytes) -> Result<(), End> {
+    pub(super) async fn payload(&mut self, payload: Bytes) -> Result<(), End> {
+        self.bytes(payload).await?;
+        self.sender.finish().await?;
+        Ok(())
+    }
+
+    /// Sends a payload that was announced.
+    async fn bytes(&mut self, mut payload: Bytes) -> Result<(), End> {
         self.exchange
             .send_payload(payload.len() as u64)
             .expect("announced");
@@ -444,9 +477,7 @@ impl Serving {
             self.flush().await?;
         }
         self.sender.queue_payload(payload);
-        self.flush().await?;
-        self.sender.finish().await?;
-        Ok(())
+        self.flush().await
     }
 
     /// The arguments of a call. One piece is passed on as it came.
@@ -531,10 +562,15 @@ impl Serving {
         let _turn = self.turn_to_load().await?;
         // The key may have a blob of the name that is no manifest.
         let is_manifest = |blob: &Verified| blob.bytes().len() as u64 <= MANIFEST_BYTES_MAX;
-        let Some(manifest) = self.read(bundle).await?.filter(is_manifest) else {
-            return Err(Refused::new(RefusalCode::UnknownBundle, bundle.to_string()).into());
+        let bytes = match self.read(bundle).await?.filter(is_manifest) {
+            Some(manifest) => manifest.bytes().clone(),
+            // Sessions and jobs keep theirs when the store does not.
+            None => {
+                let (host, caller) = (&self.peer.host, &self.peer.caller);
+                let own = host.own_manifest(caller, BundleId::from(bundle.0));
+                own.ok_or_else(|| Refused::new(RefusalCode::UnknownBundle, bundle.to_string()))?
+            }
         };
-        let bytes = manifest.bytes().clone();
         self.queue(&Message::Description(Description {
             manifest_bytes: bytes.len() as u64,
         }));
@@ -596,12 +632,10 @@ impl Serving {
         let looked_at = move || {
             let manifest = Manifest::decode(blob.bytes())?;
             limits.admit(&manifest)?;
-            Ok((check_kinds(&manifest), Named::of(id, &manifest)))
+            Ok(Named::of(id, &manifest))
         };
-        let looked_at = self.beside(looked_at).await?;
-        let (kinds, named) = looked_at.map_err(|error: PartsError| refuse_parts(&error))?;
-        kinds?;
-        Ok(named)
+        let named = self.beside(looked_at).await?;
+        Ok(named.map_err(|error: PartsError| refuse_parts(&error))?)
     }
 
     pub(super) fn bundle_limits(&self) -> BundleLimits {
@@ -660,7 +694,8 @@ impl Serving {
             }
             let blob = self.read(*part).await?.ok_or_else(gone)?;
             match kind {
-                BlobKind::Manifest => {}
+                // They are no part of a bundle.
+                BlobKind::Manifest | BlobKind::Items => {}
                 BlobKind::Code => code = Some(blob.bytes().clone()),
                 BlobKind::State => state = Some(blob),
             }
@@ -753,7 +788,9 @@ impl Serving {
                 HostEvent::Absent { id, kind } => {
                     let code = match kind {
                         BlobKind::Manifest => RefusalCode::UnknownBundle,
-                        BlobKind::Code | BlobKind::State => RefusalCode::BlobAbsent,
+                        BlobKind::Code | BlobKind::State | BlobKind::Items => {
+                            RefusalCode::BlobAbsent
+                        }
                     };
                     return Err(Refused::new(code, id.to_string()).into());
                 }

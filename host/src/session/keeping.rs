@@ -5,7 +5,7 @@ use spore_bundle::{Bundle, BundleId};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 
-use super::{Alive, Charged, Kept, Room, Saved, Session, State, Turn};
+use super::{Alive, Charged, Kept, Saved, Session, State, Turn};
 use crate::code::chain;
 use crate::scheduler::lock;
 use crate::snapshot::{self, Around};
@@ -44,7 +44,8 @@ impl Session {
             return Err(Refused::new(RefusalCode::NoImage, what));
         }
         let around = Around {
-            bound: alive.bound,
+            bound: alive.bound.into_iter().collect(),
+            run: None,
             directories: alive.store.data().directories(),
         };
         let last = image.as_ref().map(|it| &it.image);
@@ -58,25 +59,9 @@ impl Session {
         let taken = taken.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))?;
         // Both are there for a moment; the room is that of the new one.
         *image = None;
-        let room = self.room(taken.changed_bytes())?;
-        *image = Some(Charged {
-            image: taken.clone(),
-            _room: room,
-        });
+        *image = Some(Charged::take(&self.key, taken.clone())?);
         *changed = false;
         Ok(taken)
-    }
-
-    pub(super) fn room(&self, bytes: u64) -> Result<Room, Refused> {
-        let total = self.key.images.clone();
-        match total.take(bytes) {
-            Ok(()) => Ok(Room { total, bytes }),
-            Err(all) => {
-                let what = "bytes of images of the key's sessions";
-                let refused = Refused::new(RefusalCode::TooManySessions, what);
-                Err(refused.past(total.limit(), all))
-            }
-        }
     }
 }
 
@@ -130,12 +115,9 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
         return Err(Refused::new(RefusalCode::NoImage, what));
     };
     kept.image = None;
-    let room = session.room(saved.changed_bytes())?;
-    kept.image = Some(Charged {
-        image: saved,
-        _room: room,
-    });
+    kept.image = Some(Charged::take(&session.key, saved)?);
     kept.state = State::Resting;
+    kept.from_outside = true;
     kept.changed = false;
     session.note(&kept);
     Ok(())

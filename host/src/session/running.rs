@@ -18,7 +18,7 @@ use crate::limits::{RunLimits, nanos};
 use crate::run::{self, Live, refused};
 use crate::scheduler::lock;
 use crate::snapshot;
-use crate::wasi::{Outlet, Seed, World};
+use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{EndsSomehow, Interrupted, Limited, Slots, Ticket, slots};
 
 /// Something that runs guest code in a session, on its way through the workers.
@@ -140,6 +140,7 @@ impl Session {
             seed,
             directories: self.directories.clone(),
             open_files: self.open_files,
+            clock: Clock::default(),
         };
         let totals = MemoryTotals {
             of_key: self.key.memory.clone(),
@@ -194,13 +195,11 @@ impl Session {
         began: Instant,
     ) -> (Outcome, bool) {
         if let Some(image) = self.bundle.image() {
-            return match self.room(image.changed_bytes()) {
-                Ok(room) => {
-                    kept.image = Some(Charged {
-                        image: image.clone(),
-                        _room: room,
-                    });
+            return match Charged::take(&self.key, image.clone()) {
+                Ok(charged) => {
+                    kept.image = Some(charged);
                     kept.state = State::Resting;
+                    kept.from_outside = true;
                     (Outcome::Value(Bytes::new()), false)
                 }
                 Err(refused) => (Outcome::Refused(refused), false),
@@ -237,6 +236,9 @@ impl Session {
                     code,
                 };
                 live.initialize().await?;
+                if let Some(hook) = &self.init {
+                    live.run_init(hook, self.bundle.code_id()).await?;
+                }
                 Ok(match self.bundle.captures() {
                     Some((callable, captures)) => Some(Bound {
                         callable,
@@ -355,6 +357,20 @@ impl Session {
         if let Err(error) = restored {
             return Err(run::ended_as(store.data(), Err(error)));
         }
+        // A session that has only rested is not to notice.
+        if let (true, Some(hook)) = (kept.from_outside, &self.restored) {
+            let mut live = Live {
+                store,
+                instance: *instance,
+                memory: *memory,
+                code,
+            };
+            let hooked = live.run_hook(hook);
+            if let Err(error) = hooked.await {
+                return Err(run::ended_as(store.data(), Err(error)));
+            }
+        }
+        kept.from_outside = false;
         *bound = image.image.index().bound.first().copied();
         kept.state = stopped();
         Ok(Box::new(alive))

@@ -60,6 +60,20 @@ impl HeldItems {
         codec::encode_serde(self).expect("a list of bytes is encodable")
     }
 
+    /// Reads what [`encode`](Self::encode) has written here before.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not the encoding.
+    pub fn decode_any(bytes: &[u8]) -> Result<HeldItems, HeldItemsError> {
+        let length = bytes.len() as u64;
+        let limits = Limits::default()
+            .with_bytes(length)
+            .with_elements(length)
+            .with_work(4 * length + 64);
+        codec::decode_serde(bytes, &limits).map_err(HeldItemsError::Body)
+    }
+
     /// Reads the bytes of the blob, which are bounded by who took them, and holds them against the
     /// number of items that the image says were emitted.
     ///
@@ -67,12 +81,7 @@ impl HeldItems {
     ///
     /// When they are not the encoding, or others than the last that were emitted.
     pub fn decode(bytes: &[u8], emitted: u64) -> Result<HeldItems, HeldItemsError> {
-        let length = bytes.len() as u64;
-        let limits = Limits::default()
-            .with_bytes(length)
-            .with_elements(length)
-            .with_work(4 * length + 64);
-        let held: HeldItems = codec::decode_serde(bytes, &limits).map_err(HeldItemsError::Body)?;
+        let held = Self::decode_any(bytes)?;
         let count = held.items.len() as u64;
         if held.first.checked_add(count) != Some(emitted) {
             return Err(HeldItemsError::Count {

@@ -1,0 +1,321 @@
+//! Moves of jobs between hosts, step by step as `docs/PROTOCOL.md` has them: each step is on the disk
+//! before it is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use spore_bundle::Bundle;
+use spore_transport::job::custody::Event;
+use spore_transport::job::{
+    Custody, HeldItems, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer,
+    JobOffered, JobSaved, JobTerms, MoveId, Release,
+};
+use spore_transport::message::{Refused, Timing};
+use spore_transport::{BlobId, RefusalCode};
+
+use super::{Host, Inner, jobs};
+use crate::callers::Caller;
+use crate::code::chain;
+use crate::job::{self, Begin, Items, Job, JobRequest, Phase};
+use crate::limits::millis;
+use crate::session::{Charged, Saved, new_seed, rand_bytes};
+
+impl Host {
+    /// Takes note that a job may come, and keeps what came ahead of it.
+    ///
+    /// # Errors
+    ///
+    /// When the job is here, or on its way in another move.
+    pub fn offer_job(
+        &self,
+        caller: &Caller,
+        offer: &JobOffer,
+        bundle: Option<Bundle>,
+    ) -> Result<JobOffered, Refused> {
+        self.check_open()?;
+        let jobs = &self.inner.jobs;
+        let event = Event::Offer {
+            drawn: MoveId(rand_bytes()),
+            from: offer.from,
+        };
+        let now = jobs.custody(caller, offer.job);
+        let after = Custody::after(offer.job, now, &event).map_err(|error| error.refusal())?;
+        let Some(custody @ Custody::Offered { move_id, .. }) = after else {
+            return Err(Refused::new(RefusalCode::Internal, "an offer that is none"));
+        };
+        jobs.offer(caller, offer.job, custody, bundle)?;
+        Ok(JobOffered { move_id })
+    }
+
+    /// Stops a job and saves it, to be moved.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such job of the caller's here, it has ended, it is in another move, or it
+    /// reaches no checkpoint in time, and goes on.
+    pub async fn leave_job(&self, caller: &Caller, leave: &JobLeave) -> Result<JobLeft, Refused> {
+        self.check_open()?;
+        let job = self.inner.jobs.find(caller, leave.job)?;
+        let event = Event::Leave {
+            move_id: leave.move_id,
+            to: leave.to,
+            drawn: Release(rand_bytes()),
+        };
+        let after = |now: Custody| {
+            let after = Custody::after(job.id, Some(now), &event);
+            after.map_err(|error| error.refusal())
+        };
+        let now = job.now().custody;
+        after(now)?;
+        if let Phase::Ended(_) = job.now().phase {
+            return Err(Refused::new(RefusalCode::JobEnded, ""));
+        }
+        let within = Duration::from_millis(leave.within_ms).min(jobs::CHECKPOINT_WAIT_MAX);
+        let stopped = job.halt(within).await;
+        if let Err(refused) = stopped {
+            self.stays(&job);
+            return Err(refused);
+        }
+        // One that had stood still for its owner may never have been written down whole.
+        let left = self.left(&job, after).await;
+        if left.is_err() {
+            self.stays(&job);
+        }
+        left
+    }
+
+    async fn left(
+        &self,
+        job: &Arc<Job>,
+        after: impl Fn(Custody) -> Result<Option<Custody>, Refused>,
+    ) -> Result<JobLeft, Refused> {
+        let (saved, terms, now) = {
+            let mut now = job.now();
+            let saved = job.saved_still(&mut now)?;
+            let items = (!now.items.is_empty()).then(|| {
+                let held = now.items.to_held().encode();
+                BlobId(*blake3::hash(&held).as_bytes())
+            });
+            let terms = JobTerms {
+                limits: job.terms.asked,
+                persist: job.terms.persist,
+                paused: now.pause,
+                age_ms: millis(now.age()),
+                stops: now.stops,
+                done: now.done,
+                total: now.total,
+                items,
+            };
+            (saved, terms, now.custody)
+        };
+        let image = saved.bundle.image().cloned();
+        job.keep_begin(image.as_ref())
+            .await
+            .map_err(|error| error.refusal())?;
+        // Another request may have come first.
+        let custody = after(now)?;
+        let Some(
+            custody @ Custody::Leaving {
+                move_id, release, ..
+            },
+        ) = custody
+        else {
+            return Err(Refused::new(RefusalCode::MoveUnderWay, ""));
+        };
+        job.keep_custody(custody)
+            .await
+            .map_err(|error| error.refusal())?;
+        Ok(JobLeft {
+            saved: job_saved(&saved),
+            lock: release.lock(job.id, move_id),
+            terms,
+        })
+    }
+
+    /// A job that did not leave goes on.
+    fn stays(&self, job: &Arc<Job>) {
+        {
+            let mut now = job.now();
+            if now.custody.may_run() {
+                now.halt = false;
+                job.tell_run(&now);
+            }
+        }
+        jobs::run(&self.inner, job);
+    }
+
+    /// Takes a job in, all of it, to run once it is released.
+    ///
+    /// # Errors
+    ///
+    /// When it was not offered, or does not fit here.
+    pub async fn arrive_job(
+        &self,
+        caller: &Caller,
+        arrive: &JobArrive,
+        bundle: &Bundle,
+        items: Option<Bytes>,
+    ) -> Result<JobMoved, Refused> {
+        self.check_open()?;
+        let event = Event::Arrive {
+            move_id: arrive.move_id,
+            lock: arrive.lock,
+        };
+        let now = self.inner.jobs.custody(caller, arrive.job);
+        let after = Custody::after(arrive.job, now, &event).map_err(|error| error.refusal())?;
+        let Some(custody @ Custody::Arriving { .. }) = after else {
+            return Err(Refused::new(RefusalCode::MoveUnknown, ""));
+        };
+        if now != after {
+            self.take_in(caller, arrive, custody, bundle, items).await?;
+        }
+        Ok(JobMoved {
+            place: Some(custody.place(arrive.job)),
+            release: None,
+        })
+    }
+
+    async fn take_in(
+        &self,
+        caller: &Caller,
+        arrive: &JobArrive,
+        custody: Custody,
+        bundle: &Bundle,
+        items: Option<Bytes>,
+    ) -> Result<(), Refused> {
+        let image = bundle.image().cloned();
+        let Some((image, callable)) =
+            image.and_then(|image| job::run_in(&image).map(|callable| (image, callable)))
+        else {
+            return Err(Refused::new(
+                RefusalCode::NoImage,
+                "the bundle holds no run",
+            ));
+        };
+        let emitted = image.index().run.map_or(0, |run| run.items);
+        let items = match items {
+            None => Items::after(emitted),
+            Some(bytes) => {
+                let held = HeldItems::decode(&bytes, emitted);
+                let held =
+                    held.map_err(|error| Refused::new(RefusalCode::Malformed, chain(&error)))?;
+                Items::held(&held)
+            }
+        };
+        let terms = arrive.terms;
+        let request = JobRequest {
+            callable,
+            arguments: Bytes::new(),
+            limits: terms.limits,
+            seed: new_seed(),
+            persist: terms.persist,
+            timing: Timing::default(),
+        };
+        let begin = Begin {
+            id: arrive.job,
+            custody,
+            image: Some(Charged::take(&caller.state, image.clone())?),
+            items,
+            paused: terms.paused,
+            age: Duration::from_millis(terms.age_ms),
+            stops: terms.stops,
+            progress: (terms.done, terms.total),
+        };
+        let terms = self.terms(caller, bundle, &request)?;
+        let job = Arc::new(self.job(caller, terms, begin).await?);
+        job.keep_begin(Some(&image))
+            .await
+            .map_err(|error| error.refusal())?;
+        self.inner.jobs.arrive(&job, caller.limits.jobs_per_key)
+    }
+
+    /// Does one step of a move.
+    ///
+    /// # Errors
+    ///
+    /// When the step does not fit where the job is.
+    pub async fn move_job(&self, caller: &Caller, step: &JobMove) -> Result<JobMoved, Refused> {
+        let JobMove { job, move_id, step } = *step;
+        let jobs = &self.inner.jobs;
+        let event = Event::Step { move_id, step };
+        let after = |now| {
+            let after = Custody::after(job, now, &event);
+            after.map_err(|error| error.refusal())
+        };
+        let Ok(held) = jobs.find(caller, job) else {
+            // Of an offer there is nothing to write down.
+            let custody = after(jobs.custody(caller, job))?;
+            if custody.is_none() {
+                jobs.forget_offer(caller, job);
+            }
+            return Ok(moved(custody, job));
+        };
+        let now = held.now().custody;
+        let custody = after(Some(now))?;
+        match custody {
+            None => {
+                held.keep_nothing().await.map_err(|error| error.refusal())?;
+                jobs.remove(&held);
+            }
+            Some(custody) if custody != now => {
+                held.keep_custody(custody)
+                    .await
+                    .map_err(|error| error.refusal())?;
+                if custody.may_run() {
+                    self.stays(&held);
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(moved(custody, job))
+    }
+
+    /// The items that a job of the caller's holds while it leaves, by their blob.
+    pub(crate) fn held_items(&self, caller: &Caller, blob: BlobId) -> Option<Bytes> {
+        let jobs = self.inner.jobs.of(caller);
+        jobs.iter().find_map(|job| {
+            let now = job.now();
+            if !matches!(now.phase, Phase::Still) || now.items.is_empty() {
+                return None;
+            }
+            let held = now.items.to_held().encode();
+            (blake3::hash(&held).as_bytes() == &blob.0).then(|| held.into())
+        })
+    }
+}
+
+/// A job that was to leave and did not in time goes on here.
+pub(super) async fn lapse(inner: &Arc<Inner>, job: &Arc<Job>) {
+    let now = job.now().custody;
+    let after = Custody::after(job.id, Some(now), &Event::Lapse);
+    if let Ok(Some(custody)) = after
+        && custody != now
+    {
+        if let Err(error) = job.keep_custody(custody).await {
+            tracing::error!(job = %job.id, error = chain(&error), "a move did not lapse");
+            return;
+        }
+        tracing::info!(job = %job.id, "goes on: its move was given up");
+        job.now().halt = false;
+        jobs::run(inner, job);
+    }
+}
+
+fn moved(custody: Option<Custody>, job: JobId) -> JobMoved {
+    JobMoved {
+        place: custody.map(|custody| custody.place(job)),
+        release: custody.and_then(|custody| custody.release()),
+    }
+}
+
+/// What can be fetched of a saved job.
+pub(crate) fn job_saved(saved: &Saved) -> JobSaved {
+    let image = saved.bundle.image();
+    let blocks = image.map_or(0, |image| image.index().numbers.len());
+    JobSaved {
+        bundle: BlobId(*saved.bundle.id().as_bytes()),
+        blocks: blocks as u64,
+        blocks_new: saved.blocks_new,
+    }
+}

@@ -1,0 +1,173 @@
+//! Sessions and jobs after a restart, as they were kept.
+
+use std::path::Path;
+use std::time::Duration;
+
+use spore_store::OpenError;
+use spore_transport::job::custody::Event;
+use spore_transport::job::{Custody, JobId};
+use spore_transport::message::{Refused, Timing};
+use spore_transport::{PublicKey, SessionId};
+
+use super::{Host, jobs};
+use crate::callers::Caller;
+use crate::code::chain;
+use crate::job::{Begin, JobRequest, Phase, Revived};
+use crate::keep::{Keep, KeepError, SessionRecord};
+use crate::session::Charged;
+
+impl Host {
+    /// Keeps sessions and jobs in this folder from now on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn keep_in(&self, folder: &Path, bytes_max: u64) -> Result<(), OpenError> {
+        let background = self.inner.background.runtime.clone();
+        let keep = Keep::open(folder, bytes_max, background)?;
+        let _ = self.inner.keep.set(keep);
+        Ok(())
+    }
+
+    /// Takes up what was kept of the program that embeds this host.
+    pub async fn revive_own(&self) {
+        let own = self.embedding_caller();
+        self.revive(|key| (key.0 == own.state.id).then(|| own.clone()))
+            .await;
+    }
+
+    /// Takes up what was kept: sessions rest, and jobs that ran run on. What belongs to nobody whom
+    /// `caller` knows stays where it is.
+    pub(crate) async fn revive(&self, caller: impl Fn(&PublicKey) -> Option<Caller>) {
+        let Some(keep) = self.inner.keep.get().cloned() else {
+            return;
+        };
+        let swept = keep
+            .beside(|keep| {
+                keep.sweep()?;
+                Ok((keep.sessions()?, keep.jobs()?))
+            })
+            .await;
+        let (sessions, kept) = match swept {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "sessions and jobs cannot be read");
+                return;
+            }
+        };
+        for (owner, id) in sessions {
+            let Some(caller) = caller(&PublicKey(owner)) else {
+                continue;
+            };
+            let id = SessionId(id);
+            if let Err(why) = self.revive_session(&keep, &caller, id).await {
+                tracing::error!(session = %id, why, "a session cannot be taken up");
+            }
+        }
+        for (owner, id) in kept {
+            let Some(caller) = caller(&PublicKey(owner)) else {
+                continue;
+            };
+            let id = JobId(id);
+            if let Err(why) = self.revive_job(&keep, &caller, id).await {
+                tracing::error!(job = %id, why, "a job cannot be taken up");
+            }
+        }
+    }
+
+    async fn revive_session(
+        &self,
+        keep: &Keep,
+        caller: &Caller,
+        id: SessionId,
+    ) -> Result<(), String> {
+        let owner = caller.state.id;
+        let read = keep.beside(move |keep| keep.session(owner, id.0)).await;
+        let (SessionRecord::V1 { asked, idle_ms }, bundle, image) =
+            read.map_err(|error| chain(&error))?;
+        let idle = Duration::from_millis(idle_ms);
+        let revived = self.resume_session(caller, id, &bundle, image, &asked, idle);
+        revived.await.map_err(|refused| refused.to_string())
+    }
+
+    async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), String> {
+        let owner = caller.state.id;
+        let read = keep
+            .beside(move |keep| Revived::read(keep, owner, id.0))
+            .await;
+        let Revived {
+            kept,
+            bundle,
+            arguments,
+            image,
+            items,
+            ended,
+        } = read.map_err(|error: KeepError| chain(&error))?;
+        let refused = |refused: Refused| refused.to_string();
+        let request = JobRequest {
+            callable: kept.callable,
+            arguments,
+            limits: kept.asked,
+            seed: kept.seed,
+            persist: kept.persist,
+            timing: Timing::default(),
+        };
+        let lapsed = Custody::after(id, Some(kept.custody), &Event::Lapse);
+        let Ok(Some(custody)) = lapsed else {
+            return Err("it was nowhere".to_owned());
+        };
+        // A job that was lost while it ran, and was not to be persisted, has no image: it begins
+        // again, and takes the same steps.
+        let image = match image {
+            Some(image) => Some(Charged::take(&caller.state, image).map_err(refused)?),
+            None => None,
+        };
+        let begin = Begin {
+            id,
+            custody,
+            image,
+            items,
+            paused: kept.paused,
+            age: Duration::from_millis(kept.age_ms),
+            stops: kept.stops,
+            progress: (kept.done, kept.total),
+        };
+        let terms = self.terms(caller, &bundle, &request).map_err(refused)?;
+        let job = self.job(caller, terms, begin).await.map_err(refused)?;
+        if let Some(ended) = ended {
+            job.now().phase = Phase::Ended(ended);
+        }
+        let job = std::sync::Arc::new(job);
+        self.inner.jobs.put(&job, u32::MAX).map_err(refused)?;
+        jobs::run(&self.inner, &job);
+        Ok(())
+    }
+
+    /// Has every job stand still at its next checkpoint, and written down, within this time.
+    pub(crate) async fn halt_jobs(&self, within: Duration) {
+        let mut halts = tokio::task::JoinSet::new();
+        for job in self.inner.jobs.every() {
+            halts.spawn_on(
+                async move {
+                    if let Err(refused) = job.halt(within).await {
+                        tracing::info!(job = %job.id, %refused, "did not stand still");
+                    }
+                },
+                &self.inner.background.runtime,
+            );
+        }
+        while halts.join_next().await.is_some() {}
+    }
+
+    /// Has jobs stand still whose owners may not use the host now, and others go on.
+    pub(crate) fn halt_jobs_of(&self, may_not: impl Fn(&PublicKey) -> bool) {
+        for job in self.inner.jobs.every() {
+            let halted = may_not(&PublicKey(job.key.id));
+            let mut now = job.now();
+            if now.halt != halted && now.custody.may_run() {
+                now.halt = halted;
+                job.tell_run(&now);
+            }
+        }
+    }
+}

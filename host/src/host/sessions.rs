@@ -1,0 +1,277 @@
+//! Sessions of a host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spore_bundle::{Bundle, BundleId, Image};
+use spore_transport::message::{CallLimits, Refused, Timing};
+use spore_transport::session::SessionInfo;
+use spore_transport::{RefusalCode, SessionId};
+
+use super::Host;
+use crate::callers::Caller;
+use crate::events::{Events, Running};
+use crate::limits::{RunLimits, nanos};
+use crate::session::{self, Opened, Saved, Session, SessionRequest, SessionWork, Task, Turn};
+use crate::wasi::Directory;
+use crate::work::Ticket;
+
+impl Host {
+    /// Opens a session of a bundle. It is there once the outcome is a value, which is empty.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a bundle whose instances have no image, and one session too many.
+    ///
+    /// Cancel-safe: dropped before it returns, nothing was opened.
+    pub async fn open_session(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        limits: &CallLimits,
+        idle: Option<Duration>,
+        timing: Timing,
+    ) -> Result<(SessionId, Running), Refused> {
+        let inner = &self.inner;
+        self.check_open()?;
+        let (loaded, compile) = self.load_plain(caller, bundle).await?;
+        let asked = *limits;
+        let limits = caller.limits.for_call(&asked);
+        session::check(bundle, &loaded, limits.memory)?;
+        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
+        let idle = idle.map_or(inner.limits.session_idle, |it| {
+            it.min(inner.limits.session_idle)
+        });
+        let opened = Opened {
+            bundle: bundle.clone(),
+            loaded,
+            limits,
+            asked,
+            idle,
+            directories: self.session_directories(caller, bundle),
+            open_files: inner.limits.open_files,
+        };
+        let session = Arc::new(Session::new(caller, opened)?);
+        inner.sessions.put(caller, &session)?;
+        let timing = Timing {
+            compile_ns: nanos(compile),
+            ..timing
+        };
+        let events = self.work_in(session.turn(), Task::Open, limits, ticket, timing);
+        Ok((
+            session.id,
+            Running {
+                events,
+                _host: self.clone(),
+            },
+        ))
+    }
+
+    /// Calls a callable in a session. What is wrong with the request comes as its outcome.
+    pub fn call_session(&self, caller: &Caller, id: SessionId, request: SessionRequest) -> Running {
+        match self.session_place(caller, id) {
+            Ok(place) => self.call_in_place(caller, place, request),
+            Err(why) => self.refused(why),
+        }
+    }
+
+    /// A place in line at a session of the caller's.
+    pub(crate) fn session_place(&self, caller: &Caller, id: SessionId) -> Result<Turn, Refused> {
+        Ok(self.inner.sessions.find(caller, id)?.turn())
+    }
+
+    /// Calls a callable in a session when it is the turn of this place.
+    pub(crate) fn call_in_place(
+        &self,
+        caller: &Caller,
+        place: Turn,
+        request: SessionRequest,
+    ) -> Running {
+        match self.admit_session(caller, place, request) {
+            Ok(events) => Running {
+                events,
+                _host: self.clone(),
+            },
+            Err(why) => self.refused(why),
+        }
+    }
+
+    fn admit_session(
+        &self,
+        caller: &Caller,
+        place: Turn,
+        request: SessionRequest,
+    ) -> Result<Arc<Events>, Refused> {
+        let inner = &self.inner;
+        self.check_open()?;
+        let session = place.session();
+        let index = request.callable;
+        let manifest = session.bundle().manifest();
+        let Some(callable) = manifest.callables.get(index as usize) else {
+            let what = format!("index {index}");
+            return Err(Refused::new(RefusalCode::UnknownCallable, what));
+        };
+        if !callable.signature.captures.is_empty() && !session.has_captures_of(index) {
+            let what = format!("{} has captures, and none are bound to it", callable.name);
+            return Err(Refused::new(RefusalCode::WrongCaptures, what));
+        }
+        self.check_arguments(&request.arguments)?;
+        inner.grants.resolve(callable, &caller.allowed)?;
+        let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
+        let limits = caller.limits.for_call(&request.limits);
+        let task = Task::Call {
+            callable: index,
+            arguments: request.arguments,
+            seed: request.seed.unwrap_or_else(session::new_seed),
+        };
+        Ok(self.work_in(place, task, limits, ticket, request.timing))
+    }
+
+    fn work_in(
+        &self,
+        place: Turn,
+        task: Task,
+        limits: RunLimits,
+        ticket: Ticket,
+        timing: Timing,
+    ) -> Arc<Events> {
+        let events = Events::new();
+        let turn = place.session().key.turn();
+        let work = SessionWork {
+            turn: place,
+            means: self.means(),
+            task,
+            limits,
+            events: events.clone(),
+            ticket,
+            timing,
+        };
+        self.inner.scheduler.spawn(turn, work.run());
+        events
+    }
+
+    /// Takes an image of a session, between the calls that were made before and those after.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or its state cannot be saved.
+    pub async fn save_session(&self, caller: &Caller, id: SessionId) -> Result<Saved, Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        let saved = self
+            .on_worker(session.key.turn(), session::save(session.turn()))
+            .await??;
+        if let Some(keep) = self.inner.keep.get() {
+            let record = session.record();
+            let (owner, bundle) = (session.key.id, session.bundle().clone());
+            let image = saved.bundle.image().cloned();
+            let kept = keep.beside(move |keep| match image {
+                Some(image) => keep.save_session(owner, id.0, &record, &bundle, &image),
+                None => Ok(()),
+            });
+            kept.await.map_err(|error| error.refusal())?;
+        }
+        Ok(saved)
+    }
+
+    /// Takes up a session that was kept: it rests as its image.
+    pub(super) async fn resume_session(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        bundle: &Bundle,
+        image: Image,
+        asked: &CallLimits,
+        idle: Duration,
+    ) -> Result<(), Refused> {
+        let (loaded, _) = self.load_plain(caller, bundle).await?;
+        let limits = caller.limits.for_call(asked);
+        session::check(bundle, &loaded, limits.memory)?;
+        let opened = Opened {
+            bundle: bundle.clone(),
+            loaded,
+            limits,
+            asked: *asked,
+            idle: idle.min(self.inner.limits.session_idle),
+            directories: self.session_directories(caller, bundle),
+            open_files: self.inner.limits.open_files,
+        };
+        let session = Session::resting(caller, id, opened, image)?;
+        self.inner.sessions.put(caller, &Arc::new(session))
+    }
+
+    /// What the callables of a bundle may read, of what they ask for. One that asks for what is not
+    /// granted is refused when it is called.
+    fn session_directories(&self, caller: &Caller, bundle: &Bundle) -> Arc<[Directory]> {
+        let mut directories = Vec::new();
+        for callable in &bundle.manifest().callables {
+            let granted = self.inner.grants.resolve(callable, &caller.allowed);
+            for directory in granted.iter().flat_map(|granted| granted.iter()) {
+                if !directories.contains(directory) {
+                    directories.push(directory.clone());
+                }
+            }
+        }
+        directories.into()
+    }
+
+    /// Puts a session back to what it was last saved as.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or it was never saved.
+    pub async fn restore_session(&self, caller: &Caller, id: SessionId) -> Result<(), Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        self.on_worker(session.key.turn(), session::restore(session.turn()))
+            .await?
+    }
+
+    /// Ends a session; with `expected`, only if its state is still that of this saved bundle.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or its state has changed.
+    pub async fn close_session(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        expected: Option<BundleId>,
+    ) -> Result<(), Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        self.on_worker(session.key.turn(), session::close(session.turn(), expected))
+            .await??;
+        self.inner.sessions.remove(id);
+        if let Some(keep) = self.inner.keep.get() {
+            let owner = session.key.id;
+            let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
+            removed.await.map_err(|error| error.refusal())?;
+        }
+        Ok(())
+    }
+
+    /// The caller's sessions.
+    pub fn sessions(&self, caller: &Caller) -> Vec<SessionInfo> {
+        let sessions = self.inner.sessions.of(caller);
+        sessions.iter().map(|session| session.info()).collect()
+    }
+
+    /// What the caller's sessions were last saved as.
+    pub(crate) fn saved_sessions(&self, caller: &Caller) -> Vec<Bundle> {
+        let sessions = self.inner.sessions.of(caller);
+        sessions.iter().filter_map(|it| it.saved()).collect()
+    }
+
+    /// Drops a session that did not come about: whose outcome was no value.
+    pub fn forget_session(&self, id: SessionId) {
+        self.inner.sessions.remove(id);
+    }
+
+    /// The bundle that a session of the caller's was opened from.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's.
+    pub fn session_bundle(&self, caller: &Caller, id: SessionId) -> Result<Bundle, Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        Ok(session.bundle().clone())
+    }
+}

@@ -1,0 +1,102 @@
+//! Initialisers: what a guest does once for all instances of its code.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use spore_bundle::{CodeId, Image};
+use spore_transport::RefusalCode;
+use spore_transport::message::Refused;
+use wasmtime::{ModuleExport, Store};
+
+use crate::callers::KeyState;
+use crate::code::{Code, chain};
+use crate::events::{Events, Outcome};
+use crate::guest::{Guest, MemoryTotals};
+use crate::limits::RunLimits;
+use crate::run::{self, Live};
+use crate::session::Means;
+use crate::snapshot::{self, Around};
+use crate::wasi::{Clock, Outlet, Seed, World};
+use crate::work::{Limited, slots};
+
+/// A run of an initialiser, for an image of what it leaves.
+pub(crate) struct Initialiser {
+    pub(crate) means: Means,
+    pub(crate) key: Arc<KeyState>,
+    pub(crate) id: CodeId,
+    pub(crate) code: Arc<Code>,
+    pub(crate) hook: ModuleExport,
+    pub(crate) limits: RunLimits,
+}
+
+impl Initialiser {
+    /// Runs it in a fresh instance, which sees no directory and whose output goes nowhere: what it
+    /// leaves is the same for whoever uses the code.
+    pub(crate) async fn run(self) -> Result<Image, Refused> {
+        let _slots = slots(&self.key, &self.means.instances).await;
+        let events = Events::new();
+        let world = World {
+            outlet: Outlet::new(events.clone(), 0),
+            seed: Seed::of_initialiser(self.id),
+            directories: Arc::new([]),
+            open_files: 0,
+            clock: Clock::default(),
+        };
+        let totals = MemoryTotals {
+            of_key: self.key.memory.clone(),
+            of_host: self.means.memory.clone(),
+        };
+        let guest = Guest::new(&self.limits, events.clone(), world, totals);
+        let mut store = Store::new(&self.means.engine, guest);
+        run::hold(&mut store);
+        let mut image = None;
+        let mut running = Box::pin(async {
+            let left = self.leave(&mut store).await;
+            let left = left.map(|taken| match taken {
+                Ok(taken) => {
+                    image = Some(taken);
+                    Outcome::Value(Bytes::new())
+                }
+                Err(refused) => Outcome::Refused(refused),
+            });
+            run::ended_as(store.data(), left)
+        });
+        let limited = Limited {
+            work: running.as_mut(),
+            events: &events,
+            began: Instant::now(),
+            wall: self.limits.wall,
+            timer: None,
+        };
+        let outcome = limited.await;
+        drop(running);
+        match (outcome, image) {
+            (Outcome::Value(_), Some(image)) => Ok(image),
+            (Outcome::Refused(refused), _) => Err(refused),
+            (Outcome::Failed(failure), _) => Err(Refused::new(
+                RefusalCode::InitFailed,
+                format!("the guest {failure}"),
+            )),
+            _ => Err(Refused::new(
+                RefusalCode::Internal,
+                "an initialiser without an image",
+            )),
+        }
+    }
+
+    async fn leave(&self, store: &mut Store<Guest>) -> wasmtime::Result<Result<Image, Refused>> {
+        let mut live = Live::enter(store, &self.code).await?;
+        let (instance, memory) = (live.instance, live.memory);
+        snapshot::note_fresh(live.store, instance, memory, &self.code);
+        live.initialize().await?;
+        live.run_init(&self.hook, self.id).await?;
+        let around = Around {
+            bound: Vec::new(),
+            run: None,
+            directories: Vec::new(),
+        };
+        let taken = snapshot::take(live.store, instance, memory, &self.code, around, None).await;
+        Ok(taken.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error))))
+    }
+}

@@ -1,0 +1,473 @@
+//! Jobs: runs of resumable callables, each with an id of its own.
+//!
+//! A job runs on the host's workers like a call, and outlives the connection of whoever started it.
+//! At a checkpoint, and while it sleeps or waits for its items to be taken, its instance can be kept
+//! as an image: it is paused then, saved, or on its way to another host. What is asked of it is
+//! written down here, under its lock, and done by its own run at the next such place.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use spore_bundle::Bundle;
+use spore_bundle::image::Image;
+use spore_transport::job::{Custody, Ending, JobChanged, JobId, JobInfo, JobState, Persist};
+use spore_transport::message::{CallLimits, Refused, Timing};
+use spore_transport::{BlobId, RefusalCode};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::bundles::Loaded;
+use crate::callers::{Caller, KeyState};
+use crate::checkpoints::Checkpoints;
+use crate::events::{Events, Finished, Outcome};
+use crate::keep::Keep;
+use crate::limits::{RunLimits, millis};
+use crate::scheduler::lock;
+use crate::session::{Charged, Room, Saved};
+use crate::wasi::Directory;
+
+mod items;
+mod keeping;
+mod orders;
+mod running;
+mod watching;
+
+pub(crate) use items::Items;
+pub(crate) use keeping::Revived;
+pub(crate) use running::run;
+pub use watching::{JobEvent, Watching};
+
+/// A job to be started.
+#[derive(Clone, Debug)]
+pub struct JobRequest {
+    /// Index of the callable in the manifest.
+    pub callable: u32,
+    /// The encoded arguments.
+    pub arguments: Bytes,
+    /// What the caller allows at most. The wall time holds between checkpoints.
+    pub limits: CallLimits,
+    /// Where the guest's random bytes begin.
+    pub seed: u64,
+    /// How often the job is made durable.
+    pub persist: Persist,
+    /// What went before: transfer.
+    pub timing: Timing,
+}
+
+/// The jobs of a host.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    all: Mutex<HashMap<Owned, Arc<Job>>>,
+    offers: Mutex<HashMap<Owned, Offer>>,
+}
+
+/// A job's id among those of its owner: two owners may have the same, and one by intent.
+type Owned = ([u8; 32], JobId);
+
+/// A job that may come. Nothing depends on it, so that it does not survive a restart.
+struct Offer {
+    custody: Custody,
+    /// What came ahead.
+    bundle: Option<Bundle>,
+    _room: Room,
+    made: Instant,
+}
+
+/// Offers that one key may have open.
+const OFFERS_MAX: usize = 16;
+
+impl Jobs {
+    /// The job of this id, if it is the caller's.
+    pub(crate) fn find(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>, Refused> {
+        let job = lock(&self.all).get(&(caller.state.id, id)).cloned();
+        job.ok_or_else(|| Refused::new(RefusalCode::UnknownJob, id.to_string()))
+    }
+
+    /// The caller's jobs, in the order of their ids.
+    pub(crate) fn of(&self, caller: &Caller) -> Vec<Arc<Job>> {
+        let all = lock(&self.all);
+        let own = all.iter().filter(|((key, _), _)| *key == caller.state.id);
+        let mut own: Vec<_> = own.map(|(_, job)| job.clone()).collect();
+        own.sort_by_key(|job| job.id);
+        own
+    }
+
+    /// Takes a job in, if its owner may have one more.
+    pub(crate) fn put(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
+        let mut all = lock(&self.all);
+        let own = all.keys().filter(|(key, _)| *key == job.key.id).count();
+        if own as u64 >= u64::from(limit) {
+            return Err(Refused::new(RefusalCode::TooManyJobs, "").past(u64::from(limit), None));
+        }
+        all.insert((job.key.id, job.id), job.clone());
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, job: &Job) {
+        lock(&self.all).remove(&(job.key.id, job.id));
+    }
+
+    /// What is here of a job of the caller's.
+    pub(crate) fn custody(&self, caller: &Caller, id: JobId) -> Option<Custody> {
+        if let Ok(job) = self.find(caller, id) {
+            return Some(job.now().custody);
+        }
+        let offers = lock(&self.offers);
+        offers
+            .get(&(caller.state.id, id))
+            .map(|offer| offer.custody)
+    }
+
+    /// Takes note of an offer.
+    pub(crate) fn offer(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        custody: Custody,
+        bundle: Option<Bundle>,
+    ) -> Result<(), Refused> {
+        let bytes = bundle.as_ref().and_then(Bundle::image);
+        let room = Room::take(&caller.state, bytes.map_or(0, Image::changed_bytes))?;
+        let mut offers = lock(&self.offers);
+        let key = caller.state.id;
+        let own = offers
+            .keys()
+            .filter(|(of, other)| *of == key && *other != id);
+        if own.count() >= OFFERS_MAX {
+            return Err(
+                Refused::new(RefusalCode::TooManyJobs, "offers").past(OFFERS_MAX as u64, None)
+            );
+        }
+        let offer = Offer {
+            custody,
+            bundle,
+            _room: room,
+            made: Instant::now(),
+        };
+        offers.insert((key, id), offer);
+        Ok(())
+    }
+
+    /// What came ahead of jobs of the caller's.
+    pub(crate) fn offered(&self, caller: &Caller) -> Vec<Bundle> {
+        let offers = lock(&self.offers);
+        let own = offers
+            .iter()
+            .filter(|((key, _), _)| *key == caller.state.id);
+        own.filter_map(|(_, offer)| offer.bundle.clone()).collect()
+    }
+
+    pub(crate) fn forget_offer(&self, caller: &Caller, id: JobId) {
+        lock(&self.offers).remove(&(caller.state.id, id));
+    }
+
+    pub(crate) fn forget_offers(&self, older: Duration) {
+        lock(&self.offers).retain(|_, offer| offer.made.elapsed() < older);
+    }
+
+    /// Takes in a job that was offered.
+    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
+        self.put(job, limit)?;
+        lock(&self.offers).remove(&(job.key.id, job.id));
+        Ok(())
+    }
+
+    /// Every job, for the look round.
+    pub(crate) fn every(&self) -> Vec<Arc<Job>> {
+        lock(&self.all).values().cloned().collect()
+    }
+}
+
+/// What a job is made of, and does not change.
+pub(crate) struct Terms {
+    /// As it was started: with captures, or with an image to begin from.
+    pub(crate) bundle: Bundle,
+    pub(crate) callable: u32,
+    pub(crate) arguments: Bytes,
+    pub(crate) seed: u64,
+    /// What its owner allowed at most.
+    pub(crate) asked: CallLimits,
+    /// What holds for it here.
+    pub(crate) limits: RunLimits,
+    pub(crate) persist: Persist,
+    /// The same as it holds here: never, or once in this time.
+    pub(crate) persist_every: Option<Duration>,
+    pub(crate) directories: Arc<[Directory]>,
+    pub(crate) open_files: u32,
+}
+
+/// A job.
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) key: Arc<KeyState>,
+    pub(crate) terms: Terms,
+    /// The code as it is, into whose instances images are put.
+    loaded: Arc<Loaded>,
+    /// What the guest says, for all who watch.
+    hub: Arc<Events>,
+    checkpoints: Checkpoints,
+    /// Wakes a run that waits outside of the guest.
+    wake: Notify,
+    now: Mutex<Now>,
+    /// Counts changes of what is told of the job.
+    changes: watch::Sender<u64>,
+    /// Where it is kept, if it is.
+    pub(crate) keep: Option<Keep>,
+    /// Whose turn it is to write to the disk: each writes how the job is then.
+    pub(crate) disk: tokio::sync::Mutex<()>,
+}
+
+/// How a job is.
+pub(crate) struct Now {
+    pub(crate) phase: Phase,
+    pub(crate) custody: Custody,
+    /// Its owner wants it to stand still.
+    pub(crate) pause: bool,
+    /// Why its run did not come to stand still when it was to.
+    pub(crate) not_stopped: Option<Refused>,
+    /// The host wants it to stand still: it shuts down, or the job is to leave.
+    pub(crate) halt: bool,
+    /// An image is to be written to the disk.
+    pub(crate) persist_due: bool,
+    /// Those who wait for an image.
+    saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
+    /// The last image that was taken, which is what a job that stands still is.
+    pub(crate) image: Option<Charged>,
+    /// What it was last saved as.
+    pub(crate) saved: Option<Bundle>,
+    pub(crate) items: Items,
+    /// Why it stands still when nobody asked.
+    pub(crate) why: String,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    pub(crate) stops: u64,
+    /// How old it was when it came to this host, or this host was started.
+    pub(crate) age_before: Duration,
+    since: Instant,
+    /// When its custody changed here.
+    pub(crate) moved: Instant,
+    /// The room that its ending takes.
+    pub(crate) ending_room: Option<Room>,
+    pub(crate) persisted: Instant,
+}
+
+/// What a job does.
+pub(crate) enum Phase {
+    /// It runs, or waits for a worker.
+    Running,
+    /// It stands still, as its image; or has not begun.
+    Still,
+    /// It has ended, and how is kept until its owner has it.
+    Ended(Finished),
+}
+
+/// A job that begins, or that goes on from an image.
+pub(crate) struct Begin {
+    pub(crate) id: JobId,
+    pub(crate) custody: Custody,
+    pub(crate) image: Option<Charged>,
+    pub(crate) items: Items,
+    pub(crate) paused: bool,
+    pub(crate) age: Duration,
+    pub(crate) stops: u64,
+    pub(crate) progress: (u64, u64),
+}
+
+impl Begin {
+    /// A new one.
+    pub(crate) fn anew() -> Begin {
+        Begin {
+            id: JobId(crate::session::rand_bytes()),
+            custody: Custody::Here,
+            image: None,
+            items: Items::default(),
+            paused: false,
+            age: Duration::ZERO,
+            stops: 0,
+            progress: (0, 0),
+        }
+    }
+}
+
+impl Job {
+    pub(crate) fn new(
+        key: Arc<KeyState>,
+        terms: Terms,
+        loaded: Arc<Loaded>,
+        keep: Option<Keep>,
+        begin: Begin,
+    ) -> Job {
+        let now = Now {
+            phase: Phase::Still,
+            custody: begin.custody,
+            pause: begin.paused,
+            halt: false,
+            persist_due: false,
+            not_stopped: None,
+            saves: Vec::new(),
+            image: begin.image,
+            saved: None,
+            items: begin.items,
+            why: String::new(),
+            done: begin.progress.0,
+            total: begin.progress.1,
+            stops: begin.stops,
+            age_before: begin.age,
+            since: Instant::now(),
+            moved: Instant::now(),
+            ending_room: None,
+            persisted: Instant::now(),
+        };
+        Job {
+            id: begin.id,
+            key,
+            terms,
+            loaded,
+            hub: Events::hub(),
+            checkpoints: Checkpoints::default(),
+            wake: Notify::new(),
+            now: Mutex::new(now),
+            changes: watch::Sender::new(0),
+            keep,
+            disk: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// How it is. Whoever changes it calls [`changed`](Self::changed) afterwards.
+    pub(crate) fn now(&self) -> MutexGuard<'_, Now> {
+        lock(&self.now)
+    }
+
+    /// Tells those who wait that something has changed.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until `found` finds something in how the job is.
+    pub(crate) async fn until<T>(&self, mut found: impl FnMut(&mut Now) -> Option<T>) -> T {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = found(&mut self.now()) {
+                return found;
+            }
+            // The sender is this job's, so that it is there.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// How it is, for its owner.
+    pub(crate) fn info(&self) -> JobInfo {
+        let now = self.now();
+        let manifest = self.terms.bundle.manifest();
+        let (done, total) = self.hub.progressed().unwrap_or((now.done, now.total));
+        JobInfo {
+            job: self.id,
+            bundle: BlobId(*self.terms.bundle.id().as_bytes()),
+            callable: manifest.callables[self.terms.callable as usize]
+                .name
+                .clone(),
+            state: now.state(),
+            place: now.custody.place(self.id),
+            why: now.why.clone(),
+            done,
+            total,
+            age_ms: millis(now.age()),
+            stops: now.stops,
+            items: now.items.emitted(),
+            saved: now.saved.as_ref().map(|it| BlobId(*it.id().as_bytes())),
+        }
+    }
+
+    /// How it is, in short.
+    pub(crate) fn standing(&self) -> JobChanged {
+        self.now().standing(self.id)
+    }
+
+    /// What it was last saved as.
+    pub(crate) fn saved(&self) -> Option<Bundle> {
+        self.now().saved.clone()
+    }
+
+    /// Whether a restart may bring an item again.
+    pub(crate) fn at_least_once(&self) -> bool {
+        self.terms.persist_every.is_none()
+    }
+
+    /// Ends it, if it has not ended.
+    pub(crate) fn end(&self, finished: Finished) {
+        let mut now = self.now();
+        if matches!(now.phase, Phase::Ended(_)) {
+            return;
+        }
+        if let Some((done, total)) = self.hub.progressed() {
+            (now.done, now.total) = (done, total);
+        }
+        if let Outcome::Failed(failure) = &finished.outcome {
+            now.why = failure.to_string();
+        }
+        now.phase = Phase::Ended(finished);
+        now.image = None;
+        for waiting in now.saves.drain(..) {
+            let _ = waiting.send(Err(Refused::new(RefusalCode::JobEnded, "")));
+        }
+        drop(now);
+        self.changed();
+    }
+}
+
+impl Now {
+    pub(crate) fn state(&self) -> JobState {
+        match &self.phase {
+            Phase::Running if self.pause => JobState::Pausing,
+            Phase::Running => JobState::Running,
+            Phase::Still if self.pause || !self.why.is_empty() => JobState::Paused,
+            // It waits to be taken up again.
+            Phase::Still => JobState::Running,
+            Phase::Ended(finished) => JobState::Ended(ending(&finished.outcome)),
+        }
+    }
+
+    pub(crate) fn standing(&self, job: JobId) -> JobChanged {
+        JobChanged {
+            state: self.state(),
+            place: self.custody.place(job),
+        }
+    }
+
+    /// Since it was started, on whatever hosts.
+    pub(crate) fn age(&self) -> Duration {
+        self.age_before + self.since.elapsed()
+    }
+
+    /// Whether it is to run here and does not.
+    pub(crate) fn is_to_run(&self) -> bool {
+        matches!(self.phase, Phase::Still)
+            && !self.pause
+            && !self.halt
+            && self.why.is_empty()
+            && self.custody.may_run()
+    }
+
+    /// Whether its run is to do something at the next place where it can.
+    fn is_wanted(&self) -> bool {
+        self.pause || self.halt || self.persist_due || !self.saves.is_empty()
+    }
+}
+
+/// How a job has ended, in short.
+pub(crate) fn ending(outcome: &Outcome) -> Ending {
+    match outcome {
+        Outcome::Value(_) => Ending::Value,
+        Outcome::Error(_) => Ending::GuestError,
+        Outcome::Failed(_) => Ending::Failed,
+        Outcome::Refused(refused) if refused.code == RefusalCode::Cancelled => Ending::Cancelled,
+        Outcome::Refused(_) => Ending::Refused,
+    }
+}
+
+/// The callable whose run an image holds.
+pub(crate) fn run_in(image: &Image) -> Option<u32> {
+    image.index().run.map(|run| run.callable)
+}

@@ -1,0 +1,200 @@
+//! What an owner asks of a job.
+
+use std::time::Duration;
+
+use spore_bundle::Bundle;
+use spore_bundle::image::Image;
+use spore_transport::RefusalCode;
+use spore_transport::job::{Custody, JobChanged};
+use spore_transport::message::Refused;
+use tokio::sync::oneshot;
+
+use super::{Job, Now, Phase};
+use crate::code::chain;
+use crate::events::Finished;
+use crate::limits::millis;
+use crate::run::refused;
+use crate::session::Saved;
+
+impl Job {
+    /// Has it stand still at its next checkpoint, if it reaches one in this time.
+    pub(crate) async fn pause(&self, within: Duration) -> Result<JobChanged, Refused> {
+        {
+            let mut now = self.served()?;
+            now.pause = true;
+            now.not_stopped = None;
+            self.tell_run(&now);
+        }
+        self.changed();
+        match self.stands_still(within).await {
+            Some(stands) => stands.map(|()| self.standing()),
+            None => {
+                let mut now = self.now();
+                if matches!(now.phase, Phase::Running) {
+                    now.pause = false;
+                    self.tell_run(&now);
+                }
+                drop(now);
+                self.changed();
+                Err(no_checkpoint(within))
+            }
+        }
+    }
+
+    /// Waits until the run has come to stand still, or was refused that; nothing past the time.
+    pub(crate) async fn stands_still(&self, within: Duration) -> Option<Result<(), Refused>> {
+        let stands = self.until(|now| match now.phase {
+            Phase::Still => Some(Ok(())),
+            Phase::Ended(_) => Some(Err(Refused::new(RefusalCode::JobEnded, ""))),
+            Phase::Running => now.not_stopped.take().map(Err),
+        });
+        tokio::time::timeout(within, stands).await.ok()
+    }
+
+    /// Lets it go on. Whoever calls sees to it that it does.
+    pub(crate) fn resume(&self) -> Result<(), Refused> {
+        let mut now = self.served()?;
+        now.pause = false;
+        now.why.clear();
+        self.tell_run(&now);
+        drop(now);
+        self.changed();
+        Ok(())
+    }
+
+    /// Saves it at its next checkpoint, if it reaches one in this time.
+    pub(crate) async fn save(&self, within: Duration) -> Result<Saved, Refused> {
+        let saved = {
+            let mut now = self.served()?;
+            if let Phase::Still = now.phase {
+                return self.saved_still(&mut now);
+            }
+            let (waiting, saved) = oneshot::channel();
+            now.saves.push(waiting);
+            self.tell_run(&now);
+            saved
+        };
+        match tokio::time::timeout(within, saved).await {
+            Ok(Ok(saved)) => saved,
+            Ok(Err(_)) => Err(Refused::new(RefusalCode::Internal, "the run was dropped")),
+            Err(_) => {
+                let mut now = self.now();
+                now.saves.retain(|waiting| !waiting.is_closed());
+                self.tell_run(&now);
+                Err(no_checkpoint(within))
+            }
+        }
+    }
+
+    /// What a job that stands still is saved as.
+    pub(crate) fn saved_still(&self, now: &mut Now) -> Result<Saved, Refused> {
+        let Some(charged) = &now.image else {
+            let what = "it has not begun";
+            return Err(Refused::new(RefusalCode::NoImage, what));
+        };
+        let bundle = self.terms.bundle.with_image(charged.image.clone());
+        let bundle = bundle.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))?;
+        let blocks_new = now.saved_as(&bundle);
+        Ok(Saved { bundle, blocks_new })
+    }
+
+    /// Ends it wherever it is.
+    pub(crate) async fn cancel(&self) -> Result<JobChanged, Refused> {
+        let still = {
+            let now = self.served()?;
+            self.hub.cancel();
+            matches!(now.phase, Phase::Still)
+        };
+        if still {
+            let cancelled = self.finished(refused(RefusalCode::Cancelled, ""));
+            self.conclude(cancelled).await;
+        }
+        self.ended().await;
+        Ok(self.standing())
+    }
+
+    /// How it has ended, when it has.
+    pub(crate) async fn ended(&self) -> Finished {
+        self.until(|now| match &now.phase {
+            Phase::Ended(finished) => Some(finished.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// How it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When it has not.
+    pub(crate) fn ending(&self) -> Result<Finished, Refused> {
+        match &self.now().phase {
+            Phase::Ended(finished) => Ok(finished.clone()),
+            _ => Err(Refused::new(RefusalCode::JobNotEnded, "")),
+        }
+    }
+
+    /// The job, if it is here and has not ended.
+    fn served(&self) -> Result<std::sync::MutexGuard<'_, Now>, Refused> {
+        let now = self.now();
+        Custody::serves(Some(now.custody)).map_err(|error| error.refusal())?;
+        match now.phase {
+            Phase::Ended(_) => Err(Refused::new(RefusalCode::JobEnded, "")),
+            _ => Ok(now),
+        }
+    }
+
+    /// Tells the run what is wanted of it, at its next checkpoint or where it waits.
+    pub(crate) fn tell_run(&self, now: &Now) {
+        self.checkpoints.want_stop(now.is_wanted());
+        self.wake.notify_one();
+    }
+
+    /// Forgets items that were taken, which may let the guest go on.
+    pub(crate) fn items_taken(&self, below: u64) {
+        self.now().items.taken(below);
+        self.wake.notify_one();
+    }
+
+    /// Has the run stand still for the host, and waits for that. It stands until `halt` is taken back.
+    pub(crate) async fn halt(&self, within: Duration) -> Result<(), Refused> {
+        {
+            let mut now = self.now();
+            now.halt = true;
+            now.not_stopped = None;
+            self.tell_run(&now);
+        }
+        match self.stands_still(within).await {
+            Some(stands) => stands,
+            None => Err(no_checkpoint(within)),
+        }
+    }
+
+    /// Whether it was to leave, and has not for so long.
+    pub(crate) fn left_for(&self, longest: Duration) -> bool {
+        let now = self.now();
+        matches!(now.custody, Custody::Leaving { .. }) && now.moved.elapsed() >= longest
+    }
+}
+
+impl Now {
+    /// Notes what it was saved as. Says how many blocks that before did not have.
+    pub(super) fn saved_as(&mut self, bundle: &Bundle) -> u64 {
+        let ids = |bundle: &Bundle| bundle.image().map(|image| image.index().ids.clone());
+        let known: std::collections::HashSet<_> = self
+            .saved
+            .as_ref()
+            .and_then(ids)
+            .into_iter()
+            .flatten()
+            .collect();
+        let image = bundle.image().into_iter().flat_map(Image::distinct);
+        let new = image.filter(|(id, _)| !known.contains(id)).count() as u64;
+        self.saved = Some(bundle.clone());
+        new
+    }
+}
+
+fn no_checkpoint(within: Duration) -> Refused {
+    Refused::new(RefusalCode::NoCheckpoint, "milliseconds").past(millis(within), None)
+}

@@ -1,0 +1,439 @@
+//! The run of a job, on a worker.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use spore_bundle::image::{Bound, Image, Run};
+use spore_transport::message::{Refused, Timing};
+use spore_transport::{BlobId, RefusalCode};
+use wasmtime::Store;
+
+use super::{Job, Phase};
+use crate::checkpoints::Checkpoints;
+use crate::code::{Entry, chain};
+use crate::events::{Events, Finished, Outcome};
+use crate::guest::{Guest, MemoryTotals};
+use crate::limits::{millis, nanos};
+use crate::run::{self, Live, Polled, refused};
+use crate::session::{Charged, Means, Saved};
+use crate::snapshot::{self, Around};
+use crate::wasi::{Clock, Outlet, Seed, World};
+use crate::work::{Interrupted, slots};
+
+/// Carries a job on until it ends or is to stand still.
+pub(crate) async fn run(job: Arc<Job>, means: Means) {
+    let unwinding = Unwinding(&job);
+    let queued = Instant::now();
+    let places = slots(&job.key, &means.instances);
+    let places = Interrupted {
+        work: pin!(places),
+        events: &job.hub,
+    };
+    let Ok(_slots) = places.await else {
+        let cancelled = job.finished(refused(RefusalCode::Cancelled, ""));
+        return job.conclude(cancelled).await;
+    };
+    let queue_ns = nanos(queued.elapsed());
+    let manifest = job.terms.bundle.manifest();
+    let name = &manifest.callables[job.terms.callable as usize].name;
+    let id = BlobId(*job.terms.bundle.id().as_bytes());
+    let listed = job.key.list(id, name);
+
+    let began = Instant::now();
+    let guest = job.guest(&means);
+    let output = guest.output.clone();
+    let mut store = Store::new(&means.engine, guest);
+    run::hold(&mut store);
+    let mut still = false;
+    let outcome = {
+        let running = async {
+            let ended = job.carry(&mut store).await;
+            let ended = ended.map(|ended| {
+                still = ended.is_none();
+                ended.unwrap_or(Outcome::Value(Bytes::new()))
+            });
+            run::ended_as(store.data(), ended)
+        };
+        let paced = Paced {
+            work: pin!(running),
+            events: &job.hub,
+            checkpoints: &job.checkpoints,
+            wall: job.terms.limits.wall,
+            seen: None,
+            timer: None,
+        };
+        paced.await
+    };
+    drop((store, listed));
+    std::mem::forget(unwinding);
+    if still {
+        return;
+    }
+    let finished = Finished {
+        outcome,
+        timing: Timing {
+            queue_ns,
+            run_ns: nanos(began.elapsed()),
+            ..Timing::default()
+        },
+        output_cut: output.was_cut(),
+    };
+    job.conclude(finished).await;
+}
+
+/// Ends a job whose run panics in the host.
+struct Unwinding<'a>(&'a Arc<Job>);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let outcome = refused(RefusalCode::Internal, "");
+            self.0.end(self.0.finished(outcome));
+        }
+    }
+}
+
+impl Job {
+    /// An end that took no time.
+    pub(super) fn finished(&self, outcome: Outcome) -> Finished {
+        Finished {
+            outcome,
+            timing: Timing::default(),
+            output_cut: false,
+        }
+    }
+
+    fn guest(&self, means: &Means) -> Guest {
+        let limits = &self.terms.limits;
+        let world = World {
+            outlet: Outlet::new(self.hub.clone(), limits.output),
+            seed: Seed {
+                bundle: *self.terms.bundle.id().as_bytes(),
+                callable: self.terms.callable,
+                seed: self.terms.seed,
+                arguments: self.terms.arguments.clone(),
+            },
+            directories: self.terms.directories.clone(),
+            open_files: self.terms.open_files,
+            clock: Clock::default(),
+        };
+        let totals = MemoryTotals {
+            of_key: self.key.memory.clone(),
+            of_host: means.memory.clone(),
+        };
+        let mut guest = Guest::new(limits, self.hub.clone(), world, totals);
+        guest.checkpoints = self.checkpoints.clone();
+        guest
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.loaded.ready().entries[self.terms.callable as usize]
+    }
+
+    /// Goes on from the image, or begins. Nothing when the job is to stand still.
+    async fn carry(&self, store: &mut Store<Guest>) -> wasmtime::Result<Option<Outcome>> {
+        let code = &self.loaded.ready().code;
+        let mut live = Live::enter(store, code).await?;
+        snapshot::note_fresh(live.store, live.instance, live.memory, code);
+        let image = self.now().image.as_ref().map(|it| it.image.clone());
+        let (bound, run) = match image {
+            Some(image) => {
+                self.restore(&mut live, &image).await?;
+                let run = image.index().run;
+                let run = run.ok_or_else(|| wasmtime::Error::msg("an image without a run"))?;
+                (image.index().bound.clone(), run)
+            }
+            None => self.begin(&mut live).await?,
+        };
+        self.drive(&mut live, &bound, run).await
+    }
+
+    async fn restore(&self, live: &mut Live<'_>, image: &Image) -> wasmtime::Result<()> {
+        let (instance, memory) = (live.instance, live.memory);
+        snapshot::restore(live.store, instance, memory, live.code, image).await?;
+        if let Some(name) = &self.terms.bundle.manifest().restored {
+            let hook = live.code.hook(name).map_err(no_hook)?;
+            live.run_hook(&hook).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the run.
+    async fn begin(&self, live: &mut Live<'_>) -> wasmtime::Result<(Vec<Bound>, Run)> {
+        let callable = self.terms.callable;
+        let bundle = &self.terms.bundle;
+        let mut bound = Vec::new();
+        match bundle.image() {
+            Some(image) => {
+                self.restore(live, image).await?;
+                bound.clone_from(&image.index().bound);
+            }
+            None => {
+                live.initialize().await?;
+                if let Some(name) = &bundle.manifest().init {
+                    let hook = live.code.hook(name).map_err(no_hook)?;
+                    live.run_init(&hook, bundle.code_id()).await?;
+                }
+            }
+        }
+        let known = bound.iter().find(|it| it.callable == callable);
+        let handle = match known {
+            Some(bound) => bound.handle,
+            None => {
+                let captures = match bundle.captures() {
+                    Some((index, captures)) if index == callable => captures.clone(),
+                    _ => Bytes::new(),
+                };
+                let handle = live.bind(self.entry(), &captures).await?;
+                bound.push(Bound { callable, handle });
+                bound.sort_by_key(|it| it.callable);
+                handle
+            }
+        };
+        let arguments = &self.terms.arguments;
+        let task = live.start(self.entry(), handle, arguments).await?;
+        let run = Run {
+            callable,
+            handle,
+            task,
+            items: 0,
+        };
+        Ok((bound, run))
+    }
+
+    async fn drive(
+        &self,
+        live: &mut Live<'_>,
+        bound: &[Bound],
+        run: Run,
+    ) -> wasmtime::Result<Option<Outcome>> {
+        let result_max = self.terms.limits.result;
+        loop {
+            // Between its start and its first poll a run stands as well as at a checkpoint.
+            if self.now().is_wanted() && self.attend(live, bound, run).await? {
+                return Ok(None);
+            }
+            if !self.has_room_for_items().await {
+                continue;
+            }
+            let polled = live.poll(self.entry(), run.task, result_max).await?;
+            self.checkpoints.rest(true);
+            match polled {
+                Polled::Ended(outcome) => return Ok(Some(outcome)),
+                Polled::Yield => {}
+                Polled::Wait(until) => {
+                    let left = until.saturating_sub(live.store.data().clock_ns());
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_nanos(left)) => {
+                            live.store.data().clock().move_to(until);
+                        }
+                        () = self.wanted() => {}
+                    }
+                }
+                Polled::Item(item) => {
+                    self.now().items.push(item);
+                    self.changed();
+                }
+            }
+            self.checkpoints.rest(false);
+        }
+    }
+
+    /// Waits until something is wanted of the run.
+    async fn wanted(&self) {
+        while !self.now().is_wanted() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Waits until the next item has room. It has none when something is wanted of the run before.
+    async fn has_room_for_items(&self) -> bool {
+        self.checkpoints.rest(true);
+        let has_room = loop {
+            {
+                let mut now = self.now();
+                if now.items.has_room() {
+                    break true;
+                }
+                // Nobody takes what may not leave yet.
+                if !self.at_least_once() && now.items.wait_for_image() {
+                    now.persist_due = true;
+                }
+                if now.is_wanted() {
+                    break false;
+                }
+            }
+            self.wake.notified().await;
+        };
+        self.checkpoints.rest(false);
+        has_room
+    }
+
+    /// Does what is wanted of the run, which stands where an image can be taken. Says whether it is
+    /// to stay there.
+    async fn attend(
+        &self,
+        live: &mut Live<'_>,
+        bound: &[Bound],
+        run: Run,
+    ) -> wasmtime::Result<bool> {
+        self.checkpoints.rest(true);
+        let (saves, last, emitted, durable) = {
+            let mut now = self.now();
+            self.checkpoints.want_stop(false);
+            // What stands still must be there after a restart too.
+            let durable = now.persist_due || now.pause || now.halt;
+            now.persist_due = false;
+            let last = now.image.as_ref().map(|it| it.image.clone());
+            (
+                std::mem::take(&mut now.saves),
+                last,
+                now.items.emitted(),
+                durable,
+            )
+        };
+        let run = Run {
+            items: emitted,
+            ..run
+        };
+        let mut taken = self.image(live, bound, run, last.as_ref()).await;
+        drop(last);
+        if durable && let Ok(image) = &taken {
+            let kept = self.keep_image(image).await;
+            if let Err(error) = kept {
+                tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
+                taken = Err(error.refusal());
+            }
+        }
+        let saved = taken.and_then(|image| {
+            let bundle = self.terms.bundle.with_image(image);
+            bundle.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))
+        });
+        let mut now = self.now();
+        let stays = match &saved {
+            Ok(bundle) => {
+                let blocks_new = now.saved_as(bundle);
+                for waiting in saves {
+                    let saved = Saved {
+                        bundle: bundle.clone(),
+                        blocks_new,
+                    };
+                    // Whoever wanted it may be gone.
+                    let _ = waiting.send(Ok(saved));
+                }
+                // What was wanted a moment ago may not be any more.
+                let stays = now.pause || now.halt;
+                if stays {
+                    now.phase = Phase::Still;
+                    now.stops += 1;
+                }
+                stays
+            }
+            Err(why) => {
+                for waiting in saves {
+                    let _ = waiting.send(Err(why.clone()));
+                }
+                now.not_stopped = Some(why.clone());
+                (now.pause, now.halt) = (false, false);
+                false
+            }
+        };
+        drop(now);
+        self.changed();
+        self.checkpoints.rest(false);
+        Ok(stays)
+    }
+
+    async fn image(
+        &self,
+        live: &mut Live<'_>,
+        bound: &[Bound],
+        run: Run,
+        last: Option<&Image>,
+    ) -> Result<Image, Refused> {
+        let left_open = live.store.data_mut().files_left_open();
+        if left_open > 0 {
+            let what = format!("the guest has {left_open} files open at its checkpoint");
+            return Err(Refused::new(RefusalCode::NoImage, what));
+        }
+        let guest = live.store.data();
+        let around = Around {
+            bound: bound.to_vec(),
+            run: Some((run, guest.random_place())),
+            directories: guest.directories(),
+        };
+        let (instance, memory) = (live.instance, live.memory);
+        let taken = snapshot::take(live.store, instance, memory, live.code, around, last).await;
+        let taken = taken.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))?;
+        // Both are there for a moment; the room is that of the new one.
+        self.now().image = None;
+        let charged = Charged::take(&self.key, taken.clone())?;
+        self.now().image = Some(charged);
+        Ok(taken)
+    }
+}
+
+/// The interface was checked when the code was loaded, so that this does not come up.
+fn no_hook(refused: Refused) -> wasmtime::Error {
+    wasmtime::Error::msg(refused.to_string())
+}
+
+/// A run until it is done, cancelled, or past its time between two checkpoints.
+struct Paced<'a, F> {
+    work: Pin<&'a mut F>,
+    events: &'a Events,
+    checkpoints: &'a Checkpoints,
+    wall: Duration,
+    /// The checkpoints that were reached when it was last looked, and since when no others were.
+    seen: Option<(u64, Instant)>,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<F: Future<Output = Outcome>> Future for Paced<'_, F> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = &mut *self;
+        if this.events.is_cancelled() {
+            return Poll::Ready(refused(RefusalCode::Cancelled, ""));
+        }
+        if let Poll::Ready(outcome) = this.work.as_mut().poll(cx) {
+            return Poll::Ready(outcome);
+        }
+        this.events.watch_cancel(cx.waker());
+        if this.events.is_cancelled() {
+            return Poll::Ready(refused(RefusalCode::Cancelled, ""));
+        }
+        let look = this.look_interval();
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(look)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let reached = this.checkpoints.reached();
+            let since = match this.seen {
+                Some((seen, since)) if seen == reached && !this.checkpoints.is_resting() => since,
+                _ => Instant::now(),
+            };
+            this.seen = Some((reached, since));
+            if since.elapsed() >= this.wall {
+                let what = "milliseconds without a checkpoint";
+                let refused = Refused::new(RefusalCode::WallTime, what);
+                let refused = refused.past(millis(this.wall), millis(since.elapsed()));
+                return Poll::Ready(Outcome::Refused(refused));
+            }
+            timer.as_mut().reset(tokio::time::Instant::now() + look);
+        }
+        Poll::Pending
+    }
+}
+
+impl<F> Paced<'_, F> {
+    /// Time between looks: a run goes on this much too long at most.
+    fn look_interval(&self) -> Duration {
+        (self.wall / 8).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+}

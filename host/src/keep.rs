@@ -1,0 +1,502 @@
+//! What a host keeps of sessions and jobs on its disk: everything to go on with them after a restart.
+//!
+//! A session or job is a record with its image. Beside it lie, once, the parts of the bundle that it
+//! was made of, in blocks: equal code of one owner's is there once. How a job has ended, and its
+//! items, are kept until its owner has them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use spore_bundle::image::{BLOCK_BYTES, Block, Image};
+use spore_bundle::{Bundle, PartsError};
+use spore_store::{BlockId, ImageToSave, Key, Kind, OpenError, Owner, ReadError, Save, SaveError};
+use spore_transport::RefusalCode;
+use spore_transport::job::HeldItemsError;
+use spore_transport::message::Refused;
+use spore_value::{DecodeError, Limits, codec};
+use tokio::runtime::Handle;
+
+use crate::code::chain;
+
+mod records;
+
+pub(crate) use records::{EndedAs, JobRecord, Kept, SessionRecord};
+
+/// A record of a session, with what it was last saved as.
+const SESSION: Kind = Kind(1);
+/// The bundle of a session.
+const SESSION_PARTS: Kind = Kind(2);
+/// A record of a job, with its last image and the items that nobody has taken.
+const JOB: Kind = Kind(3);
+/// The bundle and the arguments of a job.
+const JOB_PARTS: Kind = Kind(4);
+/// What a job has ended with.
+const JOB_ENDING: Kind = Kind(5);
+
+/// Bytes of a record whose sizes the host bounds itself.
+fn limits(bytes: &[u8]) -> Limits {
+    let length = bytes.len() as u64;
+    Limits::default()
+        .with_bytes(length)
+        .with_elements(length)
+        .with_work(4 * length + 64)
+}
+
+/// Why something was not kept, or is not there as it was kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum KeepError {
+    /// It was not saved.
+    #[error("not saved")]
+    Save(#[from] SaveError),
+    /// It was not read.
+    #[error("not read")]
+    Read(#[from] ReadError),
+    /// The store does not serve.
+    #[error("the store does not serve")]
+    Disk(#[from] spore_store::DiskError),
+    /// A record is none of this release's.
+    #[error("unreadable record")]
+    Record(#[from] DecodeError),
+    /// Items are not as they were kept.
+    #[error("the items are not as they were kept")]
+    Items(#[from] HeldItemsError),
+    /// Blocks make no bundle.
+    #[error("the bundle is not as it was kept")]
+    Parts(#[from] PartsError),
+    /// An image is not as it was kept.
+    #[error("the image is not as it was kept")]
+    Image(#[from] spore_bundle::ImageError),
+    /// Something that belongs to it is missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// It ended before it was done.
+    #[error("it was given up")]
+    GivenUp,
+}
+
+impl KeepError {
+    /// As a refusal. The log has the rest.
+    pub(crate) fn refusal(&self) -> Refused {
+        let what = chain(self);
+        match self {
+            KeepError::Save(SaveError::Full { limit, .. }) => {
+                Refused::new(RefusalCode::StoreFull, "images of sessions and jobs")
+                    .past(*limit, None)
+            }
+            KeepError::Save(SaveError::Quota { quota, .. }) => {
+                Refused::new(RefusalCode::StoreFull, "images of the key")
+                    .past(quota.bytes_max, None)
+            }
+            KeepError::Read(_)
+            | KeepError::Parts(_)
+            | KeepError::Image(_)
+            | KeepError::Items(_)
+            | KeepError::Missing(_) => Refused::new(RefusalCode::StoreDamaged, what),
+            _ => {
+                tracing::error!(error = what, "the store of sessions and jobs");
+                Refused::new(RefusalCode::Internal, "the store does not serve")
+            }
+        }
+    }
+}
+
+/// The store of sessions and jobs. Cheap to clone. What blocks is done beside.
+#[derive(Clone, Debug)]
+pub(crate) struct Keep {
+    store: spore_store::Store,
+    background: Handle,
+}
+
+/// The bundle, and the arguments of a job.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    #[serde(with = "records::bytes_of")]
+    manifest: Vec<u8>,
+    code_bytes: u64,
+    captures_bytes: u64,
+    arguments_bytes: u64,
+    /// The index of the image that it has instead of captures, or nothing.
+    #[serde(with = "records::bytes_of")]
+    image: Vec<u8>,
+    has_captures: bool,
+}
+
+/// An index and its blocks.
+type Indexed = (Vec<u8>, Vec<Arc<Block>>);
+
+/// An owner, and the id of something of its.
+pub(crate) type OwnedId = ([u8; 32], [u8; 16]);
+
+/// Bytes as blocks, the last one filled up with zeros.
+fn blocks(bytes: &[u8], into: &mut Vec<Arc<Block>>) {
+    for chunk in bytes.chunks(BLOCK_BYTES) {
+        let mut block = [0; BLOCK_BYTES];
+        block[..chunk.len()].copy_from_slice(chunk);
+        into.push(Arc::new(block));
+    }
+}
+
+/// The first so many bytes of blocks, and how many blocks that are.
+fn bytes_of(blocks: &[Arc<Block>], bytes: u64) -> Result<(Bytes, usize), KeepError> {
+    let length = usize::try_from(bytes).map_err(|_| KeepError::Missing("a block"))?;
+    let count = length.div_ceil(BLOCK_BYTES);
+    let own = blocks.get(..count).ok_or(KeepError::Missing("a block"))?;
+    let mut bytes = own
+        .iter()
+        .flat_map(|block| block.iter().copied())
+        .collect::<Vec<u8>>();
+    bytes.truncate(length);
+    Ok((bytes.into(), count))
+}
+
+fn key(owner: [u8; 32], kind: Kind, id: [u8; 16]) -> Key {
+    Key {
+        owner: Owner(owner),
+        kind,
+        id,
+    }
+}
+
+impl Keep {
+    /// Opens the folder, which is made when it is not there.
+    pub(crate) fn open(path: &Path, bytes_max: u64, background: Handle) -> Result<Keep, OpenError> {
+        let store = spore_store::Store::open(path, bytes_max)?;
+        Ok(Keep { store, background })
+    }
+
+    /// Does what blocks beside, to its end whatever becomes of who waits for it.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Keep) -> Result<T, KeepError> + Send + 'static,
+    ) -> Result<T, KeepError> {
+        let keep = self.clone();
+        let done = self.background.spawn_blocking(move || work(&keep));
+        done.await.unwrap_or(Err(KeepError::GivenUp))
+    }
+
+    /// Keeps blocks under a record. Hashes them.
+    fn save_blocks(
+        &self,
+        key: &Key,
+        meta: &[u8],
+        index: &[u8],
+        blocks: &[Arc<Block>],
+    ) -> Result<(), KeepError> {
+        let ids: Vec<BlockId> = blocks.iter().map(|block| BlockId::of(block)).collect();
+        let image = ImageToSave {
+            index,
+            ids: &ids,
+            block: &|at| blocks.get(at).map(|block| &**block),
+        };
+        self.store.save(key, &Save::meta(meta).with_image(image))?;
+        Ok(())
+    }
+
+    /// Keeps an image under a record, with what goes with it.
+    fn save_image(
+        &self,
+        key: &Key,
+        meta: &[u8],
+        image: &Image,
+        beside: &[u8],
+    ) -> Result<(), KeepError> {
+        let distinct = image.distinct();
+        let ids: Vec<BlockId> = distinct
+            .iter()
+            .map(|(id, _)| BlockId(*id.as_bytes()))
+            .collect();
+        let index = records::Indexed {
+            image: image.index_bytes().to_vec(),
+            beside: beside.to_vec(),
+        };
+        let index = encode(&index);
+        let image = ImageToSave {
+            index: &index,
+            ids: &ids,
+            block: &|at| distinct.get(at).map(|(_, block)| &***block),
+        };
+        self.store.save(key, &Save::meta(meta).with_image(image))?;
+        Ok(())
+    }
+
+    /// An image, and what was kept with it. Each block is hashed as it is read.
+    fn image(&self, key: &Key) -> Result<Option<(Image, Vec<u8>)>, KeepError> {
+        let Some((index, blocks)) = self.blocks_of(key)? else {
+            return Ok(None);
+        };
+        let indexed: records::Indexed = codec::decode_serde(&index, &limits(&index))?;
+        let mut blocks = blocks.into_iter();
+        let image = Image::from_parts(indexed.image.into(), |_| blocks.next())?;
+        Ok(Some((image, indexed.beside)))
+    }
+
+    fn blocks_of(&self, key: &Key) -> Result<Option<Indexed>, KeepError> {
+        let Some(image) = self.store.image(key)? else {
+            return Ok(None);
+        };
+        let count = image.ids().len();
+        let mut blocks: Vec<Option<Arc<Block>>> = vec![None; count];
+        image.read(0..count, |at, block| blocks[at] = Some(Arc::new(*block)))?;
+        let blocks: Option<Vec<_>> = blocks.into_iter().collect();
+        let blocks = blocks.ok_or(KeepError::Missing("a block"))?;
+        Ok(Some((image.index().to_vec(), blocks)))
+    }
+
+    fn save_parts(&self, key: &Key, bundle: &Bundle, arguments: &[u8]) -> Result<(), KeepError> {
+        let captures = match bundle.image() {
+            Some(_) => None,
+            None => bundle.state(),
+        };
+        let parts = Parts {
+            manifest: bundle.manifest_bytes().to_vec(),
+            code_bytes: bundle.code().len() as u64,
+            captures_bytes: captures.map_or(0, |captures| captures.len() as u64),
+            arguments_bytes: arguments.len() as u64,
+            image: bundle
+                .image()
+                .map_or_else(Vec::new, |image| image.index_bytes().to_vec()),
+            has_captures: captures.is_some(),
+        };
+        let mut all = Vec::new();
+        blocks(bundle.code(), &mut all);
+        blocks(captures.map_or(&[], |captures| captures), &mut all);
+        blocks(arguments, &mut all);
+        let image = bundle.image().into_iter().flat_map(Image::distinct);
+        all.extend(image.map(|(_, block)| block.clone()));
+        self.save_blocks(key, &[], &encode(&parts), &all)
+    }
+
+    fn parts(&self, key: &Key) -> Result<(Bundle, Bytes), KeepError> {
+        let found = self.blocks_of(key)?;
+        let (index, blocks) = found.ok_or(KeepError::Missing("its bundle"))?;
+        let parts: Parts = codec::decode_serde(&index, &limits(&index))?;
+        let mut rest = &blocks[..];
+        let mut next = |bytes| -> Result<Bytes, KeepError> {
+            let (bytes, count) = bytes_of(rest, bytes)?;
+            rest = &rest[count..];
+            Ok(bytes)
+        };
+        let code = next(parts.code_bytes)?;
+        let captures = next(parts.captures_bytes)?;
+        let arguments = next(parts.arguments_bytes)?;
+        // Each block was hashed as it was read, and the index with the pack.
+        let bundle = if parts.image.is_empty() {
+            let captures = parts.has_captures.then_some(captures);
+            Bundle::dangerous_from_checked_parts(parts.manifest, code, captures)?
+        } else {
+            let mut blocks = rest.iter().cloned();
+            let image = Image::from_parts(parts.image.into(), |_| blocks.next())?;
+            Bundle::dangerous_from_checked_image(parts.manifest, code, image)?
+        };
+        Ok((bundle, arguments))
+    }
+
+    /// Keeps a session that was saved. Its bundle is written the first time.
+    pub(crate) fn save_session(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+        record: &SessionRecord,
+        bundle: &Bundle,
+        image: &Image,
+    ) -> Result<(), KeepError> {
+        let parts = key(owner, SESSION_PARTS, id);
+        if self.store.load(&parts)?.is_none() {
+            self.save_parts(&parts, bundle, &[])?;
+        }
+        self.save_image(&key(owner, SESSION, id), &encode(record), image, &[])
+    }
+
+    /// Forgets a session.
+    pub(crate) fn remove_session(&self, owner: [u8; 32], id: [u8; 16]) -> Result<(), KeepError> {
+        self.store.remove(&key(owner, SESSION, id))?;
+        self.store.remove(&key(owner, SESSION_PARTS, id))?;
+        Ok(())
+    }
+
+    /// The ids of all sessions, with their owners.
+    pub(crate) fn sessions(&self) -> Result<Vec<OwnedId>, KeepError> {
+        self.ids(SESSION)
+    }
+
+    /// A session as it was last saved: its record, the bundle that it was opened from, its image.
+    pub(crate) fn session(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+    ) -> Result<(SessionRecord, Bundle, Image), KeepError> {
+        let at = key(owner, SESSION, id);
+        let record = self
+            .store
+            .load(&at)?
+            .ok_or(KeepError::Missing("its record"))?;
+        let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let (bundle, _) = self.parts(&key(owner, SESSION_PARTS, id))?;
+        let (image, _) = self.image(&at)?.ok_or(KeepError::Missing("its image"))?;
+        Ok((record, bundle, image))
+    }
+
+    /// Keeps the parts of a job, before anything else of it.
+    pub(crate) fn save_job_parts(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+        bundle: &Bundle,
+        arguments: &[u8],
+    ) -> Result<(), KeepError> {
+        let parts = key(owner, JOB_PARTS, id);
+        match self.store.load(&parts)? {
+            Some(_) => Ok(()),
+            None => self.save_parts(&parts, bundle, arguments),
+        }
+    }
+
+    /// Keeps how a job is; its image and the items that it holds when there are new ones.
+    pub(crate) fn save_job(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+        record: &JobRecord,
+        image: Option<(&Image, &[u8])>,
+    ) -> Result<(), KeepError> {
+        let at = key(owner, JOB, id);
+        let meta = encode(record);
+        match image {
+            Some((image, items)) => self.save_image(&at, &meta, image, items),
+            None => {
+                self.store.save(&at, &Save::meta(&meta))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps how a job has ended, with the items that it holds.
+    pub(crate) fn save_job_ending(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+        record: &JobRecord,
+        payload: &[u8],
+        items: &[u8],
+    ) -> Result<(), KeepError> {
+        let mut all = Vec::new();
+        blocks(payload, &mut all);
+        blocks(items, &mut all);
+        let ending = records::Ending {
+            payload_bytes: payload.len() as u64,
+            items_bytes: items.len() as u64,
+        };
+        self.save_blocks(&key(owner, JOB_ENDING, id), &[], &encode(&ending), &all)?;
+        // From here on it has ended.
+        let meta = encode(record);
+        let save = Save::meta(&meta).without_image();
+        self.store.save(&key(owner, JOB, id), &save)?;
+        Ok(())
+    }
+
+    /// What a job has ended with, and the items that it held.
+    pub(crate) fn job_ending(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+    ) -> Result<(Bytes, Bytes), KeepError> {
+        let found = self.blocks_of(&key(owner, JOB_ENDING, id))?;
+        let (index, blocks) = found.ok_or(KeepError::Missing("its ending"))?;
+        let ending: records::Ending = codec::decode_serde(&index, &limits(&index))?;
+        let (payload, count) = bytes_of(&blocks, ending.payload_bytes)?;
+        let (items, _) = bytes_of(&blocks[count..], ending.items_bytes)?;
+        Ok((payload, items))
+    }
+
+    /// Forgets a job.
+    pub(crate) fn remove_job(&self, owner: [u8; 32], id: [u8; 16]) -> Result<(), KeepError> {
+        // The record first: what is left without it is removed when the host starts.
+        for kind in [JOB, JOB_ENDING, JOB_PARTS] {
+            self.store.remove(&key(owner, kind, id))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a job is kept.
+    pub(crate) fn has_job(&self, owner: [u8; 32], id: [u8; 16]) -> Result<bool, KeepError> {
+        Ok(self.store.load(&key(owner, JOB, id))?.is_some())
+    }
+
+    /// The ids of all jobs, with their owners.
+    pub(crate) fn jobs(&self) -> Result<Vec<OwnedId>, KeepError> {
+        self.ids(JOB)
+    }
+
+    /// A job's record, the bundle that it was started from, and its arguments.
+    pub(crate) fn job(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+    ) -> Result<(JobRecord, Bundle, Bytes), KeepError> {
+        let record = self.store.load(&key(owner, JOB, id))?;
+        let record = record.ok_or(KeepError::Missing("its record"))?;
+        let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let (bundle, arguments) = self.parts(&key(owner, JOB_PARTS, id))?;
+        Ok((record, bundle, arguments))
+    }
+
+    /// The last image of a job, with its items, if there is one.
+    pub(crate) fn job_image(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+    ) -> Result<Option<(Image, Vec<u8>)>, KeepError> {
+        self.image(&key(owner, JOB, id))
+    }
+
+    /// Removes parts and endings whose session or job is not there: what an end at a bad moment left.
+    pub(crate) fn sweep(&self) -> Result<(), KeepError> {
+        for (part, of) in [
+            (SESSION_PARTS, SESSION),
+            (JOB_PARTS, JOB),
+            (JOB_ENDING, JOB),
+        ] {
+            let there: std::collections::HashSet<_> = self.ids(of)?.into_iter().collect();
+            for (owner, id) in self.ids(part)? {
+                if !there.contains(&(owner, id)) {
+                    self.store.remove(&key(owner, part, id))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ids(&self, kind: Kind) -> Result<Vec<OwnedId>, KeepError> {
+        let records = self.store.list(None, Some(kind))?;
+        let ids = records.into_iter().map(|(key, _)| (key.owner.0, key.id));
+        Ok(ids.collect())
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    codec::encode_serde(value).expect("a record is nested a few levels deep")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_the_same_after_they_were_blocks() {
+        for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1] {
+            let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let mut all = Vec::new();
+            blocks(&bytes, &mut all);
+            let (back, count) = bytes_of(&all, length as u64).expect("they are there");
+            assert_eq!((back.as_ref(), count), (&bytes[..], all.len()));
+        }
+        assert!(matches!(bytes_of(&[], 1), Err(KeepError::Missing(_))));
+        assert!(matches!(
+            bytes_of(&[], u64::MAX),
+            Err(KeepError::Missing(_))
+        ));
+    }
+}

@@ -1,0 +1,148 @@
+//! Records of sessions and jobs, layout 1. Frozen: a field more or less is another variant.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use spore_transport::failure::Failure;
+use spore_transport::job::{Custody, Persist};
+use spore_transport::message::{CallLimits, Refused, Timing};
+
+use crate::events::{self, Finished};
+
+/// A session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum SessionRecord {
+    /// As this release writes it.
+    V1 {
+        /// What its owner allowed at most
+        asked: CallLimits,
+        /// Time without a call after which it is closed
+        idle_ms: u64,
+    },
+}
+
+/// A job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum JobRecord {
+    /// As this release writes it.
+    V1(Kept),
+}
+
+/// What is kept of a job beside its bundle and its image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) callable: u32,
+    pub(crate) asked: CallLimits,
+    pub(crate) seed: u64,
+    pub(crate) persist: Persist,
+    pub(crate) custody: Custody,
+    /// Its owner wants it to stand still
+    pub(crate) paused: bool,
+    pub(crate) age_ms: u64,
+    pub(crate) stops: u64,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    /// How it has ended, if it has; a payload lies beside
+    pub(crate) ended: Option<EndedAs>,
+}
+
+/// How a job has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EndedAs {
+    pub(crate) outcome: Outcome,
+    pub(crate) timing: Timing,
+    pub(crate) output_cut: bool,
+}
+
+impl EndedAs {
+    /// An ending, and the payload that lies beside.
+    pub(crate) fn of(finished: &Finished) -> (EndedAs, Bytes) {
+        let (outcome, payload) = match &finished.outcome {
+            events::Outcome::Value(value) => (Outcome::Value, value.clone()),
+            events::Outcome::Error(error) => (Outcome::Error, error.clone()),
+            events::Outcome::Failed(failure) => (Outcome::Failed(failure.clone()), Bytes::new()),
+            events::Outcome::Refused(refused) => (Outcome::Refused(refused.clone()), Bytes::new()),
+        };
+        let ended = EndedAs {
+            outcome,
+            timing: finished.timing,
+            output_cut: finished.output_cut,
+        };
+        (ended, payload)
+    }
+
+    /// The ending with its payload.
+    pub(crate) fn finished(&self, payload: Bytes) -> Finished {
+        Finished {
+            outcome: match &self.outcome {
+                Outcome::Value => events::Outcome::Value(payload),
+                Outcome::Error => events::Outcome::Error(payload),
+                Outcome::Failed(failure) => events::Outcome::Failed(failure.clone()),
+                Outcome::Refused(refused) => events::Outcome::Refused(refused.clone()),
+            },
+            timing: self.timing,
+            output_cut: self.output_cut,
+        }
+    }
+}
+
+/// The end itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// The value that lies beside
+    Value,
+    /// The guest's error that lies beside
+    Error,
+    Failed(Failure),
+    Refused(Refused),
+}
+
+/// The index of an image as it is kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Indexed {
+    #[serde(with = "bytes_of")]
+    pub(super) image: Vec<u8>,
+    /// What goes with it: items that a job holds
+    #[serde(with = "bytes_of")]
+    pub(super) beside: Vec<u8>,
+}
+
+/// How the blocks of an ending are to be read.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Ending {
+    pub(super) payload_bytes: u64,
+    pub(super) items_bytes: u64,
+}
+
+/// Bytes as one piece rather than one by one.
+pub(in crate::keep) mod bytes_of {
+    use serde::{Deserializer, Serializer};
+
+    pub(in crate::keep) fn serialize<S: Serializer>(
+        bytes: &[u8],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(in crate::keep) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        struct Piece;
+        impl serde::de::Visitor<'_> for Piece {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+        from.deserialize_byte_buf(Piece)
+    }
+}

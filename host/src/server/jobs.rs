@@ -1,0 +1,250 @@
+//! Requests about jobs.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use spore_transport::BlobId;
+use spore_transport::RefusalCode;
+use spore_transport::exchange::HostEvent;
+use spore_transport::job::{
+    JobAcknowledge, JobArrive, JobCancel, JobChanged, JobForgotten, JobLeave, JobMove, JobOffer,
+    JobOpen, JobPause, JobRefused, JobResult, JobResume, JobSave, JobStart, JobWatch, Jobs,
+};
+use spore_transport::message::{BlobKind, Message, Output, Progress, Refused, Timing};
+
+use super::stream::{End, PROGRESS_INTERVAL, Serving};
+use crate::events::{Finished, HeldBack, Outcome};
+use crate::host::job_saved;
+use crate::job::{JobEvent, JobRequest};
+use crate::limits::nanos;
+
+impl Serving {
+    pub(super) async fn job_start(&mut self, start: JobStart) -> Result<(), End> {
+        let began = Instant::now();
+        let call = start.call;
+        let key = self.peer.caller.state.clone();
+        let room = key.arguments.take(call.args_bytes);
+        let _room = self.wait_unread(room).await?;
+        let arguments = self.arguments(call.args_bytes).await?;
+        let bundle = self.bundle(call.bundle).await?;
+        let request = JobRequest {
+            callable: call.callable,
+            arguments,
+            limits: call.limits,
+            seed: call.seed,
+            persist: start.persist,
+            timing: Timing {
+                transfer_ns: nanos(began.elapsed()),
+                ..Timing::default()
+            },
+        };
+        let peer = self.peer.clone();
+        let starting = async move { peer.host.start_job(&peer.caller, &bundle, request).await };
+        let started = self.wait_for(starting).await??;
+        self.answer(Message::JobStarted(started)).await
+    }
+
+    pub(super) async fn job_open(&mut self, open: JobOpen) -> Result<(), End> {
+        let bundle = self.bundle(open.bundle).await?;
+        let peer = self.peer.clone();
+        let opening = async move {
+            let JobOpen {
+                limits,
+                persist,
+                paused,
+                ..
+            } = open;
+            let host = &peer.host;
+            host.open_job(&peer.caller, &bundle, &limits, persist, paused)
+                .await
+        };
+        let started = self.wait_for(opening).await??;
+        self.answer(Message::JobStarted(started)).await
+    }
+
+    /// The bundle itself, from the store or from the client.
+    async fn bundle(&mut self, id: BlobId) -> Result<spore_bundle::Bundle, End> {
+        let _turn = self.turn_to_load().await?;
+        let named = self.manifest(id).await?;
+        self.obtain(&named.parts).await?;
+        let bundle = self.assemble(&named, self.known_code(&named)).await?;
+        self.forget_arrived();
+        Ok(bundle)
+    }
+
+    pub(super) async fn job_list(&mut self) -> Result<(), End> {
+        let jobs = self.peer.host.jobs(&self.peer.caller);
+        self.answer(Message::Jobs(Jobs { jobs }.cut())).await
+    }
+
+    /// Passes on what a job says, until it ends or the client has enough.
+    pub(super) async fn job_watch(&mut self, watch: JobWatch) -> Result<(), End> {
+        let JobWatch { job, items } = watch;
+        let (watched, mut watching) = self.peer.host.watch_job(&self.peer.caller, job, items)?;
+        // The callable may emit none.
+        if items.is_some() && watched.items_from.is_none() {
+            return Err(Refused::new(RefusalCode::Unsupported, "the job emits no items").into());
+        }
+        self.send(Message::JobWatched(watched.cut())).await?;
+        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut resting = false;
+        loop {
+            tokio::task::consume_budget().await;
+            let next = watching.next_but(HeldBack {
+                progress: resting,
+                items: false,
+            });
+            let event = tokio::select! {
+                biased;
+                event = self.peer.relay.through(next) => event,
+                () = &mut pause, if resting => {
+                    resting = false;
+                    continue;
+                }
+                received = self.receiver.recv() => {
+                    match self.exchange.receive(received?)? {
+                        HostEvent::Taken { below } => watching.taken(below),
+                        HostEvent::Cancel => {
+                            return Err(Refused::new(RefusalCode::Cancelled, "").into());
+                        }
+                        _ => {}
+                    }
+                    continue;
+                }
+            };
+            match event {
+                JobEvent::Output(stream, bytes) => {
+                    let index = 0;
+                    let output = Output {
+                        index,
+                        stream,
+                        bytes,
+                    };
+                    self.send(Message::Output(output)).await?;
+                }
+                JobEvent::Progress(done, total) => {
+                    let index = 0;
+                    let progress = Progress { index, done, total };
+                    self.send(Message::Progress(progress)).await?;
+                    let next = tokio::time::Instant::now() + PROGRESS_INTERVAL;
+                    pause.as_mut().reset(next);
+                    resting = true;
+                }
+                JobEvent::Changed(changed) => self.send(Message::JobChanged(changed)).await?,
+                JobEvent::Item(sequence, item) => self.item(sequence, item).await?,
+                JobEvent::TakenOver => {
+                    return Err(Refused::new(RefusalCode::ItemsTakenOver, "").into());
+                }
+                JobEvent::Ended(finished) => return self.job_ending(finished).await,
+            }
+        }
+    }
+
+    pub(super) async fn job_pause(&mut self, pause: JobPause) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let within = Duration::from_millis(pause.within_ms);
+        let pausing = async move { peer.host.pause_job(&peer.caller, pause.job, within).await };
+        let changed = self.wait_for(pausing).await??;
+        self.job_changed(changed).await
+    }
+
+    pub(super) async fn job_resume(&mut self, resume: JobResume) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let resuming = async move { peer.host.resume_job(&peer.caller, resume.job).await };
+        let changed = self.wait_for(resuming).await??;
+        self.job_changed(changed).await
+    }
+
+    pub(super) async fn job_cancel(&mut self, cancel: JobCancel) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let cancelling = async move { peer.host.cancel_job(&peer.caller, cancel.job).await };
+        let changed = self.wait_for(cancelling).await??;
+        self.job_changed(changed).await
+    }
+
+    async fn job_changed(&mut self, changed: JobChanged) -> Result<(), End> {
+        self.answer(Message::JobChanged(changed)).await
+    }
+
+    pub(super) async fn job_save(&mut self, save: JobSave) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let within = Duration::from_millis(save.within_ms);
+        let saving = async move { peer.host.save_job(&peer.caller, save.job, within).await };
+        let saved = self.wait_for(saving).await??;
+        self.answer(Message::JobSaved(job_saved(&saved))).await
+    }
+
+    pub(super) async fn job_result(&mut self, result: JobResult) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let JobResult { job, wait } = result;
+        let ending = async move { peer.host.job_result(&peer.caller, job, wait).await };
+        let finished = self.wait_for(ending).await??;
+        self.job_ending(finished).await
+    }
+
+    /// Sends how a job has ended. What the job was refused is not about this request.
+    async fn job_ending(&mut self, finished: Finished) -> Result<(), End> {
+        let Outcome::Refused(refused) = finished.outcome else {
+            return self.outcome(finished).await;
+        };
+        self.queue(&Message::JobRefused(JobRefused { refused }));
+        self.payload(Bytes::new()).await
+    }
+
+    pub(super) async fn job_acknowledge(&mut self, done: JobAcknowledge) -> Result<(), End> {
+        let job = done.job;
+        let peer = self.peer.clone();
+        let forgetting = async move { peer.host.acknowledge_job(&peer.caller, job).await };
+        self.wait_for(forgetting).await??;
+        self.answer(Message::JobForgotten(JobForgotten { job }))
+            .await
+    }
+
+    pub(super) async fn job_offer(&mut self, offer: JobOffer) -> Result<(), End> {
+        let bundle = match offer.bundle {
+            Some(id) => Some(self.bundle(id).await?),
+            None => None,
+        };
+        let offered = self
+            .peer
+            .host
+            .offer_job(&self.peer.caller, &offer, bundle)?;
+        self.answer(Message::JobOffered(offered)).await
+    }
+
+    pub(super) async fn job_leave(&mut self, leave: JobLeave) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let leaving = async move { peer.host.leave_job(&peer.caller, &leave).await };
+        let left = self.wait_for(leaving).await??;
+        self.answer(Message::JobLeft(left)).await
+    }
+
+    pub(super) async fn job_arrive(&mut self, arrive: JobArrive) -> Result<(), End> {
+        let bundle = self.bundle(arrive.bundle).await?;
+        let items = match arrive.terms.items {
+            Some(id) => {
+                self.obtain(&[(id, BlobKind::Items)]).await?;
+                let gone = || Refused::new(RefusalCode::BlobAbsent, id.to_string());
+                let blob = self.read(id).await?.ok_or_else(gone)?;
+                self.forget_arrived();
+                Some(blob.bytes().clone())
+            }
+            None => None,
+        };
+        let peer = self.peer.clone();
+        let arriving = async move {
+            let host = &peer.host;
+            host.arrive_job(&peer.caller, &arrive, &bundle, items).await
+        };
+        let moved = self.wait_for(arriving).await??;
+        self.answer(Message::JobMoved(moved)).await
+    }
+
+    pub(super) async fn job_move(&mut self, step: JobMove) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let moving = async move { peer.host.move_job(&peer.caller, &step).await };
+        let moved = self.wait_for(moving).await??;
+        self.answer(Message::JobMoved(moved)).await
+    }
+}
