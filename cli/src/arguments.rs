@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use spore_bundle::is_plain_name;
-use spore_client::{BundleLimits, Dynamic, PublicKey, with_port};
+use spore_client::{BundleLimits, Dynamic, Persist, PublicKey, with_port};
 use spore_transport::units::{DURATION_MIN, duration_text, parse_duration, parse_size};
 
 use crate::exit::Failure;
@@ -43,6 +43,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("the least is {}", duration_text(DURATION_MIN)));
     }
     Ok(duration)
+}
+
+/// How often a job is made durable, `off` or a duration, for clap.
+pub(crate) fn persist(text: &str) -> Result<Persist, String> {
+    if text == "off" {
+        return Ok(Persist::Off);
+    }
+    let every = duration(text).map_err(|why| format!("{why}; or it is off"))?;
+    Ok(Persist::Every {
+        ms: u64::try_from(every.as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// A size such as `64MiB`, for clap.
@@ -155,6 +166,15 @@ mod tests {
             "ed25519:abc",
         ] {
             host(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn a_job_is_made_durable_now_and_then_or_not() {
+        assert_eq!(persist("off"), Ok(Persist::Off));
+        assert_eq!(persist("2s"), Ok(Persist::Every { ms: 2000 }));
+        for wrong in ["", "on", "0s", "2"] {
+            persist(wrong).expect_err(wrong);
         }
     }
 

@@ -10,6 +10,7 @@ mod capture;
 mod diff;
 mod host;
 mod inspect;
+mod job;
 mod key;
 mod new;
 mod run;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Run(run::Run),
     Send(send::Send),
     Session(session::SessionCommand),
+    Job(job::JobCommand),
     Host(host::Host),
     Key(key::Key),
     Status(status::Status),
@@ -52,6 +54,7 @@ impl Command {
             Command::Run(command) => command.run(),
             Command::Send(command) => command.run(),
             Command::Session(command) => command.run(),
+            Command::Job(command) => command.run(),
             Command::Host(command) => command.run(),
             Command::Key(command) => command.run(),
             Command::Status(command) => command.run(),

@@ -102,6 +102,17 @@ impl Failure {
         self
     }
 
+    /// Whether the command is to end with this code.
+    pub(crate) fn is(&self, exit: Exit) -> bool {
+        self.0.exit == exit
+    }
+
+    /// Says first what it is about.
+    pub(crate) fn about(mut self, what: &str) -> Failure {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+
     /// What went wrong, without what to do next.
     pub(crate) fn message(&self) -> &str {
         &self.0.message
@@ -242,6 +253,9 @@ pub(crate) fn call_failure<E: fmt::Debug + 'static>(
         CallError::Refused(refused) => {
             refusal::failure(&refused, refusal::By::Host(CallLimits::default()))
         }
+        CallError::JobEnded(refused) => refusal::failure(&refused, refusal::By::Job),
+        CallError::Find(error) => error.into(),
+        CallError::NoItems { .. } => Failure::of(Exit::Usage, &error),
         CallError::Connect(error) => connect_failure(error),
         CallError::Arguments(error) => error.into(),
         CallError::Lost(ref lost) => {

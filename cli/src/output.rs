@@ -100,17 +100,22 @@ pub(crate) fn print_json(json: &Json) -> Result<(), Failure> {
 
 /// Writes text on standard output. A reader that went away, as `head` does, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_to_reader(text).map(|_| ())
+}
+
+/// The same, and says whether there still is a reader: who has more to write can stop.
+pub(crate) fn print_to_reader(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::new(
             Exit::Local,
             format!("cannot write the output: {error}"),
         )),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum By {
     Embedded(CallLimits),
     /// Another host. The command has asked it for these limits.
     Host(CallLimits),
+    /// Nobody just now: a job has ended so.
+    Job,
 }
 
 /// The failure of a request that was refused.
@@ -21,8 +23,12 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
     let message = match by {
         By::Embedded(_) => text,
         By::Host(_) => format!("the host refused: {text}"),
+        By::Job => format!("the job was ended: {text}"),
     };
-    let (By::Embedded(set) | By::Host(set)) = by;
+    let set = match by {
+        By::Embedded(set) | By::Host(set) => set,
+        By::Job => CallLimits::default(),
+    };
     let setting = Setting::of(refused.code, &set);
     let is_own = refused.limit.is_some() && refused.limit == setting.set;
     let whose = refused
@@ -40,6 +46,18 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         RefusalCode::QueueFull | RefusalCode::ShuttingDown | RefusalCode::TooManyRequests => {
             failure.help("try again later")
         }
+        RefusalCode::NotResumable => failure.help("without --job it can be called"),
+        RefusalCode::UnknownJob => failure.help(
+            "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken",
+        ),
+        RefusalCode::TooManyJobs => {
+            failure.help("those that have ended count until their result was taken: spore job result")
+        }
+        RefusalCode::NoCheckpoint => failure.help("allow more time with --within TIME"),
+        RefusalCode::JobElsewhere | RefusalCode::MoveUnderWay => failure.help(
+            "`spore job ls` shows where it is; a move that broke off is ended with `spore job settle`",
+        ),
+        RefusalCode::ItemsGone => failure.help("begin with one that is left, or without --from"),
         _ if refused.limit.is_some() => setting.help(failure, by, is_own),
         _ => failure,
     }
@@ -101,6 +119,7 @@ fn text(refused: &Refused) -> String {
 fn what(refused: &Refused) -> &str {
     match &*refused.message {
         "milliseconds" => "",
+        "milliseconds without a checkpoint" => "without a checkpoint",
         message => message.strip_suffix(", bytes").unwrap_or(message),
     }
 }
@@ -116,7 +135,7 @@ impl Unit {
     fn of(refused: &Refused) -> Unit {
         use RefusalCode::*;
         match refused.code {
-            WallTime | CompilationTime | UploadStalled => Unit::Milliseconds,
+            WallTime | CompilationTime | UploadStalled | NoCheckpoint => Unit::Milliseconds,
             CodeTooLarge | StateTooLarge | ArgumentsTooLarge | ResultTooLarge
             | FunctionTooLarge | ManifestTooLarge | StoreFull => Unit::Bytes,
             // Memory has elements of tables too, and a queue calls or bytes: the words say which.
@@ -203,12 +222,18 @@ impl Setting {
         } = self;
         if let (true, Some(option)) = (is_own, option) {
             let most = match by {
-                By::Embedded(_) => "",
+                By::Embedded(_) | By::Job => "",
                 By::Host(_) => ", up to what the host allows",
             };
             return failure.help(format!(
                 "this command set that limit: allow more with {option}{most}"
             ));
+        }
+        if let By::Job = by {
+            let option = option.map_or(String::new(), |option| {
+                format!(", or {option} with which the job was started")
+            });
+            return failure.help(format!("the host set that limit{option}"));
         }
         let mut place = match key {
             Some(key) => format!("`{key}` under [limits] of its spore.toml"),

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value as Json;
 use spore_client::OutputStream;
 
+use crate::exit::Failure;
 use crate::output;
 
 /// Longest line that waits for its end while a bar is drawn, in bytes.
@@ -86,6 +88,29 @@ impl Screen {
             bar.set_length(total);
         }
         bar.set_position(done);
+    }
+
+    /// Writes a JSON value on a line of standard output, above the bar. Says whether there still is a
+    /// reader.
+    pub(crate) fn print_json(&self, json: &Json) -> Result<bool, Failure> {
+        let line = output::json_line(json) + "\n";
+        self.above_bar(|| output::print_to_reader(&line))
+    }
+
+    /// Says something on a line of standard error, above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        self.above_bar(|| output::to_stderr(format!("{text}\n").as_bytes()));
+    }
+
+    fn above_bar<T>(&self, write: impl FnOnce() -> T) -> T {
+        let mut state = self.state();
+        if state.terminal && std::mem::take(&mut state.in_line) {
+            output::to_stderr(b"\n");
+        }
+        match &state.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 
     /// Clears the bar. On a terminal also ends the guest's last line.

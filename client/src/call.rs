@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use spore_transport::exchange::ProtocolError;
 use spore_transport::failure::Failure;
+use spore_transport::job::JobChanged;
 use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
 use spore_transport::{SessionId, StreamError};
 
-use crate::callable::{ArgumentsError, Callee, Decode, Parcel};
+use crate::callable::{ArgumentsError, Bound, Decode, Parcel, Read, ResultError};
 use crate::error::{CallError, ConnectError};
 use crate::host::Host;
 
@@ -52,6 +53,22 @@ pub(crate) struct Request {
     pub(crate) seed: Option<u64>,
 }
 
+impl Request {
+    /// A run of `callee`, with nothing asked for.
+    pub(crate) fn new<T: Bound>(
+        callee: &T,
+        arguments: &T::Arguments,
+    ) -> Result<Request, ArgumentsError> {
+        Ok(Request {
+            session: None,
+            callable: callee.index(),
+            arguments: callee.encode(arguments)?.into(),
+            limits: CallLimits::default(),
+            seed: None,
+        })
+    }
+}
+
 /// Who hears what the guest says while it runs.
 #[derive(Default)]
 pub(crate) struct Sink {
@@ -62,6 +79,10 @@ pub(crate) struct Sink {
 impl Sink {
     pub(crate) fn hear_output(&mut self, hear: OnOutput) {
         self.output = Some(hear);
+    }
+
+    pub(crate) fn hear_progress(&mut self, hear: OnProgress) {
+        self.progress = Some(hear);
     }
 
     pub(crate) fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
@@ -78,6 +99,7 @@ impl Sink {
 }
 
 /// How a call ended, as the host says.
+#[derive(Clone)]
 pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
     pub(crate) timing: Timing,
@@ -85,6 +107,11 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    /// Whether the guest ran at all.
+    pub(crate) fn ran(&self) -> bool {
+        !matches!(self.outcome, Outcome::Refused(_))
+    }
+
     /// A call that did not run.
     pub(crate) fn refused(refused: Refused) -> Finished {
         Finished {
@@ -95,11 +122,45 @@ impl Finished {
     }
 }
 
+#[derive(Clone)]
 pub(crate) enum Outcome {
     Value(Bytes),
     Error(Bytes),
     Failed(Failure),
     Refused(Refused),
+}
+
+impl Outcome {
+    /// Takes the outcome for what the callable returns.
+    pub(crate) fn decoded<R, E: fmt::Debug>(
+        self,
+        value: impl FnOnce(&[u8]) -> Result<R, ResultError>,
+        error: &Read<E>,
+    ) -> Result<R, CallError<E>> {
+        match self {
+            Outcome::Value(bytes) => Ok(value(&bytes)?),
+            Outcome::Error(bytes) => Err(CallError::Guest(error(&bytes)?)),
+            Outcome::Failed(failure) => Err(CallError::Failed(failure)),
+            Outcome::Refused(refused) => Err(CallError::Refused(refused)),
+        }
+    }
+}
+
+/// One thing that a host tells of a run, until the last.
+pub(crate) enum Told {
+    Output(OutputStream, Bytes),
+    Progress(u64, u64),
+    Changed(JobChanged),
+    /// With its number.
+    Item(u64, Bytes),
+    /// The run has ended. The last.
+    Ended(Finished),
+    /// What was asked is refused, whatever becomes of the run. The last.
+    Refused(Refused),
+    /// The host says nothing any more. The last.
+    Broken(Broken),
+    /// The caller's time is over. The last.
+    Deadline,
 }
 
 /// Why the host says nothing.
@@ -129,19 +190,12 @@ impl<E: fmt::Debug> From<Broken> for CallError<E> {
 impl<R, E> Call<R, E> {
     pub(crate) fn new<T>(host: Host, callee: &T, arguments: &T::Arguments) -> Call<R, E>
     where
-        T: Callee<Output = R, Error = E>,
+        T: Bound<Output = R, Error = E>,
     {
-        let request = callee.encode(arguments).map(|arguments| Request {
-            session: None,
-            callable: callee.index(),
-            arguments: arguments.into(),
-            limits: CallLimits::default(),
-            seed: None,
-        });
         Call {
             host,
             parcel: callee.parcel(),
-            request,
+            request: Request::new(callee, arguments),
             decode: callee.decode(),
             deadline: None,
             sink: Sink::default(),
@@ -188,7 +242,7 @@ impl<R, E> Call<R, E> {
 
     /// Hears how far the guest says it is: done, and the whole or 0 when it does not know.
     pub fn on_progress(mut self, hear: impl FnMut(u64, u64) + Send + 'static) -> Self {
-        self.sink.progress = Some(Box::new(hear));
+        self.sink.hear_progress(Box::new(hear));
         self
     }
 }
@@ -223,33 +277,14 @@ impl<R, E: fmt::Debug> Call<R, E> {
                 Err(_) => return failed(CallError::Deadline),
             },
         };
-        let Finished {
-            outcome,
-            timing,
-            output_cut,
-        } = match finished {
+        let finished = match finished {
             Ok(finished) => finished,
             Err(broken) => return failed(broken.into()),
         };
-        let (result, timing) = match outcome {
-            Outcome::Value(bytes) => (
-                (decode.value)(&bytes).map_err(CallError::from),
-                Some(timing),
-            ),
-            Outcome::Error(bytes) => {
-                let error = match (decode.error)(&bytes) {
-                    Ok(error) => CallError::Guest(error),
-                    Err(error) => error.into(),
-                };
-                (Err(error), Some(timing))
-            }
-            Outcome::Failed(failure) => (Err(CallError::Failed(failure)), Some(timing)),
-            Outcome::Refused(refused) => (Err(CallError::Refused(refused)), None),
-        };
         Completed {
-            result,
-            timing,
-            output_cut,
+            timing: finished.ran().then_some(finished.timing),
+            output_cut: finished.output_cut,
+            result: finished.outcome.decoded(decode.value, &decode.error),
         }
     }
 }

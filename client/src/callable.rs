@@ -1,12 +1,14 @@
 //! Callables of a bundle: typed by a guest crate, or dynamic with JSON.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value as JsonValue;
 use spore_bundle::{BundleId, CallableError, CaptureError, Manifest};
-use spore_guest::{Handle, NoCaptures};
+use spore_guest::{Handle, NoCaptures, Plain, Resumable, Streaming};
 use spore_value::codec::{self, DecodeError, EncodeError};
 use spore_value::json::{self, JsonError};
 use spore_value::{Difference, Limits, Signature, Value, signature_difference};
@@ -17,14 +19,14 @@ use crate::bundle::Bundle;
 ///
 /// `C` is what it captures and has not captured yet; with [`NoCaptures`] it can be called. The other
 /// parameters are those of [`Handle`].
-pub struct Callable<C, A, R, E> {
+pub struct Callable<C, A, R, E, K = Plain> {
     bundle: spore_bundle::Bundle,
     index: u32,
-    types: PhantomData<Function<C, A, R, E>>,
+    types: PhantomData<Function<C, A, R, E, K>>,
 }
 
 /// A callable is one of a function, so that it can be shared between threads whatever the types.
-type Function<C, A, R, E> = fn(C, A) -> Result<R, E>;
+type Function<C, A, R, E, K> = fn(C, A, K) -> Result<R, E>;
 
 /// A callable whose types the bundle alone knows; its values are JSON.
 ///
@@ -41,6 +43,8 @@ pub struct Dynamic {
 pub struct Parcel {
     pub(crate) id: BundleId,
     held: Held,
+    /// What goes along with a job that moves, besides its bundle.
+    pub(crate) items: Option<Bytes>,
 }
 
 /// What this program has of a bundle.
@@ -54,7 +58,11 @@ impl Parcel {
     /// A bundle that only the host has.
     pub(crate) fn shipped(id: BundleId, manifest: Manifest) -> Parcel {
         let held = Held::Manifest(Arc::new(manifest));
-        Parcel { id, held }
+        Parcel {
+            id,
+            held,
+            items: None,
+        }
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -79,6 +87,7 @@ impl From<spore_bundle::Bundle> for Parcel {
         Parcel {
             id: bundle.id(),
             held: Held::Whole(bundle),
+            items: None,
         }
     }
 }
@@ -124,6 +133,12 @@ pub enum FindError {
         /// Where they differ
         difference: Difference,
     },
+    /// The same, of how it runs: one is resumable or emits items, and the other not.
+    #[error("{callable} runs in another way in this bundle than in this program")]
+    Kind {
+        /// The callable
+        callable: String,
+    },
 }
 
 /// Why nothing was captured.
@@ -158,11 +173,11 @@ pub trait Find: sealed::Sealed {
     fn find(self, bundle: &Bundle) -> Result<Self::Found, FindError>;
 }
 
-/// A callable that can be called: everything that it captures is bound.
-pub trait Callee: sealed::Sealed {
+/// A callable of which everything that it captures is bound.
+pub trait Bound: sealed::Sealed {
     /// What it takes: a tuple, or a JSON array.
     type Arguments;
-    /// What it returns.
+    /// What it returns; of a stream, its items.
     type Output;
     /// Its own error.
     type Error: fmt::Debug;
@@ -176,6 +191,69 @@ pub trait Callee: sealed::Sealed {
     fn decode(&self) -> Decode<Self::Output, Self::Error>;
 }
 
+/// A callable that can be [called](crate::Host::call): it returns one value.
+///
+/// Of a [`Dynamic`] one the host knows whether it does.
+pub trait Callee: Bound {}
+
+/// A callable that emits items, to be taken as a [stream](crate::Host::stream).
+pub trait Streams: Bound {}
+
+/// A callable whose run can be stopped and go on, so that it can be [started](crate::Host::start) as
+/// a job. Of a [`Dynamic`] one the host knows whether it can.
+pub trait Resumes: Bound {
+    /// What a run of it ends with, unless with an error: its value, or `()` of a stream.
+    type Ending;
+    /// What it emits; nothing can be an [`Infallible`].
+    type Item;
+    #[doc(hidden)]
+    fn decode_job(&self) -> JobDecode<Self::Ending, Self::Error, Self::Item>;
+}
+
+/// A kind of callables that return one value.
+pub trait ValueKind: sealed::Kind {}
+impl ValueKind for Plain {}
+impl ValueKind for Resumable {}
+
+/// A kind of callables whose runs can be jobs. `R` is as in [`Handle`].
+pub trait JobKind: sealed::Kind {
+    /// As [`Resumes::Ending`].
+    type Ending<R>;
+    /// As [`Resumes::Item`].
+    type Item<R>;
+    #[doc(hidden)]
+    fn decode<R: Value + 'static, E: Value + 'static>()
+    -> JobDecode<Self::Ending<R>, E, Self::Item<R>>;
+}
+
+impl JobKind for Resumable {
+    type Ending<R> = R;
+    type Item<R> = Infallible;
+
+    fn decode<R: Value + 'static, E: Value + 'static>() -> JobDecode<R, E, Infallible> {
+        JobDecode {
+            value: decode_value(),
+            error: decode_value(),
+            item: Box::new(|_| Err(ResultError::NoItems)),
+            streams: false,
+        }
+    }
+}
+
+impl JobKind for Streaming {
+    type Ending<R> = ();
+    type Item<R> = R;
+
+    fn decode<R: Value + 'static, E: Value + 'static>() -> JobDecode<(), E, R> {
+        JobDecode {
+            value: Box::new(end_of_stream),
+            error: decode_value(),
+            item: decode_value(),
+            streams: true,
+        }
+    }
+}
+
 /// Reads what comes back, once it is there; holds nothing of the caller.
 #[doc(hidden)]
 pub struct Decode<R, E> {
@@ -183,7 +261,30 @@ pub struct Decode<R, E> {
     pub(crate) error: Read<E>,
 }
 
-type Read<T> = Box<dyn FnOnce(&[u8]) -> Result<T, ResultError> + Send>;
+/// Reads what comes of a job.
+#[doc(hidden)]
+pub struct JobDecode<R, E, I> {
+    pub(crate) value: Read<R>,
+    pub(crate) error: Read<E>,
+    pub(crate) item: Read<I>,
+    /// Whether it emits items.
+    pub(crate) streams: bool,
+}
+
+/// Reads one value.
+pub(crate) type Read<T> = Box<dyn Fn(&[u8]) -> Result<T, ResultError> + Send + Sync>;
+
+fn decode_value<T: Value + 'static>() -> Read<T> {
+    Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?))
+}
+
+/// The end of a stream has no value.
+pub(crate) fn end_of_stream(bytes: &[u8]) -> Result<(), ResultError> {
+    match bytes.len() {
+        0 => Ok(()),
+        bytes => Err(ResultError::ValueAfterItems { bytes }),
+    }
+}
 
 /// Why arguments could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -210,29 +311,52 @@ pub enum ResultError {
     /// The callable has no error type, and returned an error.
     #[error("an error came from a callable that returns none")]
     NoError,
+    /// The callable emits nothing, and an item came.
+    #[error("an item came from a callable that emits none")]
+    NoItems,
+    /// The items of a stream were over, and a value came.
+    #[error("a value of {bytes} bytes came at the end of a stream")]
+    ValueAfterItems {
+        /// Its size
+        bytes: usize,
+    },
 }
 
 /// JSON as it is passed to and from dynamic callables.
 pub type Json = JsonValue;
 
-impl<C, A, R, E> Find for Handle<C, A, R, E> {
-    type Found = Callable<C, A, R, E>;
+impl<C, A, R, E, K> Find for Handle<C, A, R, E, K> {
+    type Found = Callable<C, A, R, E, K>;
 
     fn find(self, bundle: &Bundle) -> Result<Self::Found, FindError> {
-        let (index, found) = bundle.inner().callable(self.name())?;
-        let expected = self.description().signature;
-        if let Some(difference) = signature_difference(&expected, &found.signature) {
-            return Err(FindError::Types {
-                callable: found.name.clone(),
-                difference,
-            });
-        }
+        let index = index_of(&self, bundle.inner().manifest())?;
         Ok(Callable {
             bundle: bundle.inner().clone(),
             index,
             types: PhantomData,
         })
     }
+}
+
+/// The index of a handle's callable, once its types are found to be the same.
+pub(crate) fn index_of<C, A, R, E, K>(
+    handle: &Handle<C, A, R, E, K>,
+    manifest: &Manifest,
+) -> Result<u32, FindError> {
+    let (index, found) = manifest.callable(handle.name())?;
+    let expected = handle.description();
+    if let Some(difference) = signature_difference(&expected.signature, &found.signature) {
+        return Err(FindError::Types {
+            callable: found.name.clone(),
+            difference,
+        });
+    }
+    if (expected.resumable, expected.streams) != (found.resumable, found.streams) {
+        return Err(FindError::Kind {
+            callable: found.name.clone(),
+        });
+    }
+    Ok(index)
 }
 
 impl Find for &str {
@@ -255,13 +379,13 @@ impl Find for &String {
     }
 }
 
-impl<C: Value, A, R, E> Callable<C, A, R, E> {
+impl<C: Value, A, R, E, K> Callable<C, A, R, E, K> {
     /// Binds what the callable captures: the value, or the tuple of values where there are more.
     ///
     /// # Errors
     ///
     /// When a value cannot be encoded.
-    pub fn capture(&self, captures: &C) -> Result<Callable<NoCaptures, A, R, E>, BindError> {
+    pub fn capture(&self, captures: &C) -> Result<Callable<NoCaptures, A, R, E, K>, BindError> {
         let bundle = self
             .bundle
             .with_captures(self.index, codec::encode(captures)?)?;
@@ -277,7 +401,7 @@ impl<C: Value, A, R, E> Callable<C, A, R, E> {
     /// # Errors
     ///
     /// When it came with none, or with those of another callable.
-    pub fn bound(&self) -> Result<Callable<NoCaptures, A, R, E>, BindError> {
+    pub fn bound(&self) -> Result<Callable<NoCaptures, A, R, E, K>, BindError> {
         check_bound(&self.bundle, self.index)?;
         Ok(Callable {
             bundle: self.bundle.clone(),
@@ -291,13 +415,13 @@ impl<R: Value + 'static, E: Value + 'static> Decode<R, E> {
     /// Reads values of types that the compiler knows.
     pub(crate) fn typed() -> Decode<R, E> {
         Decode {
-            value: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
-            error: Box::new(|bytes| Ok(codec::decode(bytes, &Limits::default())?)),
+            value: decode_value(),
+            error: decode_value(),
         }
     }
 }
 
-impl<C, A, R, E> Callable<C, A, R, E> {
+impl<C, A, R, E, K> Callable<C, A, R, E, K> {
     /// The bundle that travels when this is called.
     pub fn bundle(&self) -> Bundle {
         self.bundle.clone().into()
@@ -347,12 +471,26 @@ impl Dynamic {
 
     /// The name in full.
     pub fn name(&self) -> &str {
-        &self.parcel.manifest().callables[self.index as usize].name
+        &self.description().name
     }
 
     /// What it captures, takes and returns.
     pub fn signature(&self) -> &Signature {
-        &self.parcel.manifest().callables[self.index as usize].signature
+        &self.description().signature
+    }
+
+    /// Whether it emits items: then it is no call, but a [stream](crate::Host::stream).
+    pub fn emits_items(&self) -> bool {
+        self.description().streams
+    }
+
+    /// Whether a run of it can be a [job](crate::Host::start).
+    pub fn is_resumable(&self) -> bool {
+        self.description().resumable || self.emits_items()
+    }
+
+    fn description(&self) -> &spore_bundle::manifest::Callable {
+        &self.parcel.manifest().callables[self.index as usize]
     }
 }
 
@@ -366,7 +504,7 @@ fn check_bound(bundle: &spore_bundle::Bundle, index: u32) -> Result<(), BindErro
     }
 }
 
-impl<A, R, E> Callee for Callable<NoCaptures, A, R, E>
+impl<A, R, E, K> Bound for Callable<NoCaptures, A, R, E, K>
 where
     A: Value,
     R: Value + 'static,
@@ -393,7 +531,37 @@ where
     }
 }
 
-impl Callee for Dynamic {
+impl<A, R, E, K: ValueKind> Callee for Callable<NoCaptures, A, R, E, K>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + fmt::Debug + 'static,
+{
+}
+
+impl<A, R, E> Streams for Callable<NoCaptures, A, R, E, Streaming>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + fmt::Debug + 'static,
+{
+}
+
+impl<A, R, E, K: JobKind> Resumes for Callable<NoCaptures, A, R, E, K>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + fmt::Debug + 'static,
+{
+    type Ending = K::Ending<R>;
+    type Item = K::Item<R>;
+
+    fn decode_job(&self) -> JobDecode<Self::Ending, E, Self::Item> {
+        K::decode()
+    }
+}
+
+impl Bound for Dynamic {
     type Arguments = Json;
     type Output = Json;
     type Error = Json;
@@ -417,29 +585,61 @@ impl Callee for Dynamic {
     }
 
     fn decode(&self) -> Decode<Json, Json> {
-        let (values, errors) = (self.parcel.clone(), self.parcel.clone());
-        let index = self.index as usize;
         Decode {
-            value: Box::new(move |bytes| {
-                let signature = &values.manifest().callables[index].signature;
-                let (ty, table) = (&signature.returns, &signature.definitions);
-                Ok(json::to_json(ty, table, bytes, &Limits::default())?)
-            }),
-            error: Box::new(move |bytes| {
-                let signature = &errors.manifest().callables[index].signature;
-                let ty = signature.error.as_ref().ok_or(ResultError::NoError)?;
-                Ok(json::to_json(
-                    ty,
-                    &signature.definitions,
-                    bytes,
-                    &Limits::default(),
-                )?)
-            }),
+            value: self.decode_value(),
+            error: self.decode_error(),
         }
     }
 }
 
-impl<C, A, R, E> Clone for Callable<C, A, R, E> {
+impl Callee for Dynamic {}
+impl Streams for Dynamic {}
+
+impl Resumes for Dynamic {
+    type Ending = Json;
+    type Item = Json;
+
+    fn decode_job(&self) -> JobDecode<Json, Json, Json> {
+        let error = self.decode_error();
+        match self.emits_items() {
+            true => JobDecode {
+                value: Box::new(|bytes| end_of_stream(bytes).map(|()| Json::Null)),
+                error,
+                item: self.decode_value(),
+                streams: true,
+            },
+            false => JobDecode {
+                value: self.decode_value(),
+                error,
+                item: Box::new(|_| Err(ResultError::NoItems)),
+                streams: false,
+            },
+        }
+    }
+}
+
+impl Dynamic {
+    fn decode_value(&self) -> Read<Json> {
+        let callee = self.clone();
+        Box::new(move |bytes| {
+            let signature = callee.signature();
+            let (ty, table) = (&signature.returns, &signature.definitions);
+            Ok(json::to_json(ty, table, bytes, &Limits::default())?)
+        })
+    }
+
+    fn decode_error(&self) -> Read<Json> {
+        let callee = self.clone();
+        Box::new(move |bytes| {
+            let signature = callee.signature();
+            let ty = signature.error.as_ref().ok_or(ResultError::NoError)?;
+            let table = &signature.definitions;
+            Ok(json::to_json(ty, table, bytes, &Limits::default())?)
+        })
+    }
+}
+
+impl<C, A, R, E, K> Clone for Callable<C, A, R, E, K> {
     fn clone(&self) -> Self {
         Callable {
             bundle: self.bundle.clone(),
@@ -449,7 +649,7 @@ impl<C, A, R, E> Clone for Callable<C, A, R, E> {
     }
 }
 
-impl<C, A, R, E> fmt::Debug for Callable<C, A, R, E> {
+impl<C, A, R, E, K> fmt::Debug for Callable<C, A, R, E, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.bundle.manifest().callables[self.index as usize].name;
         f.debug_struct("Callable")
@@ -462,12 +662,17 @@ impl<C, A, R, E> fmt::Debug for Callable<C, A, R, E> {
 pub(crate) use sealed::Sealed;
 
 mod sealed {
-    use super::{Callable, Dynamic, Handle};
+    use super::{Callable, Dynamic, Handle, Plain, Resumable, Streaming};
 
     pub trait Sealed {}
-    impl<C, A, R, E> Sealed for Handle<C, A, R, E> {}
-    impl<C, A, R, E> Sealed for Callable<C, A, R, E> {}
+    impl<C, A, R, E, K> Sealed for Handle<C, A, R, E, K> {}
+    impl<C, A, R, E, K> Sealed for Callable<C, A, R, E, K> {}
     impl Sealed for Dynamic {}
     impl Sealed for &str {}
     impl Sealed for &String {}
+
+    pub trait Kind {}
+    impl Kind for Plain {}
+    impl Kind for Resumable {}
+    impl Kind for Streaming {}
 }

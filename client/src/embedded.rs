@@ -1,9 +1,10 @@
 //! A host in the caller's own process.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use spore_bundle::BundleId;
-use spore_host::{Caller, Event, Setup, StartError};
+use spore_host::{Caller, Event, Running, Setup, StartError};
 use spore_transport::message::{Refused, Timing};
 use spore_transport::session::SessionInfo;
 use spore_transport::status::StatusReport;
@@ -13,6 +14,8 @@ use crate::call::{Finished, Outcome, Request, Sink};
 use crate::callable::{Parcel, Shipped};
 use crate::error::CallError;
 use crate::session::{OpenRequest, SessionError, bundle_id};
+
+mod jobs;
 
 #[derive(Clone)]
 pub(crate) struct Embedded {
@@ -61,16 +64,23 @@ impl Embedded {
             let running = self.host.call_session(&self.caller, session, request);
             return follow(running, sink).await;
         }
-        let kept = self.host.loaded(&self.caller, parcel.id);
-        let loaded = match (kept, parcel.whole()) {
-            (Ok(Some(loaded)), _) => Ok((loaded, std::time::Duration::ZERO)),
-            (Ok(None), Some(bundle)) => self.host.load(&self.caller, bundle).await,
-            (Ok(None), None) => Err(unknown(parcel.id)),
-            (Err(refused), _) => Err(refused),
-        };
-        let (loaded, compile) = match loaded {
-            Ok(loaded) => loaded,
-            Err(refused) => return Finished::refused(refused),
+        match self.running(parcel, request, false).await {
+            Ok(running) => follow(running, sink).await,
+            Err(refused) => Finished::refused(refused),
+        }
+    }
+
+    /// A call in a fresh instance; with `items`, of a callable that emits them.
+    async fn running(
+        &self,
+        parcel: &Parcel,
+        request: Request,
+        items: bool,
+    ) -> Result<Running, Refused> {
+        let (loaded, compile) = match (self.host.loaded(&self.caller, parcel.id)?, parcel.whole()) {
+            (Some(loaded), _) => (loaded, Duration::ZERO),
+            (None, Some(bundle)) => self.host.load(&self.caller, bundle).await?,
+            (None, None) => return Err(unknown(parcel.id)),
         };
         let compile_ns = u64::try_from(compile.as_nanos()).unwrap_or(u64::MAX);
         let request = spore_host::Request {
@@ -79,12 +89,13 @@ impl Embedded {
             limits: request.limits,
             // Equal calls are equal everywhere, unless they are told apart.
             seed: request.seed.unwrap_or(0),
+            items,
             timing: Timing {
                 compile_ns,
                 ..Timing::default()
             },
         };
-        follow(self.host.call(&self.caller, loaded, request), sink).await
+        Ok(self.host.call(&self.caller, loaded, request))
     }
 
     pub(crate) async fn open_session(
@@ -147,24 +158,27 @@ impl Embedded {
 }
 
 /// Passes on what a guest says, until its call has ended.
-async fn follow(mut running: spore_host::Running, sink: &mut Sink) -> Finished {
+async fn follow(mut running: Running, sink: &mut Sink) -> Finished {
     loop {
         match running.next().await {
             Event::Output(stream, bytes) => sink.output(stream, &bytes),
             Event::Progress(done, total) => sink.progress(done, total),
-            Event::Finished(finished) => {
-                return Finished {
-                    outcome: match finished.outcome {
-                        spore_host::Outcome::Value(value) => Outcome::Value(value),
-                        spore_host::Outcome::Error(error) => Outcome::Error(error),
-                        spore_host::Outcome::Failed(failure) => Outcome::Failed(failure),
-                        spore_host::Outcome::Refused(refused) => Outcome::Refused(refused),
-                    },
-                    timing: finished.timing,
-                    output_cut: finished.output_cut,
-                };
-            }
+            Event::Item(..) => unreachable!("no items were asked for"),
+            Event::Finished(finished) => return ended(finished),
         }
+    }
+}
+
+fn ended(finished: spore_host::Finished) -> Finished {
+    Finished {
+        outcome: match finished.outcome {
+            spore_host::Outcome::Value(value) => Outcome::Value(value),
+            spore_host::Outcome::Error(error) => Outcome::Error(error),
+            spore_host::Outcome::Failed(failure) => Outcome::Failed(failure),
+            spore_host::Outcome::Refused(refused) => Outcome::Refused(refused),
+        },
+        timing: finished.timing,
+        output_cut: finished.output_cut,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What goes wrong with hosts and calls, by whose fault it is.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use spore_transport::error as transport;
@@ -8,7 +9,7 @@ use spore_transport::failure::Failure;
 use spore_transport::message::Refused;
 use spore_transport::{CloseCode, PublicKey, StreamError};
 
-use crate::callable::{ArgumentsError, ResultError};
+use crate::callable::{ArgumentsError, FindError, ResultError};
 use crate::home::HomeError;
 
 /// Why a call gave no value.
@@ -24,6 +25,10 @@ pub enum CallError<E: fmt::Debug> {
     /// The host did not run it, or not to its end.
     #[error("{0}")]
     Refused(Refused),
+    /// The job ended with a refusal: it passed a limit, was cancelled, or the host could not go on
+    /// with it. A refusal of what was asked about the job is [`Refused`](Self::Refused).
+    #[error("the job was ended: {0}")]
+    JobEnded(Refused),
     /// The connection was lost after the request had left: the call ran once or not at all.
     #[error("lost the host: {0}")]
     Lost(#[source] StreamError),
@@ -33,6 +38,15 @@ pub enum CallError<E: fmt::Debug> {
     /// The deadline of the call passed. The guest was told to stop.
     #[error("the deadline passed")]
     Deadline,
+    /// The callable emits no items: it is to be called.
+    #[error("{callable} emits no items")]
+    NoItems {
+        /// The callable
+        callable: String,
+    },
+    /// The bundle, or that of the job, has no such callable or one of other types.
+    #[error(transparent)]
+    Find(#[from] FindError),
     /// The arguments do not fit the callable.
     #[error(transparent)]
     Arguments(#[from] ArgumentsError),
@@ -42,6 +56,39 @@ pub enum CallError<E: fmt::Debug> {
     /// The host broke the protocol.
     #[error("the host broke the protocol")]
     Protocol(#[from] ProtocolError),
+}
+
+impl<E: fmt::Debug> CallError<E> {
+    /// The error of a request that no guest answers.
+    pub(crate) fn from_never(error: CallError<Infallible>) -> CallError<E> {
+        match error {
+            CallError::Guest(never) => match never {},
+            CallError::Failed(failure) => CallError::Failed(failure),
+            CallError::Refused(refused) => CallError::Refused(refused),
+            CallError::JobEnded(refused) => CallError::JobEnded(refused),
+            CallError::Lost(error) => CallError::Lost(error),
+            CallError::Connect(error) => CallError::Connect(error),
+            CallError::Deadline => CallError::Deadline,
+            CallError::NoItems { callable } => CallError::NoItems { callable },
+            CallError::Find(error) => CallError::Find(error),
+            CallError::Arguments(error) => CallError::Arguments(error),
+            CallError::Result(error) => CallError::Result(error),
+            CallError::Protocol(error) => CallError::Protocol(error),
+        }
+    }
+
+    /// Whether the host was lost or not reached, so that it may answer when it is asked again.
+    pub(crate) fn is_passing(&self) -> bool {
+        use ConnectError::{Closed, Resolve, Unreachable};
+        match self {
+            CallError::Lost(_) => true,
+            CallError::Connect(error) => {
+                matches!(error, Closed { .. } | Resolve { .. } | Unreachable { .. })
+                    && !error.is_not_authorised()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Why there is no connection to a host.

@@ -153,6 +153,11 @@ impl Home {
         self.data.join("store")
     }
 
+    /// The folder of sessions and jobs that a host keeps.
+    pub fn kept_path(&self) -> PathBuf {
+        self.data.join("kept")
+    }
+
     /// The folder of sessions that the user keeps without a host.
     pub fn sessions_path(&self) -> PathBuf {
         self.data.join("sessions")

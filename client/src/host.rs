@@ -15,6 +15,8 @@ use crate::error::{CallError, ConnectError};
 use crate::remote::{Connect, Remote};
 use crate::session::{OpenRequest, Opening, Session, SessionError, bundle_id};
 
+mod jobs;
+
 /// A host that calls go to. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {

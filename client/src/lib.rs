@@ -37,32 +37,42 @@ mod callable;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod feed;
 mod home;
 mod host;
+mod job;
+mod moving;
 mod remote;
 mod session;
+mod stream;
+mod watch;
 
 pub use bundle::{Bundle, OpenError};
 pub use call::{Call, Completed};
 pub use callable::{
-    ArgumentsError, BindError, Callable, Callee, Dynamic, Find, FindError, Json, ResultError,
-    Shipped,
+    ArgumentsError, BindError, Bound, Callable, Callee, Dynamic, Find, FindError, JobKind, Json,
+    ResultError, Resumes, Shipped, Streams, ValueKind,
 };
 pub use error::{CallError, ConnectError};
 pub use home::{HOME_VARIABLE, Home, HomeError, HostLock, read_or_empty, write_private};
 pub use host::Host;
+pub use job::{DynamicJob, Job, JobError, OpeningJob, Starting};
+pub use moving::{MoveError, Settled};
 pub use remote::{Connect, PORT_DEFAULT, with_port};
 pub use session::{Member, Opening, Session, SessionError};
+pub use stream::{Items, StreamCall};
+pub use watch::{JobNews, Watch, Watching};
 
 pub use spore_bundle::{BundleId, CodeId, Limits as BundleLimits, StateId};
-pub use spore_guest::{Handle, NoCaptures};
+pub use spore_guest::{Handle, NoCaptures, Plain, Resumable, Streaming};
 #[cfg(feature = "embedded")]
 pub use spore_host::{Grants, Limits, Setup, StartError};
 pub use spore_transport::failure::{Failure, TrapCode};
+pub use spore_transport::job::{Ending, JobChanged, JobInfo, JobState, MoveId, Persist, Place};
 pub use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
 pub use spore_transport::session::{SessionInfo, SessionState};
 pub use spore_transport::status::StatusReport;
-pub use spore_transport::{Fault, Identity, PublicKey, RefusalCode, SessionId};
+pub use spore_transport::{Fault, Identity, JobId, PublicKey, RefusalCode, SessionId};
 pub use spore_value as value;
 pub use spore_value::Value;
 

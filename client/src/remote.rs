@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use spore_bundle::{Bundle, BundleId, Manifest};
+use spore_bundle::{Bundle, BundleId, Manifest, StateId};
 use spore_transport::exchange::{
     ClientEvent, ClientExchange, ClientLimits, ProtocolError, RESULT_BYTES_MAX_DEFAULT,
 };
 use spore_transport::failure::Failure;
+use spore_transport::job::{
+    JobChanged, JobLeft, JobMoved, JobOffered, JobSaved, JobStarted, Jobs, Taken,
+};
 use spore_transport::message::{
-    self, Absent, Blob, BlobKind, Call, Describe, Done, Encoding, Message, MissingBlob, Refused,
-    Ship,
+    self, Absent, Blob, BlobKind, Call, Describe, Encoding, Message, MissingBlob, Refused, Ship,
 };
 use spore_transport::quic::Options;
 use spore_transport::session::{Fetched, SessionSaved, Sessions};
@@ -22,11 +24,12 @@ use spore_transport::{
     Receiver, RefusalCode, Sender, SessionId, StreamError,
 };
 
-use crate::call::{Broken, Finished, Outcome, Request, Sink};
+use crate::call::{Broken, Finished, Outcome, Request, Sink, Told};
 use crate::callable::{Parcel, Shipped};
 use crate::error::{CallError, ConnectError};
 use crate::home::Home;
 use crate::host::Host;
+use crate::stream::ITEM_WINDOW;
 
 /// Port of a host that is named without one.
 pub const PORT_DEFAULT: u16 = 7473;
@@ -38,6 +41,13 @@ const SETTLE_TIME_MAX: Duration = Duration::from_millis(100);
 const CLOSE_TIME: Duration = Duration::from_millis(10);
 /// Blobs smaller than this travel as they are, in bytes.
 const COMPRESS_FROM: usize = 512;
+/// Items that were taken and that the host does not know of yet: half of the window, so that the
+/// other half is on its way meanwhile.
+const TAKEN_ITEMS: u64 = ITEM_WINDOW as u64 / 2;
+/// The same in bytes. A host keeps items until it knows, and has room for so many bytes of them.
+const TAKEN_BYTES: usize = 64 << 10;
+/// The same in time: a host that waits for nothing but this is told.
+const TAKEN_TIME: Duration = Duration::from_millis(20);
 /// Compression of more than this is done beside the runtime's thread, in bytes.
 const COMPRESS_HERE_MAX: usize = 16 << 10;
 /// A large blob whose first bytes do not shrink is sent as it is.
@@ -132,6 +142,8 @@ pub fn with_port(host: &str) -> String {
     }
 }
 
+mod jobs;
+mod moves;
 mod sessions;
 
 #[derive(Clone)]
@@ -362,14 +374,15 @@ impl Remote {
         message: Message,
         parcel: Option<&Parcel>,
     ) -> Result<Answer, CallError<Infallible>> {
-        self.ask_hearing(message, parcel, &mut Sink::default())
+        self.ask_hearing(message, Bytes::new(), parcel, &mut Sink::default())
             .await
     }
 
-    /// As [`ask`](Self::ask), for a request that runs a guest.
+    /// As [`ask`](Self::ask), with a payload, for a request that runs a guest.
     async fn ask_hearing(
         &self,
         message: Message,
+        payload: Bytes,
         parcel: Option<&Parcel>,
         sink: &mut Sink,
     ) -> Result<Answer, CallError<Infallible>> {
@@ -378,7 +391,7 @@ impl Remote {
             ..ClientLimits::default()
         };
         let mut conversation = self.conversation(limits).await?;
-        let answer = conversation.ask(message, parcel, sink).await;
+        let answer = conversation.ask(message, payload, parcel, sink).await;
         answer.map_err(|broken| match refusal_of(&broken) {
             Some(refused) => CallError::Refused(refused),
             None => broken.into(),
@@ -416,6 +429,14 @@ enum Answer {
     SessionClosed,
     Sessions(Sessions),
     Fetched(Bytes),
+    JobStarted(JobStarted),
+    JobChanged(JobChanged),
+    JobSaved(JobSaved),
+    JobForgotten,
+    Jobs(Jobs),
+    JobOffered(JobOffered),
+    JobLeft(Box<JobLeft>),
+    JobMoved(JobMoved),
     Failed(Failure),
     Refused(Refused),
 }
@@ -476,57 +497,92 @@ impl Conversation {
     ) -> Result<Finished, Broken> {
         self.queue(call, arguments);
         self.flush().await?;
+        let mut taken = Taking::default();
         loop {
-            match self.event().await? {
-                ClientEvent::Missing(blobs) => self.upload(blobs, Some(parcel)).await?,
-                ClientEvent::BlocksMissing(missing) => {
-                    self.upload_blocks(&missing, Some(parcel)).await?;
-                }
-                ClientEvent::Output(output) => sink.output(output.stream, &output.bytes),
-                ClientEvent::Progress(progress) => sink.progress(progress.done, progress.total),
-                ClientEvent::Done(done) => {
-                    let value = self.payload(done.payload_bytes).await?;
-                    self.end().await;
-                    let Done {
-                        outcome,
-                        timing,
-                        output_cut,
-                        ..
-                    } = done;
-                    let outcome = match outcome {
-                        message::Outcome::Value => Outcome::Value(value),
-                        message::Outcome::GuestError => Outcome::Error(value),
-                    };
-                    return Ok(Finished {
-                        outcome,
-                        timing,
-                        output_cut,
-                    });
-                }
-                ClientEvent::Failed(failed) => {
-                    self.end().await;
-                    return Ok(Finished {
-                        outcome: Outcome::Failed(failed.failure),
-                        timing: failed.timing,
-                        output_cut: failed.output_cut,
-                    });
-                }
-                ClientEvent::Refused(refused) => {
-                    self.end().await;
-                    return Ok(Finished::refused(refused));
-                }
+            match self.told(Some(parcel), &mut taken).await? {
+                Told::Output(stream, bytes) => sink.output(stream, &bytes),
+                Told::Progress(done, total) => sink.progress(done, total),
+                Told::Ended(finished) => return Ok(finished),
+                Told::Refused(refused) => return Ok(Finished::refused(refused)),
                 _ => unreachable!("the exchange takes only what answers a call"),
             }
         }
     }
 
+    /// The next thing that is told of a run. Not cancel-safe.
+    async fn told(&mut self, parcel: Option<&Parcel>, taken: &mut Taking) -> Result<Told, Broken> {
+        let told = loop {
+            match self.event_saying(taken).await? {
+                ClientEvent::Missing(blobs) => self.upload(blobs, parcel).await?,
+                ClientEvent::BlocksMissing(missing) => {
+                    self.upload_blocks(&missing, parcel).await?;
+                }
+                ClientEvent::Output(output) => {
+                    return Ok(Told::Output(output.stream, output.bytes));
+                }
+                ClientEvent::Progress(progress) => {
+                    return Ok(Told::Progress(progress.done, progress.total));
+                }
+                ClientEvent::JobChanged(changed) => return Ok(Told::Changed(changed)),
+                ClientEvent::Item(item) => {
+                    let bytes = self.payload(item.item_bytes).await?;
+                    return Ok(Told::Item(item.sequence, bytes));
+                }
+                ClientEvent::Done(done) => {
+                    let value = self.payload(done.payload_bytes).await?;
+                    let outcome = match done.outcome {
+                        message::Outcome::Value => Outcome::Value(value),
+                        message::Outcome::GuestError => Outcome::Error(value),
+                    };
+                    break Told::Ended(Finished {
+                        outcome,
+                        timing: done.timing,
+                        output_cut: done.output_cut,
+                    });
+                }
+                ClientEvent::Failed(failed) => {
+                    break Told::Ended(Finished {
+                        outcome: Outcome::Failed(failed.failure),
+                        timing: failed.timing,
+                        output_cut: failed.output_cut,
+                    });
+                }
+                ClientEvent::JobRefused(ended) => {
+                    break Told::Ended(Finished::refused(ended.refused));
+                }
+                ClientEvent::Refused(refused) => break Told::Refused(refused),
+                _ => unreachable!("the exchange takes only what is told of a run"),
+            }
+        };
+        self.end().await;
+        Ok(told)
+    }
+
+    /// The next event. If it is long in coming, the host is told which items were taken.
+    async fn event_saying(&mut self, taken: &mut Taking) -> Result<ClientEvent, Broken> {
+        if taken.is_unsaid() {
+            match tokio::time::timeout(TAKEN_TIME, self.event()).await {
+                Ok(event) => return event,
+                Err(_) => self.say_taken(taken).await?,
+            }
+        }
+        self.event().await
+    }
+
+    async fn say_taken(&mut self, taken: &mut Taking) -> Result<(), Broken> {
+        let below = taken.say();
+        self.queue(&Message::Taken(Taken { index: 0, below }), Bytes::new());
+        self.flush().await
+    }
+
     async fn ask(
         &mut self,
         message: Message,
+        payload: Bytes,
         parcel: Option<&Parcel>,
         sink: &mut Sink,
     ) -> Result<Answer, Broken> {
-        self.queue(&message, Bytes::new());
+        self.queue(&message, payload);
         self.flush().await?;
         let answer = loop {
             match self.event().await? {
@@ -545,6 +601,14 @@ impl Conversation {
                     let payload = self.payload(fetched.wire_bytes).await?;
                     break Answer::Fetched(unpack(&fetched, payload)?);
                 }
+                ClientEvent::JobStarted(started) => break Answer::JobStarted(started),
+                ClientEvent::JobChanged(changed) => break Answer::JobChanged(changed),
+                ClientEvent::JobSaved(saved) => break Answer::JobSaved(saved),
+                ClientEvent::JobForgotten(_) => break Answer::JobForgotten,
+                ClientEvent::Jobs(jobs) => break Answer::Jobs(jobs),
+                ClientEvent::JobOffered(offered) => break Answer::JobOffered(offered),
+                ClientEvent::JobLeft(left) => break Answer::JobLeft(left),
+                ClientEvent::JobMoved(moved) => break Answer::JobMoved(moved),
                 ClientEvent::Stored(_) => break Answer::Stored,
                 ClientEvent::Status(report) => break Answer::Status(report),
                 ClientEvent::Refused(refused) => break Answer::Refused(refused),
@@ -558,7 +622,7 @@ impl Conversation {
         Ok(answer)
     }
 
-    /// The payload of the outcome. One piece is passed on as it came.
+    /// The payload of an item or of the outcome. One piece is passed on as it came.
     async fn payload(&mut self, bytes: u64) -> Result<Bytes, Broken> {
         if bytes == 0 {
             return Ok(Bytes::new());
@@ -566,8 +630,11 @@ impl Conversation {
         let mut whole = BytesMut::new();
         loop {
             match self.event().await? {
-                ClientEvent::Payload { bytes, last: true } if whole.is_empty() => return Ok(bytes),
-                ClientEvent::Payload { bytes, last } => {
+                ClientEvent::Payload { bytes, last }
+                | ClientEvent::ItemBytes { bytes, last, .. } => {
+                    if last && whole.is_empty() {
+                        return Ok(bytes);
+                    }
                     whole.extend_from_slice(&bytes);
                     if last {
                         return Ok(whole.freeze());
@@ -588,9 +655,8 @@ impl Conversation {
         blobs: Vec<MissingBlob>,
         parcel: Option<&Parcel>,
     ) -> Result<(), Broken> {
-        let whole = parcel.and_then(Parcel::whole);
         for MissingBlob { id, kind } in blobs {
-            match whole.and_then(|bundle| part(bundle, id, kind)) {
+            match parcel.and_then(|parcel| part(parcel, id, kind)) {
                 Some(bytes) => {
                     let raw_bytes = bytes.len() as u64;
                     let (encoding, payload) = self.pack(bytes).await;
@@ -669,9 +735,14 @@ fn parts_refused(error: &spore_bundle::PartsError) -> CallError<Infallible> {
     CallError::Refused(Refused::new(RefusalCode::ImageMisfit, error.to_string()))
 }
 
-/// The part of a bundle that a host asks for. Only what the bundle is made of, and what it is asked
+/// The part of a parcel that a host asks for. Only what the parcel is made of, and what it is asked
 /// for as: a host learns nothing else.
-fn part(bundle: &Bundle, id: BlobId, kind: BlobKind) -> Option<Bytes> {
+fn part(parcel: &Parcel, id: BlobId, kind: BlobKind) -> Option<Bytes> {
+    if kind == BlobKind::Items {
+        let items = parcel.items.as_ref();
+        return items.filter(|items| blob_id(items) == id).cloned();
+    }
+    let bundle = parcel.whole()?;
     match kind {
         BlobKind::Manifest if id.0 == *bundle.id().as_bytes() => {
             Some(bundle.manifest_bytes().clone())
@@ -681,6 +752,53 @@ fn part(bundle: &Bundle, id: BlobId, kind: BlobKind) -> Option<Bytes> {
             bundle.state().cloned()
         }
         _ => None,
+    }
+}
+
+/// The name of a blob that is no part of a bundle.
+fn blob_id(bytes: &[u8]) -> BlobId {
+    BlobId(*StateId::of(bytes).as_bytes())
+}
+
+/// Items that the program has taken, and which of them the host knows of.
+#[derive(Default)]
+struct Taking {
+    /// Those below this one.
+    below: u64,
+    said: u64,
+    /// Of those that the host does not know of.
+    bytes: usize,
+}
+
+impl Taking {
+    /// Those below `first` were taken before.
+    fn from(first: u64) -> Taking {
+        Taking {
+            below: first,
+            said: first,
+            bytes: 0,
+        }
+    }
+
+    /// The program has an item of this number and size.
+    fn take(&mut self, sequence: u64, bytes: usize) {
+        self.below = sequence + 1;
+        self.bytes += bytes;
+    }
+
+    fn is_unsaid(&self) -> bool {
+        self.below > self.said
+    }
+
+    /// Whether it is time to tell the host.
+    fn is_due(&self) -> bool {
+        self.below - self.said >= TAKEN_ITEMS || self.bytes >= TAKEN_BYTES
+    }
+
+    fn say(&mut self) -> u64 {
+        self.said = self.below;
+        self.bytes = 0;
+        self.below
     }
 }
 

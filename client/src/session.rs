@@ -11,11 +11,13 @@ use spore_bundle::{BundleId, Manifest};
 use spore_guest::Handle;
 use spore_transport::message::{CallLimits, OutputStream};
 use spore_transport::{BlobId, SessionId};
-use spore_value::{Value, codec, signature_difference};
+use spore_value::{Value, codec};
 
 use crate::bundle::Bundle;
 use crate::call::{Call, Sink};
-use crate::callable::{ArgumentsError, Callee, Decode, Dynamic, FindError, Parcel};
+use crate::callable::{
+    ArgumentsError, Bound, Callee, Decode, Dynamic, FindError, Parcel, ValueKind, index_of,
+};
 use crate::error::CallError;
 use crate::host::Host;
 
@@ -145,8 +147,8 @@ impl Session {
     pub fn call<M: Member>(
         &self,
         which: M,
-        arguments: <M::Callee as Callee>::Arguments,
-    ) -> Result<Call<<M::Callee as Callee>::Output, <M::Callee as Callee>::Error>, FindError> {
+        arguments: <M::Callee as Bound>::Arguments,
+    ) -> Result<Call<<M::Callee as Bound>::Output, <M::Callee as Bound>::Error>, FindError> {
         let callee = which.member(&self.parcel)?;
         let call = Call::new(self.host.clone(), &callee, &arguments);
         Ok(call.within(self.id))
@@ -215,7 +217,7 @@ pub struct Typed<A, R, E> {
     types: PhantomData<fn(A) -> Result<R, E>>,
 }
 
-impl<C, A, R, E> Member for Handle<C, A, R, E>
+impl<C, A, R, E, K: ValueKind> Member for Handle<C, A, R, E, K>
 where
     A: Value,
     R: Value + 'static,
@@ -224,14 +226,7 @@ where
     type Callee = Typed<A, R, E>;
 
     fn member(&self, parcel: &Parcel) -> Result<Typed<A, R, E>, FindError> {
-        let (index, found) = parcel.manifest().callable(self.name())?;
-        let expected = self.description().signature;
-        if let Some(difference) = signature_difference(&expected, &found.signature) {
-            return Err(FindError::Types {
-                callable: found.name.clone(),
-                difference,
-            });
-        }
+        let index = index_of(self, parcel.manifest())?;
         Ok(Typed {
             parcel: parcel.clone(),
             index,
@@ -260,6 +255,14 @@ impl Member for &String {
 impl<A, R, E> crate::callable::Sealed for Typed<A, R, E> {}
 
 impl<A, R, E> Callee for Typed<A, R, E>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + std::fmt::Debug + 'static,
+{
+}
+
+impl<A, R, E> Bound for Typed<A, R, E>
 where
     A: Value,
     R: Value + 'static,

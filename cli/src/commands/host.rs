@@ -61,6 +61,7 @@ impl Host {
             identity,
             authorized_keys: home.authorized_keys_path(),
             store: home.store_path(),
+            keep: home.kept_path(),
             options: Options::default(),
         };
         take_descriptors();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 use spore_bundle::{Grant, Manifest};
 use spore_client::{
-    Bundle, BundleId, CallError, CallLimits, Completed, Dynamic, Host, Limits, Setup, Timing,
-    with_port,
+    Bundle, BundleId, CallError, CallLimits, Completed, Dynamic, Host, Items, Limits, Persist,
+    Setup, StreamCall, Timing, with_port,
 };
 use spore_host::MEMORY_BYTES;
 use spore_transport::units::size_text;
@@ -28,9 +28,13 @@ use crate::{hint, output};
 Example:
   spore run closure.spore scale '[14.0]' --captures '{\"factor\": 3.0}'
   spore run triple.spore '[14.0]' --on board.local
+  id=$(spore run anneal.spore '[200]' --job --on board.local)
 
 The result is written to standard output as JSON, what the guest prints to standard error.
-With --json, one object: result or error, timing, host, output_cut.")]
+With --json, one object: result or error, timing, host, output_cut.
+
+The items of a callable that emits them are written as they come, one line of JSON each.
+With --json, one object a line: item and sequence, and at the end the one above.")]
 pub(crate) struct Run {
     /// The bundle: a file, or with --on the id of one that was sent
     #[arg(value_name = "FILE|ID")]
@@ -52,6 +56,13 @@ pub(crate) struct Run {
     on: Option<String>,
     #[command(flatten)]
     trust: Trust,
+    /// Start a job: print its id and return at once. The host goes on with it, and `spore job` asks
+    /// for it
+    #[arg(long, conflicts_with = "deadline")]
+    job: bool,
+    /// How often the host makes the job durable: off, or a time. By default as it is configured
+    #[arg(long, value_name = "off|TIME", value_parser = arguments::persist, requires = "job")]
+    persist: Option<Persist>,
     /// One JSON object with result or error, timing and host
     #[arg(long)]
     json: bool,
@@ -92,6 +103,8 @@ struct Ended {
     /// As the host says, when the guest ran, with the time of the whole call as seen from here
     timing: Option<(Timing, Duration)>,
     output_cut: bool,
+    /// What was to be written is written
+    told: bool,
 }
 
 impl From<Failure> for Ended {
@@ -100,6 +113,7 @@ impl From<Failure> for Ended {
             result: Err(failure),
             timing: None,
             output_cut: false,
+            told: false,
         }
     }
 }
@@ -110,25 +124,34 @@ impl Run {
             result,
             timing,
             output_cut,
+            told,
         } = match self.ended() {
             Ok(ended) => ended,
             Err(failure) => failure.into(),
         };
-        if self.json {
+        if self.json && !(self.job && result.is_ok()) {
             let (name, value) = match &result {
                 Ok(value) => ("result", value.clone()),
                 Err(failure) => ("error", failure.json()),
             };
             let host = self.on.as_deref().map_or("embedded".to_owned(), with_port);
-            output::print_json(&json!({
+            let object = json!({
                 name: value,
                 "timing": timing.map(|(timing, total)| timing_json(&timing, total)),
                 "host": host,
                 "output_cut": output_cut,
-            }))?;
+            });
+            match told {
+                // On a line of its own, as the items before it.
+                true => output::print(&format!("{}\n", output::json_line(&object)))?,
+                false => output::print_json(&object)?,
+            }
             return result.map(|_| ());
         }
-        output::print_json(&result?)
+        match (result?, told) {
+            (_, true) => Ok(()),
+            (value, false) => output::print_json(&value),
+        }
     }
 
     fn ended(&self) -> Result<Ended, Failure> {
@@ -137,6 +160,10 @@ impl Run {
                 Failure::usage("--trust is the key of a host, and none is named")
                     .help("add: --on HOST"),
             );
+        }
+        if self.job && self.on.is_none() {
+            let what = "a job goes on when this command has ended, so that a host must have it";
+            return Err(Failure::usage(what).help("add: --on HOST"));
         }
         self.check_memory()?;
         if let Some(id) = self.id() {
@@ -334,6 +361,12 @@ impl Run {
     }
 
     async fn call(&self, host: &Host, callee: &Dynamic, args: Json) -> Result<Ended, Failure> {
+        if self.job {
+            return self.start(host, callee, args).await;
+        }
+        if callee.emits_items() {
+            return self.stream(host, callee, args).await;
+        }
         let screen = Screen::new();
         let (output, progress) = (screen.clone(), screen.clone());
         let mut call = host
@@ -362,13 +395,119 @@ impl Run {
             screen.end_line();
             return Err(exit::interrupted());
         };
-        let own_error = |error| Failure::guest_error(callee.name(), error);
-        let result = result.map_err(|error| match error {
+        let result = result.map_err(|error| self.failure(callee, error));
+        self.warn(&screen, output_cut, result.is_err());
+        Ok(Ended {
+            result,
+            timing: timing.map(|timing| (timing, total)),
+            output_cut,
+            told: false,
+        })
+    }
+
+    /// Starts a job, and prints its id.
+    async fn start(&self, host: &Host, callee: &Dynamic, args: Json) -> Result<Ended, Failure> {
+        let start = host
+            .start(callee, args)
+            .limits(self.limits())
+            .seed(self.seed)
+            .persist(self.persist.unwrap_or_default());
+        let id = start.await?.id();
+        match self.json {
+            true => {
+                let on = self.on.as_deref().map(with_port);
+                output::print_json(&json!({ "job": id.to_string(), "host": on }))?;
+            }
+            false => output::print(&format!("{id}\n"))?,
+        }
+        Ok(Ended {
+            result: Ok(Json::Null),
+            timing: None,
+            output_cut: false,
+            told: true,
+        })
+    }
+
+    /// Prints items as they come.
+    async fn stream(&self, host: &Host, callee: &Dynamic, args: Json) -> Result<Ended, Failure> {
+        let screen = Screen::new();
+        let (output, progress) = (screen.clone(), screen.clone());
+        let mut call = host
+            .stream(callee, args)
+            .limits(self.limits())
+            .seed(self.seed)
+            .on_output(move |stream, bytes| output.output(stream, bytes))
+            .on_progress(move |done, total| progress.progress(done, total));
+        if let Some(deadline) = self.deadline {
+            call = call.deadline(deadline);
+        }
+        let mut signals = Signals::catch()?;
+        let began = Instant::now();
+        let printed = tokio::select! {
+            printed = self.print_items(callee, call, &screen) => Some(printed),
+            _ = signals.next() => None,
+        };
+        let total = began.elapsed();
+        screen.finish();
+        let Some(printed) = printed else {
+            screen.end_line();
+            return Err(exit::interrupted());
+        };
+        let (result, items) = printed?;
+        let timing = items.as_ref().and_then(Items::timing);
+        let output_cut = items.is_some_and(|items| items.output_cut());
+        self.warn(&screen, output_cut, result.is_err());
+        Ok(Ended {
+            result: result.map(|()| Json::Null),
+            timing: timing.map(|timing| (timing, total)),
+            output_cut,
+            told: true,
+        })
+    }
+
+    /// Prints items until the last, or until nobody reads them.
+    #[allow(
+        clippy::type_complexity,
+        reason = "what came of the items, and the items when there were any"
+    )]
+    async fn print_items(
+        &self,
+        callee: &Dynamic,
+        call: StreamCall<Json, Json>,
+        screen: &Screen,
+    ) -> Result<(Result<(), Failure>, Option<Items<Json, Json>>), Failure> {
+        let mut items = match call.await {
+            Ok(items) => items,
+            Err(error) => return Ok((Err(self.failure(callee, error)), None)),
+        };
+        for sequence in 0_u64.. {
+            let item = match items.next().await {
+                None => break,
+                Some(Ok(item)) => item,
+                Some(Err(error)) => return Ok((Err(self.failure(callee, error)), Some(items))),
+            };
+            let line = match self.json {
+                true => json!({ "item": item, "sequence": sequence }),
+                false => item,
+            };
+            if !screen.print_json(&line)? {
+                break;
+            }
+        }
+        Ok((Ok(()), Some(items)))
+    }
+
+    fn failure(&self, callee: &Dynamic, error: CallError<Json>) -> Failure {
+        match error {
             CallError::Refused(refused) => refusal::failure(&refused, self.by()),
-            error => exit::call_failure(error, own_error),
-        });
+            error => exit::call_failure(error, |error| Failure::guest_error(callee.name(), error)),
+        }
+    }
+
+    /// Warns of output that was cut, and ends the guest's last line if more is to be said.
+    fn warn(&self, screen: &Screen, output_cut: bool, failed: bool) {
         let warns = output_cut && !self.json;
-        if warns || result.is_err() {
+        if warns || failed {
             screen.end_line();
         }
         if warns {
@@ -379,11 +518,6 @@ impl Run {
             let warning = "warning: the guest's output went beyond its limit and was cut";
             output::to_stderr(format!("{warning}\nhelp: {more}\n").as_bytes());
         }
-        Ok(Ended {
-            result,
-            timing: timing.map(|timing| (timing, total)),
-            output_cut,
-        })
     }
 
     /// What the command asks of a host.

@@ -279,6 +279,30 @@ pub fn random() -> u64 {
     RandomState::new().hash_one(7)
 }
 
+#[callable]
+pub fn counts(first: u64, count: u64) -> impl Iterator<Item = u64> {
+    println!("counting");
+    first..first + count
+}
+
+/// Emits, and has no more.
+#[callable]
+pub async fn stumbles(items: Emitter<u32>) -> Result<(), Wrong> {
+    items.emit(1).await;
+    Err(Wrong::Negative { by: 2.0 })
+}
+
+/// Rests between rounds.
+#[callable]
+pub async fn rests(rounds: u64) -> u64 {
+    for round in 0..rounds {
+        println!("round {round}");
+        progress(round + 1, rounds);
+        sleep(Duration::from_millis(20)).await;
+    }
+    rounds
+}
+
 /// Reads a file of the granted directory.
 #[callable(directory = "prices")]
 pub fn reads(name: &str) -> String {

@@ -4,6 +4,7 @@ mod common;
 mod crates;
 mod folders;
 mod hosts;
+mod jobs;
 mod keys;
 mod runs;
 mod stores;

@@ -32,7 +32,10 @@ impl Remote {
             limits: request.limits,
             idle_ms: idle.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
         });
-        match self.ask_hearing(open, Some(parcel), sink).await? {
+        match self
+            .ask_hearing(open, Bytes::new(), Some(parcel), sink)
+            .await?
+        {
             Answer::SessionOpened(session) => Ok(session),
             other => Err(other.unexpected()),
         }
@@ -81,11 +84,21 @@ impl Remote {
             Answer::SessionSaved(saved) => saved,
             other => return Err(other.unexpected()),
         };
-        let id = BundleId::from(saved.bundle.0);
+        self.fetch_saved(saved.bundle, parcel, last).await
+    }
+
+    /// Brings what was saved here: what `parcel` and `last` do not have of it.
+    pub(super) async fn fetch_saved(
+        &self,
+        saved: BlobId,
+        parcel: &Parcel,
+        last: Option<&Bundle>,
+    ) -> Result<Bundle, SessionError> {
+        let id = BundleId::from(saved.0);
         if let Some(last) = last.filter(|last| last.id() == id) {
             return Ok(last.clone());
         }
-        let manifest_bytes = self.fetch(saved.bundle).await?;
+        let manifest_bytes = self.fetch(saved).await?;
         if BundleId::of(&manifest_bytes) != id {
             return Err(lie(format!("another manifest than that of {id}")));
         }
@@ -101,7 +114,7 @@ impl Remote {
             }
         };
         let Some(state) = manifest.state else {
-            return Err(lie("a saved session without an image".to_owned()));
+            return Err(lie("a saved bundle without an image".to_owned()));
         };
         let index_id = BlobId(*state.id.as_bytes());
         let index_bytes = self.fetch(index_id).await?;
@@ -152,7 +165,7 @@ impl Remote {
             .map_err(|error| parts_refused(&error.into()))
     }
 
-    async fn fetch(&self, blob: BlobId) -> Result<Bytes, SessionError> {
+    pub(super) async fn fetch(&self, blob: BlobId) -> Result<Bytes, SessionError> {
         match self.ask(Message::Fetch(Fetch { blob }), None).await? {
             Answer::Fetched(bytes) => Ok(bytes),
             other => Err(other.unexpected()),
@@ -226,7 +239,7 @@ impl Conversation {
     }
 }
 
-fn lie(what: String) -> SessionError {
+pub(super) fn lie(what: String) -> SessionError {
     let what = format!("the host sent {what}");
     SessionError::Refused(Refused::new(RefusalCode::BlobMismatch, what))
 }

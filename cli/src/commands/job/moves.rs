@@ -1,0 +1,175 @@
+//! `spore job move`, and what is left to do when a move broke off.
+
+use std::time::Duration;
+
+use spore_client::{CallError, Host, JobId, MoveError, Settled};
+
+use super::{Place, WITHIN};
+use crate::arguments::{self, Trust};
+use crate::connect::{connect, runtime};
+use crate::exit::{self, Exit, Failure};
+use crate::{hint, output};
+
+/// Move a job to another host, while it runs
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  spore job move 00112233445566778899aabbccddeeff --from board.local --to tower.local
+
+It stops at its next checkpoint and goes on there, with the same id. At no time do both hosts run
+it. Both must serve your key; this machine carries what the job is made of from one to the other.")]
+pub(super) struct Move {
+    /// The job
+    job: JobId,
+    #[command(flatten)]
+    hosts: Hosts,
+    /// Time in which it is to reach a checkpoint
+    #[arg(long, value_name = "TIME", value_parser = arguments::duration, default_value = WITHIN)]
+    within: Duration,
+}
+
+/// End a move that broke off, one way or the other, and print the host that has the job
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  spore job settle 00112233445566778899aabbccddeeff --from board.local --to tower.local
+
+Both hosts must be there. The job goes on at the one that is printed.")]
+pub(super) struct Settle {
+    /// The job
+    job: JobId,
+    #[command(flatten)]
+    hosts: Hosts,
+}
+
+/// Have a host run the copy of a job that was moving, because the other host never comes back
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  spore job adopt 00112233445566778899aabbccddeeff --on tower.local --force
+
+Try `spore job settle` first. If the other host comes back after all, both run the job.")]
+pub(super) struct Adopt {
+    /// The job
+    job: JobId,
+    #[command(flatten)]
+    place: Place,
+    /// You know that the other host does not run the job, and never will
+    #[arg(long)]
+    force: bool,
+}
+
+/// The two hosts of a move.
+#[derive(clap::Args)]
+struct Hosts {
+    /// The host that had the job when the move began
+    #[arg(long, value_name = "HOST", value_parser = arguments::host)]
+    from: String,
+    /// The host that it goes to
+    #[arg(long, value_name = "HOST", value_parser = arguments::host)]
+    to: String,
+}
+
+impl Hosts {
+    fn with<T>(
+        &self,
+        job: JobId,
+        ask: impl AsyncFnOnce(&Host, &Host) -> Result<T, MoveError>,
+    ) -> Result<T, Failure> {
+        runtime()?.block_on(async {
+            let known = Trust { key: None };
+            let from = connect(&self.from, known).await?;
+            let to = connect(&self.to, known).await?;
+            let answered = ask(&from, &to).await;
+            from.close().await;
+            to.close().await;
+            answered.map_err(|error| self.failure(job, error))
+        })
+    }
+
+    fn failure(&self, job: JobId, error: MoveError) -> Failure {
+        let job = job.to_string();
+        match error {
+            MoveError::NotMoved(error) => asked(error).about("the job was not moved"),
+            MoveError::HalfDone { step, source } => {
+                let about = format!("the move is half done, {step} was not answered");
+                let words = [
+                    "spore", "job", "settle", &job, "--from", &self.from, "--to", &self.to,
+                ];
+                asked(source)
+                    .about(&about)
+                    .help("one host at most runs the job")
+                    .help(format!(
+                        "once both hosts are there, run: {}",
+                        hint::shell(words)
+                    ))
+            }
+            MoveError::Unclear { .. } => Failure::of(Exit::Refused, &error)
+                .help(
+                    "if nothing else moves it just now, see what `spore job ls` says of it on both",
+                )
+                .help("if one of them is lost for good, see: spore job adopt -h"),
+            MoveError::SameHost => Failure::of(Exit::Usage, &error),
+            MoveError::Ask(error) => asked(error),
+            _ => Failure::of(Exit::Local, &error),
+        }
+    }
+}
+
+/// The failure of a question to a host.
+fn asked(error: CallError<std::convert::Infallible>) -> Failure {
+    exit::call_failure(error, |never| match never {})
+}
+
+impl Move {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let (id, within) = (self.job, self.within);
+        let moved = self.hosts.with(id, async |from, to| {
+            let job = from.job(id).await.map_err(MoveError::Ask)?;
+            job.move_to(to, within).await
+        });
+        moved.map(|_| ())
+    }
+}
+
+impl Settle {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let id = self.job;
+        let settled = self
+            .hosts
+            .with(id, async |from, to| from.settle_move(id, to).await)?;
+        let host = match settled {
+            Settled::AtSource => &self.hosts.from,
+            Settled::AtTarget => &self.hosts.to,
+            _ => return Err(Failure::new(Exit::Refused, "neither host has the job")),
+        };
+        output::print(&format!("{host}\n"))
+    }
+}
+
+impl Adopt {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if !self.force {
+            let job = self.job.to_string();
+            let on = self.place.on.as_str();
+            let words = ["spore", "job", "adopt", &job, "--on", on, "--force"];
+            return Err(Failure::usage(
+                "nothing was done: if the other host of the move still runs the job, or comes back \
+                 and does, it runs twice, and what it does and emits is done twice",
+            )
+            .help("first try to end the move: spore job settle ID --from HOST --to HOST")
+            .help(format!(
+                "if the other host never comes back, run: {}",
+                hint::shell(words)
+            )));
+        }
+        let id = self.job;
+        self.place.with(async |host| {
+            let adopted = host.adopt_job(id).await;
+            adopted.map_err(|error| match error {
+                MoveError::Ask(error) => asked(error),
+                error => Failure::of(Exit::Local, &error),
+            })
+        })
+    }
+}

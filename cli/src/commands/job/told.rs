@@ -1,0 +1,231 @@
+//! `spore job watch` and `spore job result`: what a job says, and what it comes to.
+
+use serde_json::{Value as Json, json};
+use spore_client::{CallError, DynamicJob, JobId, JobNews, with_port};
+
+use super::{Place, list, own_error};
+use crate::exit::{self, Exit, Failure};
+use crate::output;
+use crate::screen::Screen;
+use crate::signals::Signals;
+
+/// Show what a job prints, how far it is, its items, and at the end its result
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  spore job watch 00112233445566778899aabbccddeeff --on board.local
+
+What the guest prints from now on goes to standard error, with its progress; items go to standard
+output as they come, one line of JSON each, and so does the result. The result stays on the host.
+Items are taken: the newest watch has them. Ctrl-C leaves the job as it is.
+With --json, one object a line: item and sequence, and at the end result or error, and job.")]
+pub(super) struct Watch {
+    /// The job
+    job: JobId,
+    #[command(flatten)]
+    place: Place,
+    /// Begin with the item of this number; those below are forgotten
+    #[arg(long, value_name = "N")]
+    from: Option<u64>,
+    /// Leave the items to another watch
+    #[arg(long, conflicts_with = "from")]
+    no_items: bool,
+    /// One JSON object for each item and for the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// Wait for a job to end, print its result, and let the host forget it
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  spore job result 00112233445566778899aabbccddeeff --on board.local
+
+The result is written to standard output as JSON, and the exit code is that of `spore run`. Of a
+job that emits items, these are written as they come, one line of JSON each.
+With --json, one object: result or error, job, host.")]
+pub(super) struct Result {
+    /// The job
+    job: JobId,
+    #[command(flatten)]
+    place: Place,
+    /// Leave the result on the host
+    #[arg(long)]
+    keep: bool,
+    /// One JSON object with result or error, job and host
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of a job, and whether that is its end, which the host can forget.
+struct Ended {
+    result: std::result::Result<Json, Failure>,
+    /// Nothing is left to be written of a result
+    told: bool,
+    is_end: bool,
+}
+
+/// What is shown of a job that is watched.
+struct Shown {
+    json: bool,
+    /// Nothing at all; from a number; or from the first that is there
+    items: Option<Option<u64>>,
+    /// The changes of its state
+    states: bool,
+}
+
+impl Watch {
+    pub(super) fn run(self) -> std::result::Result<(), Failure> {
+        let shown = Shown {
+            json: self.json,
+            items: (!self.no_items).then_some(self.from),
+            states: true,
+        };
+        let ended = self.place.with(async |host| {
+            let job = host.job(self.job).await?;
+            uninterrupted(watched(&job, &shown)).await
+        })?;
+        tell(ended, self.json, self.job, &self.place)
+    }
+}
+
+impl Result {
+    pub(super) fn run(self) -> std::result::Result<(), Failure> {
+        self.place.with(async |host| {
+            let job = host.job(self.job).await?;
+            let ended = if job.emits_items() {
+                let shown = Shown {
+                    json: self.json,
+                    items: Some(None),
+                    states: false,
+                };
+                uninterrupted(watched(&job, &shown)).await?
+            } else {
+                let result = uninterrupted(async { Ok(job.result().await) }).await?;
+                ended(&job, result).await?
+            };
+            let is_end = ended.is_end;
+            let told = tell(ended, self.json, self.job, &self.place);
+            // What could not be written is not lost. That a job has failed is said afterwards, and
+            // again by its exit code.
+            let written = told.as_ref().err().is_none_or(|why| !why.is(Exit::Local));
+            if is_end && written && !self.keep {
+                job.acknowledge().await?;
+            }
+            told
+        })
+    }
+}
+
+/// Watches a job to its end.
+async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, Failure> {
+    let mut watching = job.watch();
+    watching = match shown.items {
+        None => watching.without_items(),
+        Some(None) => watching,
+        Some(Some(from)) => watching.items_from(from),
+    };
+    let mut watch = watching.await?;
+    let screen = Screen::new();
+    if watch.items_from().is_some() && watch.at_least_once() {
+        screen.say("note: an item may come again, with the same number, if the host restarts");
+    }
+    let info = watch.info();
+    if info.total > 0 || info.done > 0 {
+        screen.progress(info.done, info.total);
+    }
+    let streams = watch.items_from().is_some();
+    let broken = loop {
+        match watch.next().await {
+            None => break None,
+            Some(Err(error)) => break Some(error),
+            Some(Ok(JobNews::Output(stream, bytes))) => screen.output(stream, &bytes),
+            Some(Ok(JobNews::Progress { done, total })) => screen.progress(done, total),
+            Some(Ok(JobNews::Item { sequence, item })) => {
+                let line = match shown.json {
+                    true => json!({ "item": item, "sequence": sequence }),
+                    false => item,
+                };
+                if !screen.print_json(&line)? {
+                    // Nobody reads on. The job does not care.
+                    screen.finish();
+                    return Ok(Ended {
+                        result: Ok(Json::Null),
+                        told: true,
+                        is_end: false,
+                    });
+                }
+            }
+            Some(Ok(JobNews::State(changed))) if shown.states => {
+                let place = list::place(&changed.place).map(|place| format!(", {place}"));
+                let state = list::state(changed.state);
+                screen.say(&format!("the job is {state}{}", place.unwrap_or_default()));
+            }
+            Some(Ok(_)) => {}
+        }
+    };
+    screen.finish();
+    let result = match broken {
+        Some(error) => Err(error),
+        None => watch.result().expect("the watch has come to the end"),
+    };
+    let mut ended = ended(job, result).await?;
+    if ended.result.is_err() {
+        screen.end_line();
+    }
+    // Items have no value after them.
+    ended.told = streams && !shown.json;
+    Ok(ended)
+}
+
+/// What a job has come to.
+async fn ended(
+    job: &DynamicJob,
+    result: std::result::Result<Json, CallError<Json>>,
+) -> std::result::Result<Ended, Failure> {
+    let is_end = matches!(
+        result,
+        Ok(_) | Err(CallError::Guest(_) | CallError::Failed(_) | CallError::JobEnded(_))
+    );
+    let callable = match &result {
+        Err(CallError::Guest(_)) => job.info().await?.callable,
+        _ => String::new(),
+    };
+    Ok(Ended {
+        result: result.map_err(|error| exit::call_failure(error, own_error(&callable))),
+        told: false,
+        is_end,
+    })
+}
+
+/// Writes what a job has come to.
+fn tell(ended: Ended, json: bool, job: JobId, place: &Place) -> std::result::Result<(), Failure> {
+    if json {
+        let (name, value) = match &ended.result {
+            Ok(value) => ("result", value.clone()),
+            Err(failure) => ("error", failure.json()),
+        };
+        let object = json!({
+            name: value,
+            "job": job.to_string(),
+            "host": with_port(&place.on),
+        });
+        output::print(&format!("{}\n", output::json_line(&object)))?;
+        return ended.result.map(|_| ());
+    }
+    match (ended.result?, ended.told) {
+        (_, true) => Ok(()),
+        (value, false) => output::print_json(&value),
+    }
+}
+
+/// Does the work unless a signal asks the command to end. The job goes on then.
+async fn uninterrupted<T>(
+    work: impl Future<Output = std::result::Result<T, Failure>>,
+) -> std::result::Result<T, Failure> {
+    let mut signals = Signals::catch()?;
+    tokio::select! {
+        done = work => done,
+        _ = signals.next() => Err(Failure::new(Exit::Interrupted, "interrupted; the job goes on")),
+    }
+}

@@ -1,0 +1,340 @@
+//! Moves of jobs from one host to another, carried by this program.
+//!
+//! The steps and why no order of losses makes both hosts run a job: `docs/PROTOCOL.md`.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use spore_bundle::Bundle;
+use spore_transport::job::custody::Next;
+use spore_transport::job::{
+    JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock, MoveId, MoveStep, Place,
+};
+use spore_transport::message::{Message, Refused};
+use spore_transport::{BlobId, PublicKey, RefusalCode};
+
+use super::jobs::millis;
+use super::sessions::lie;
+use super::{Answer, Remote, blob_id};
+use crate::callable::Parcel;
+use crate::error::CallError;
+use crate::job::JobError;
+use crate::moving::{MoveError, Settled};
+
+/// Time for which a step is asked for again whose answer was lost: a host that restarts is back by
+/// then.
+const INSIST_TIME: Duration = Duration::from_secs(10);
+/// Time between two such attempts.
+const INSIST_PAUSE: Duration = Duration::from_millis(200);
+/// Looks at both hosts until a move must be settled. Each but the last asks for a step of the few
+/// that there are.
+const SETTLE_LOOKS_MAX: u32 = 16;
+/// Time until hosts are asked once more that did not tell what became of a job.
+const UNCLEAR_PAUSE: Duration = Duration::from_secs(1);
+
+/// What comes of a question that can be asked again, which it is while the host is lost or not
+/// reached. No function: a closure that gives a future anew each time cannot be one of another thread.
+macro_rules! insist {
+    ($ask:expr) => {{
+        let mut lost = None;
+        loop {
+            match $ask.await {
+                Err(error) if error.is_passing() && is_patient(&mut lost) => {
+                    tokio::time::sleep(INSIST_PAUSE).await;
+                }
+                answered => break answered,
+            }
+        }
+    }};
+}
+
+/// Whether to ask once more, after the first loss at this time.
+fn is_patient(lost: &mut Option<Instant>) -> bool {
+    lost.get_or_insert_with(Instant::now).elapsed() < INSIST_TIME
+}
+
+/// One move under way.
+struct Carrier<'a> {
+    source: &'a Remote,
+    target: &'a Remote,
+    job: JobId,
+    move_id: MoveId,
+}
+
+impl Remote {
+    /// The key of the host.
+    async fn key(&self) -> Result<PublicKey, JobError> {
+        Ok(self.connection().await?.peer())
+    }
+
+    /// Moves a job from here. Gives what it was when it left.
+    pub(crate) async fn move_job(
+        &self,
+        target: &Remote,
+        job: JobId,
+        parcel: &Parcel,
+        within: Duration,
+        last: Option<Bundle>,
+    ) -> Result<Bundle, MoveError> {
+        let not_moved = MoveError::NotMoved;
+        let from = insist!(self.key()).map_err(not_moved)?;
+        let to = insist!(target.key()).map_err(not_moved)?;
+        if from == to {
+            return Err(MoveError::SameHost);
+        }
+        // Most of the job goes ahead, while it still runs.
+        let ahead = insist!(self.save_job(job, within, parcel, last.as_ref()));
+        let ahead = ahead.map_err(not_moved)?;
+        let offered = insist!(target.offer(job, from, &ahead));
+        let carrier = Carrier {
+            source: self,
+            target,
+            job,
+            move_id: offered.map_err(not_moved)?,
+        };
+        carrier.carry(to, parcel, within, &ahead).await
+    }
+
+    async fn offer(&self, job: JobId, from: PublicKey, ahead: &Bundle) -> Result<MoveId, JobError> {
+        let offer = Message::JobOffer(JobOffer {
+            job,
+            from,
+            bundle: Some(BlobId(*ahead.id().as_bytes())),
+        });
+        let parcel = Parcel::from(ahead.clone());
+        match self.ask(offer, Some(&parcel)).await? {
+            Answer::JobOffered(offered) => Ok(offered.move_id),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    /// Asks for a step of a move, until there is an answer.
+    async fn step(
+        &self,
+        job: JobId,
+        move_id: MoveId,
+        step: MoveStep,
+    ) -> Result<JobMoved, JobError> {
+        let step = JobMove { job, move_id, step };
+        match insist!(self.ask(Message::JobMove(step), None))? {
+            Answer::JobMoved(moved) => Ok(moved),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    async fn place(&self, job: JobId) -> Result<Option<Place>, JobError> {
+        let jobs = insist!(self.jobs())?;
+        let found = jobs.iter().find(|info| info.job == job);
+        Ok(found.map(|info| info.place))
+    }
+
+    /// Ends a move from here that was left half done.
+    pub(crate) async fn settle(&self, target: &Remote, job: JobId) -> Result<Settled, MoveError> {
+        let (source_key, target_key) = (self.key().await, target.key().await);
+        let source_key = source_key.map_err(MoveError::Ask)?;
+        let target_key = target_key.map_err(MoveError::Ask)?;
+        if source_key == target_key {
+            return Err(MoveError::SameHost);
+        }
+        let mut unclear = false;
+        for look in 1.. {
+            // The target first: what the source says is then the newer of the two.
+            let there = target.place(job).await.map_err(MoveError::Ask)?;
+            let here = self.place(job).await.map_err(MoveError::Ask)?;
+            let next = Next::of((target_key, there), (source_key, here));
+            let asked = match next {
+                Next::Settled => {
+                    return Ok(match (here, there) {
+                        (_, Some(place)) if is_had(place) => Settled::AtTarget,
+                        (Some(place), _) if is_had(place) => Settled::AtSource,
+                        _ => Settled::Elsewhere,
+                    });
+                }
+                Next::AskSource { move_id, step } => self.step(job, move_id, step).await,
+                Next::AskTarget { move_id, step } => target.step(job, move_id, step).await,
+                Next::Carry { move_id, lock } => {
+                    let carrier = Carrier {
+                        source: self,
+                        target,
+                        job,
+                        move_id,
+                    };
+                    carrier.hand_over(lock).await
+                }
+                Next::Unclear { move_id } if unclear => {
+                    return Err(MoveError::Unclear { move_id });
+                }
+                Next::Unclear { .. } => {
+                    unclear = true;
+                    tokio::time::sleep(UNCLEAR_PAUSE).await;
+                    continue;
+                }
+            };
+            match asked {
+                Ok(_) => unclear = false,
+                // It has become otherwise meanwhile.
+                Err(CallError::Refused(_)) if look < SETTLE_LOOKS_MAX => {}
+                Err(error) => return Err(MoveError::Ask(error)),
+            }
+            if look >= SETTLE_LOOKS_MAX {
+                let what = "the move changes again and again";
+                let refused = Refused::new(RefusalCode::MoveUnderWay, what);
+                return Err(MoveError::Ask(CallError::Refused(refused)));
+            }
+        }
+        unreachable!("the last look returns")
+    }
+
+    /// Has the host run a job of which it has a copy, whatever another does.
+    pub(crate) async fn adopt(&self, job: JobId) -> Result<(), MoveError> {
+        let place = self.place(job).await.map_err(MoveError::Ask)?;
+        let move_id = match place {
+            None => {
+                let refused = Refused::new(RefusalCode::UnknownJob, job.to_string());
+                return Err(MoveError::Ask(CallError::Refused(refused)));
+            }
+            Some(Place::Here) => return Ok(()),
+            Some(
+                Place::Offered { move_id, .. }
+                | Place::Arriving { move_id, .. }
+                | Place::Arrived { move_id, .. }
+                | Place::Leaving { move_id, .. }
+                | Place::GaveUp { move_id, .. },
+            ) => move_id,
+        };
+        let adopted = self.step(job, move_id, MoveStep::Adopt).await;
+        adopted.map(|_| ()).map_err(MoveError::Ask)
+    }
+}
+
+impl Carrier<'_> {
+    async fn carry(
+        &self,
+        to: PublicKey,
+        parcel: &Parcel,
+        within: Duration,
+        ahead: &Bundle,
+    ) -> Result<Bundle, MoveError> {
+        let left = match insist!(self.leave(to, within)) {
+            Ok(left) => left,
+            Err(error) => return Err(self.call_off(None, "JobLeave", error).await),
+        };
+        let lock = left.lock;
+        let (bundle, arriving) = match insist!(self.bring(&left, parcel, ahead)) {
+            Ok(brought) => brought,
+            Err(error) => return Err(self.call_off(Some(lock), "Fetch", error).await),
+        };
+        if let Err(error) = insist!(self.arrive(&left, &arriving)) {
+            return Err(self.call_off(Some(lock), "JobArrive", error).await);
+        }
+        let half_done = |step| move |source| MoveError::HalfDone { step, source };
+        // From here on there is no way back: the source may have given up.
+        let release = match self.give_up(lock).await {
+            Ok(release) => release,
+            Err(error) => return Err(self.call_off(Some(lock), "GiveUp", error).await),
+        };
+        let taken = self.at_target(MoveStep::TakeOver { release }).await;
+        taken.map_err(half_done("TakeOver"))?;
+        let forgotten = self.at_source(MoveStep::Forget).await;
+        forgotten.map_err(half_done("Forget"))?;
+        let settled = self.at_target(MoveStep::Settle).await;
+        settled.map_err(half_done("Settle"))?;
+        Ok(bundle)
+    }
+
+    async fn at_source(&self, step: MoveStep) -> Result<JobMoved, JobError> {
+        self.source.step(self.job, self.move_id, step).await
+    }
+
+    async fn at_target(&self, step: MoveStep) -> Result<JobMoved, JobError> {
+        self.target.step(self.job, self.move_id, step).await
+    }
+
+    /// Stops the job at the source.
+    async fn leave(&self, to: PublicKey, within: Duration) -> Result<JobLeft, JobError> {
+        let leave = Message::JobLeave(JobLeave {
+            job: self.job,
+            move_id: self.move_id,
+            to,
+            within_ms: millis(within),
+        });
+        match self.source.ask(leave, None).await? {
+            Answer::JobLeft(left) => Ok(*left),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    /// Brings here what the job is now, as a bundle and as what the target may ask for.
+    async fn bring(
+        &self,
+        left: &JobLeft,
+        parcel: &Parcel,
+        ahead: &Bundle,
+    ) -> Result<(Bundle, Parcel), JobError> {
+        let saved = left.saved.bundle;
+        let bundle = self.source.fetch_saved(saved, parcel, Some(ahead)).await?;
+        let items = match left.terms.items {
+            None => None,
+            Some(blob) => {
+                let items: Bytes = self.source.fetch(blob).await?;
+                if blob_id(&items) != blob {
+                    return Err(lie(format!("other items than {blob}")));
+                }
+                Some(items)
+            }
+        };
+        let mut arriving = Parcel::from(bundle.clone());
+        arriving.items = items;
+        Ok((bundle, arriving))
+    }
+
+    /// Brings the job to the target.
+    async fn arrive(&self, left: &JobLeft, arriving: &Parcel) -> Result<(), JobError> {
+        let arrive = Message::JobArrive(JobArrive {
+            job: self.job,
+            move_id: self.move_id,
+            lock: left.lock,
+            bundle: left.saved.bundle,
+            terms: left.terms,
+        });
+        match self.target.ask(arrive, Some(arriving)).await? {
+            Answer::JobMoved(_) => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    async fn give_up(&self, lock: Lock) -> Result<spore_transport::job::Release, JobError> {
+        let given_up = self.at_source(MoveStep::GiveUp { lock }).await?;
+        given_up.release.ok_or_else(|| {
+            let what = "the source has given up and shows no release";
+            CallError::Refused(Refused::new(RefusalCode::OutOfOrder, what))
+        })
+    }
+
+    /// Has the source give up and the target take over.
+    async fn hand_over(&self, lock: Lock) -> Result<JobMoved, JobError> {
+        let release = self.give_up(lock).await?;
+        self.at_target(MoveStep::TakeOver { release }).await
+    }
+
+    /// Takes the move back because of `error`, if the source has not given up: then it refuses.
+    async fn call_off(&self, lock: Option<Lock>, step: &'static str, error: JobError) -> MoveError {
+        if self.at_source(MoveStep::Stay).await.is_err() {
+            return MoveError::HalfDone {
+                step,
+                source: error,
+            };
+        }
+        // Only what stays at the target is lost when this fails: the next settling finds it.
+        let _ = self.at_target(MoveStep::Drop { lock }).await;
+        MoveError::NotMoved(error)
+    }
+}
+
+/// Whether a host that says so has the job.
+fn is_had(place: Place) -> bool {
+    matches!(
+        place,
+        Place::Here | Place::Arrived { .. } | Place::Leaving { .. }
+    )
+}
