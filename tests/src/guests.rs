@@ -7,6 +7,7 @@ use spore_client::{Bundle, CallLimits, Callable, Handle, Host, NoCaptures};
 static HOSTILE: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("hostile"));
 static KEEPER: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("keeper"));
 static PLAIN: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("plain"));
+static RESUMER: LazyLock<Bundle> = LazyLock::new(|| spore_client::embedded_bundle!("resumer"));
 
 /// The guest that misbehaves.
 pub fn hostile() -> &'static Bundle {
@@ -23,15 +24,20 @@ pub fn plain() -> &'static Bundle {
     &PLAIN
 }
 
+/// The guest whose runs are stopped and continued.
+pub fn resumer() -> &'static Bundle {
+    &RESUMER
+}
+
 /// A callable of one of the guests, by its handle.
 ///
 /// # Panics
 ///
 /// When the bundle has another one of the name.
-pub fn of<A, R, E>(
+pub fn of<A, R, E, K>(
     bundle: &Bundle,
-    handle: Handle<NoCaptures, A, R, E>,
-) -> Callable<NoCaptures, A, R, E> {
+    handle: Handle<NoCaptures, A, R, E, K>,
+) -> Callable<NoCaptures, A, R, E, K> {
     bundle
         .callable(handle)
         .expect("the program was compiled with this guest")

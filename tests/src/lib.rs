@@ -18,6 +18,6 @@ pub mod peer;
 pub mod process;
 
 pub use door::Door;
-pub use guests::{hostile, keeper, plain};
+pub use guests::{hostile, keeper, plain, resumer};
 pub use local::Local;
 pub use process::Process;

@@ -41,6 +41,7 @@ impl Local {
             identity: home.host_identity().expect("it was made before"),
             authorized_keys: home.authorized_keys_path(),
             store: home.store_path(),
+            keep: home.kept_path(),
             options: Options::default(),
         };
         let served = host.clone();

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use spore_client::{Home, Setup, write_private};
+use spore_client::{Connect, Home, Setup, write_private};
+use spore_tests::door::copy;
 use spore_tests::local::Local;
+use spore_tests::outcome::until;
+use tempfile::TempDir;
 
 /// The program of an example, as `cargo build --workspace --bins` made it beside this test.
 fn program(name: &str) -> PathBuf {
@@ -19,13 +22,13 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-fn run(name: &str, home: &Path, host: Option<&str>) -> String {
+fn run(name: &str, home: &Path, arguments: &[&str]) -> String {
     let Output {
         status,
         stdout,
         stderr,
     } = Command::new(program(name))
-        .args(host)
+        .args(arguments)
         .env("SPORE_HOME", home)
         .env("RUST_BACKTRACE", "0")
         .output()
@@ -35,18 +38,44 @@ fn run(name: &str, home: &Path, host: Option<&str>) -> String {
     String::from_utf8(stdout).expect("text")
 }
 
+/// The folder of a user whom these hosts know as their first client, and who knows them.
+fn user(hosts: &[&Local]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder for tests");
+    let home = Home::at(folder.path());
+    let identity = hosts[0].clients[0].to_pem();
+    write_private(&home.identity_path(), &identity).expect("written");
+    for host in hosts {
+        let address = host.address.to_string();
+        home.pin_host(&address, &host.key).expect("written");
+    }
+    folder
+}
+
 /// Runs an example alone and against a host, and gives what it printed in both cases.
 fn run_twice(name: &str) -> [String; 2] {
     let local = Local::start(Setup::default(), &[""]);
-    let folder = tempfile::tempdir().expect("a folder for tests");
-    let home = Home::at(folder.path());
+    let home = user(&[&local]);
     let address = local.address.to_string();
-    write_private(&home.identity_path(), &local.clients[0].to_pem()).expect("written");
-    home.pin_host(&address, &local.key).expect("written");
     [
-        run(name, folder.path(), None),
-        run(name, folder.path(), Some(&address)),
+        run(name, home.path(), &[]),
+        run(name, home.path(), &[&address]),
     ]
+}
+
+/// Two hosts, and the folder of a user whom both serve.
+async fn two_hosts() -> (Local, Local, TempDir) {
+    let one = Local::start(Setup::default(), &[""]);
+    let other = Local::start(Setup::default(), &[]);
+    let client = &one.clients[0];
+    other.write_authorized_keys(&format!("{}\n", client.public()));
+    let address = other.address.to_string();
+    until("the other host serves the client of the first", || async {
+        let connect = Connect::new().identity(copy(client)).trust(other.key);
+        connect.to(&address).await.is_ok()
+    })
+    .await;
+    let home = user(&[&one, &other]);
+    (one, other, home)
 }
 
 /// The README of an example.
@@ -90,4 +119,34 @@ fn risk_gives_the_figures_of_its_readme_wherever_it_runs() {
         against_host.contains("the same bits in all three"),
         "{against_host}"
     );
+}
+
+#[tokio::test]
+async fn anneal_finds_the_tour_of_its_readme_wherever_it_is_stopped() {
+    let readme = readme("anneal");
+    let (one, other, home) = two_hosts().await;
+    let (one, other) = (one.address.to_string(), other.address.to_string());
+    for (arguments, stops) in [
+        (&[][..], 1),
+        (&[one.as_str()], 1),
+        (&["--from", &one, "--to", &other, "--to", &one], 2),
+    ] {
+        let printed = run("anneal-example", home.path(), arguments);
+        let (way, found) = printed.split_once("\n\n").expect("an empty line");
+        assert_eq!(way.matches(": goes on from ").count(), stops, "{way}");
+        // The program itself compares all bits and fails when they differ.
+        assert!(readme.contains(found), "not in the README: {found}");
+    }
+}
+
+#[tokio::test]
+async fn primes_prints_what_its_readme_says() {
+    let readme = readme("primes");
+    let (one, other, home) = two_hosts().await;
+    let (one, other) = (one.address.to_string(), other.address.to_string());
+    let names = [one.as_str(), &other];
+    for arguments in [&[], &names[..1], &names] {
+        let printed = run("primes-example", home.path(), arguments);
+        assert!(readme.contains(&printed), "{printed}");
+    }
 }

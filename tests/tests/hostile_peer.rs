@@ -77,6 +77,7 @@ fn part(bundle: &Bundle, kind: BlobKind) -> Bytes {
         BlobKind::Manifest => bundle.manifest_bytes().clone(),
         BlobKind::Code => bundle.code().clone(),
         BlobKind::State => bundle.state().expect("it has captures").clone(),
+        BlobKind::Items => unreachable!("no bundle has items"),
     }
 }
 
@@ -514,18 +515,9 @@ async fn bytes_that_are_no_frames_or_no_messages() {
 async fn manifests_that_use_what_is_not_run_yet_are_refused_before_more_is_asked_for() {
     let (local, connection) = start().await;
     type Change = fn(&mut spore_bundle::Manifest);
-    let kinds: [(&str, Change); 4] = [
-        ("initialises", |manifest| {
-            manifest.init = Some("init".into())
-        }),
-        ("restored", |manifest| {
-            manifest.restored = Some("again".into())
-        }),
-        ("resumable", |manifest| {
-            manifest.callables[0].resumable = true
-        }),
-        ("items", |manifest| manifest.callables[0].streams = true),
-    ];
+    let kinds: [(&str, Change); 1] = [("component", |manifest| {
+        manifest.code.kind = spore_bundle::CodeKind::Component;
+    })];
     for (named, change) in kinds {
         let mut manifest = Raw::default().bundle().inner().manifest().clone();
         change(&mut manifest);

@@ -3,7 +3,7 @@
 //! `cargo xtask test --arch …` names a host of another architecture in `SPORE_UNLIKE_HOST`; without
 //! that the other host is one that listens on this machine.
 
-use spore_client::{CallLimits, Callee, Host, Setup};
+use spore_client::{Bundle, CallLimits, Callee, Host, Session, Setup, embedded_bundle};
 use spore_tests::guests::{of, plain};
 use spore_tests::lanes;
 use spore_tests::local::Local;
@@ -62,6 +62,21 @@ where
     one
 }
 
+/// A session of an example's bundle on the embedded host. Of `closure` there is none with its
+/// capture, which a call uses up.
+async fn open(hosts: &(Host, Host, Option<Local>), bundle: &Bundle) -> Session {
+    let session = hosts.0.open_session(bundle).await;
+    session.expect("the embedded host opens it")
+}
+
+/// The session as its image, opened on another host in its place.
+async fn carried(session: Session, to: &Host) -> Session {
+    let image = session.save().await.expect("it has an image");
+    session.close().await.expect("it is open");
+    let opened = to.open_session(&image).await;
+    opened.expect("an image opens on any host")
+}
+
 #[tokio::test]
 async fn not_a_number_has_the_same_bits() {
     let hosts = hosts().await;
@@ -102,4 +117,40 @@ async fn random_bytes_and_clocks_are_the_same() {
     same(&hosts, &of(plain(), plain::random::HANDLE), ()).await;
     same(&hosts, &of(plain(), plain::clocks::HANDLE), ()).await;
     same(&hosts, &of(plain(), plain::environment::HANDLE), ()).await;
+}
+
+#[tokio::test]
+async fn a_counter_goes_on_from_its_image_on_the_other_host_and_back() {
+    let hosts = hosts().await;
+    let mut session = open(&hosts, &embedded_bundle!("counter")).await;
+    for (number, next) in [(1, &hosts.1), (2, &hosts.0), (3, &hosts.1)] {
+        let add = session.call(counter::add::HANDLE, (number,));
+        add.expect("it is there").await.expect("added");
+        session = carried(session, next).await;
+    }
+    let history = session.call(counter::history::HANDLE, ());
+    let history = history.expect("it is there").await.expect("recalled");
+    assert_eq!(history, [1, 2, 3]);
+    session.close().await.expect("it is open");
+}
+
+#[tokio::test]
+async fn risk_has_the_same_figures_from_its_image_on_the_other_host_and_back() {
+    let hosts = hosts().await;
+    let stocks = include_str!("../../examples/risk/data/stocks.csv");
+    let history = risk::Prices::parse(stocks).and_then(|prices| prices.history());
+    let captures = (risk::Portfolio::example(), history.expect("it is whole"));
+    let bundle = embedded_bundle!("risk");
+    let simulation = bundle.callable(risk::monte_carlo::HANDLE);
+    let simulation = simulation.expect("it is there");
+    let simulation = simulation.capture(&captures).expect("captured").bundle();
+    let expected = risk::monte_carlo(&captures.0, &captures.1, 10_000, 7);
+    let mut session = open(&hosts, &simulation).await;
+    for next in [&hosts.1, &hosts.0] {
+        session = carried(session, next).await;
+        let measures = session.call(risk::monte_carlo::HANDLE, (10_000, 7));
+        let measures = measures.expect("it is there").await.expect("measured");
+        assert_eq!(Ok(measures), expected);
+    }
+    session.close().await.expect("it is open");
 }

@@ -42,6 +42,7 @@ async fn upload_rest(peer: &mut Peer, bundle: &Bundle, mut asked: Vec<MissingBlo
                 BlobKind::Manifest => peer.honest_blob(parts.manifest_bytes()).await,
                 BlobKind::Code => peer.honest_blob(parts.code()).await,
                 BlobKind::State => peer.honest_blob(parts.state().expect("captures")).await,
+                BlobKind::Items => unreachable!("no bundle has items"),
             }
         }
         match peer.message().await {

@@ -10,6 +10,9 @@ use clap::ValueEnum;
 use crate::demo::{Host, debug_dir};
 use crate::{run, setup};
 
+/// What bounds the search of `anneal`: emulated it takes some twenty times as long.
+const ANNEAL: [&str; 2] = ["--steps", "4000000"];
+
 /// An architecture that hosts are tested on.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Arch {
@@ -46,80 +49,111 @@ pub(crate) fn test(arch: Arch) -> Result<()> {
     setup::debian(arch.emulator(), "qemu-user")?;
     setup::debian(arch.c_compiler().0, arch.c_compiler().1)?;
     build(arch)?;
-
+    run::cargo(["build", "--workspace", "--all-targets"])?;
     let folder = tempfile::tempdir()?;
-    let (host_home, client_home) = (folder.path().join("host"), folder.path().join("client"));
+    let client_home = folder.path().join("client");
     let binary = debug_dir(arch.target())?.join("spore");
     let emulated = || {
         let mut command = Command::new(arch.emulator());
         command.arg(&binary);
         command
     };
-    let on_host =
-        |arguments: &[&str]| run::output(emulated().args(arguments).env("SPORE_HOME", &host_home));
-    run::cargo(["build", "--workspace", "--all-targets"])?;
     let spore = run::target_dir()?.join("debug/spore");
-    let on_client = |arguments: &[&str]| {
-        run::output(
-            Command::new(&spore)
-                .args(arguments)
-                .env("SPORE_HOME", &client_home),
-        )
-    };
-
-    on_host(&["key", "authorize", &on_client(&["key", "show"])?])?;
+    let here = || Command::new(&spore);
     let began = Instant::now();
-    let host = Host::from(&mut emulated(), &host_home)?;
+    let other = serve(&emulated, &folder.path().join("other"), &here, &client_home)?;
     println!("{:.1?} until the emulated host was ready", began.elapsed());
-    on_client(&[
-        "status",
-        &host.address,
-        "--trust",
-        &on_host(&["key", "show", "--host"])?,
-    ])?;
+    let own = serve(&here, &folder.path().join("own"), &here, &client_home)?;
 
-    let status = on_client(&["status", &host.address, "--json"])?;
+    let mut status = here();
+    status.args(["status", &other.address, "--json"]);
+    let status = run::output(status.env("SPORE_HOME", &client_home))?;
     ensure!(
         status.contains("aarch64"),
         "the host is of another architecture: {status}"
     );
-    // The first prints every digit of its result. The second rounds, and compares the bits itself.
-    for (example, says) in [
-        ("closure-example", ""),
-        ("risk-example", "the same bits in all three"),
+    // The first two print every digit of their results. The others round, and compare the bits
+    // themselves.
+    for (name, options, says) in [
+        ("closure-example", &[][..], ""),
+        ("counter-example", &[], ""),
+        ("risk-example", &[], "the same bits in all three"),
+        ("anneal-example", &ANNEAL, "the same tour, bit for bit"),
+        (
+            "primes-example",
+            &[],
+            "none was repeated, and none left out",
+        ),
     ] {
-        let printed = same_results(example, &host.address, &client_home)?;
-        ensure!(printed.contains(says), "{example} does not say: {says}");
+        let printed = same_results(name, options, &other.address, &client_home)?;
+        ensure!(printed.contains(says), "{name} does not say: {says}");
     }
-    same_bits(&host.address, &client_home)?;
-    host.stop()
+    // From one architecture to the other and back, beginning with either, while the job runs.
+    let mut tours = Vec::new();
+    for [from, to] in [[&own, &other], [&other, &own]] {
+        let (from, to) = (&from.address, &to.address);
+        let way = [&ANNEAL[..], &["--from", from, "--to", to, "--to", from]].concat();
+        tours.push(results(&example("anneal-example", &way, &client_home)?));
+        example("primes-example", &[from, to], &client_home)?;
+    }
+    ensure!(tours[0] == tours[1], "{} is not {}", tours[0], tours[1]);
+    same_bits(&other.address, &client_home)?;
+    own.stop()?;
+    other.stop()
+}
+
+/// Starts a host by `host`, with its files in `home`, for the user of `client`, who trusts it from
+/// then on.
+fn serve(
+    host: &dyn Fn() -> Command,
+    home: &Path,
+    client: &dyn Fn() -> Command,
+    client_home: &Path,
+) -> Result<Host> {
+    let on_host = |arguments: &[&str]| run::output(host().args(arguments).env("SPORE_HOME", home));
+    let on_client = |arguments: &[&str]| {
+        let mut command = client();
+        run::output(command.args(arguments).env("SPORE_HOME", client_home))
+    };
+    on_host(&["key", "authorize", &on_client(&["key", "show"])?])?;
+    let served = Host::from(&mut host(), home)?;
+    let key = on_host(&["key", "show", "--host"])?;
+    on_client(&["status", &served.address, "--trust", &key])?;
+    Ok(served)
 }
 
 /// Runs an example without a host and on the one at `address`, which must give the same results.
 /// Gives all that it has printed in the end.
-fn same_results(example: &str, address: &str, client_home: &Path) -> Result<String> {
-    let program = run::target_dir()?.join("debug").join(example);
-    let printed = |host: Option<&str>| {
-        run::output(
-            Command::new(&program)
-                .args(host)
-                .env("SPORE_HOME", client_home)
-                .env("RUST_BACKTRACE", "0"),
-        )
-    };
-    let embedded = printed(None)?;
-    let remote = printed(Some(address))?;
-    println!("\n$ {example} {address}\n{remote}");
-    // What comes before an empty line says where it ran and how long it took.
-    let results = |printed: &str| match printed.split_once("\n\n") {
-        Some((_, results)) => results.to_owned(),
-        None => printed.to_owned(),
-    };
+fn same_results(name: &str, options: &[&str], address: &str, client_home: &Path) -> Result<String> {
+    let embedded = example(name, options, client_home)?;
+    let remote = example(name, &[options, &[address]].concat(), client_home)?;
     ensure!(
         results(&remote) == results(&embedded),
-        "{example} prints other results without a host:\n{embedded}"
+        "{name} prints other results without a host"
     );
     Ok(remote)
+}
+
+/// Runs an example, and gives all that it has printed.
+fn example(name: &str, arguments: &[&str], client_home: &Path) -> Result<String> {
+    let program = run::target_dir()?.join("debug").join(name);
+    let printed = run::output(
+        Command::new(&program)
+            .args(arguments)
+            .env("SPORE_HOME", client_home)
+            .env("RUST_BACKTRACE", "0"),
+    )?;
+    println!("\n$ {name} {}\n{printed}", arguments.join(" "));
+    Ok(printed)
+}
+
+/// What an example has found out. What comes before an empty line says where it ran and how long it
+/// took.
+fn results(printed: &str) -> String {
+    match printed.split_once("\n\n") {
+        Some((_, results)) => results.to_owned(),
+        None => printed.to_owned(),
+    }
 }
 
 /// Runs the tests that compare an embedded host with the one at `address`.

@@ -28,7 +28,8 @@ enum Task {
     },
     /// Builds every guest from source and runs all tests.
     Test {
-        /// Runs the examples on a host of this architecture under emulation instead.
+        /// Runs the examples on a host of this architecture under emulation instead, and from there
+        /// to one of this machine and back.
         #[arg(long)]
         arch: Option<arch::Arch>,
         /// Passed on to the tests.

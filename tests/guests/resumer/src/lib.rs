@@ -23,6 +23,31 @@ pub async fn rounds(count: u32) -> u32 {
     count
 }
 
+/// So many strides of so many steps of a calculation, with a checkpoint after each stride.
+#[callable]
+pub async fn strides(count: u32, steps: u64) -> u64 {
+    let mut numbers = Numbers(1);
+    for stride in 1..=count {
+        progress(stride.into(), count.into());
+        for _ in 1..steps {
+            black_box(numbers.next());
+        }
+        checkpoint().await;
+    }
+    numbers.next()
+}
+
+/// Says how far it is, round by round, after a word about it.
+#[callable]
+pub async fn told(count: u32) -> u32 {
+    for round in 1..=count {
+        println!("round {round}");
+        progress(round.into(), count.into());
+        sleep(Duration::from_millis(10)).await;
+    }
+    count
+}
+
 /// Takes its captures over and works on them between checkpoints.
 #[callable]
 pub async fn sorted(#[capture] mut list: Vec<u8>, #[capture] again: &u8, more: &[u8]) -> Vec<u8> {
