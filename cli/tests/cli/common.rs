@@ -287,7 +287,7 @@ pub fn counts(first: u64, count: u64) -> impl Iterator<Item = u64> {
 
 /// Emits, and has no more.
 #[callable]
-pub async fn stumbles(items: Emitter<u32>) -> Result<(), Wrong> {
+pub async fn falters(items: Emitter<u32>) -> Result<(), Wrong> {
     items.emit(1).await;
     Err(Wrong::Negative { by: 2.0 })
 }

@@ -44,11 +44,11 @@ fn items_are_lines_as_they_come() {
 #[test]
 fn an_error_comes_after_the_items() {
     let user = User::new();
-    let ended = run(&user, ["stumbles"]);
+    let ended = run(&user, ["falters"]);
     assert_eq!(ended.stdout, "1\n");
     let said = ended.failed(1);
-    assert!(said.contains("stumbles returned its own error"), "{said}");
-    let ended = run(&user, ["stumbles", "--json"]);
+    assert!(said.contains("falters returned its own error"), "{said}");
+    let ended = run(&user, ["falters", "--json"]);
     assert_eq!(ended.code, Some(1));
     let objects = lines(&ended.stdout);
     assert_eq!(objects[0]["item"], 1);
@@ -218,7 +218,7 @@ fn a_job_from_its_start_to_its_result() {
     let objects = lines(&job("watch", &id, &["--json"]).ok());
     assert_eq!(objects[0], json!({ "item": 5, "sequence": 0 }));
     assert_eq!(objects[3]["result"], Json::Null);
-    let id = start(&["stumbles"]);
+    let id = start(&["falters"]);
     let ended = job("result", &id, &[]);
     assert_eq!(ended.stdout, "1\n");
     ended.failed(1);
