@@ -44,7 +44,7 @@ fn all_files_are_in(user: &User, config: &Path, data: &Path) {
     }
     let keys = fs::read_to_string(config.join("authorized_keys")).expect("it is there");
     assert!(keys.contains(&user.key()), "{keys}");
-    assert_eq!(names(data), ["store"]);
+    assert_eq!(names(data), ["kept", "store"]);
     let blob = data.join("store/blobs").join(&id[..2]).join(&id);
     assert!(blob.is_file(), "{blob:?}");
     let listed = user.spore(["store", "ls"]).ok();
