@@ -622,26 +622,6 @@ async fn code_that_takes_long_to_compile_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_callable_that_is_not_run_yet_is_refused_when_it_is_shipped() {
-    type Change = fn(&mut spore_bundle::Callable);
-    let kinds: [(&str, Change); 2] = [
-        ("resumable", |callable| callable.resumable = true),
-        ("items", |callable| callable.streams = true),
-    ];
-    for host in hosts().await {
-        for (named, change) in kinds {
-            let bundle = bundle_with(Raw::default().code(), |manifest| {
-                change(&mut manifest.callables[0]);
-            });
-            let unsupported = refused(host.ship(&bundle).await, RefusalCode::UnsupportedVersion);
-            assert!(unsupported.message.contains(named), "{unsupported}");
-            refused(run(&host, &bundle).await, RefusalCode::UnsupportedVersion);
-        }
-        assert_serves(&host).await;
-    }
-}
-
-#[tokio::test]
 async fn a_bundle_of_a_kind_that_is_not_run_yet_is_refused_before_it_is_sent() {
     // The format has room for code that is a component; no client makes a bundle of one.
     let component = b"\0asm\x0d\0\x01\0".to_vec();

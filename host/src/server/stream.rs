@@ -384,7 +384,9 @@ impl Serving {
                 received = self.receiver.recv() => {
                     match self.exchange.receive(received?)? {
                         HostEvent::Cancel => running.cancel(),
-                        _ => unreachable!("before the outcome only word to stop may come"),
+                        // The exchange has noted it: more items may be sent.
+                        HostEvent::Taken { .. } => {}
+                        _ => unreachable!("before the outcome nothing else may come"),
                     }
                     continue;
                 }
