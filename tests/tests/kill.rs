@@ -168,17 +168,10 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
 
         let life = Duration::from_micros(moments.next(LIFE_MAX.as_micros() as u64));
         let moment = Duration::from_micros(moments.next(LIFE_MAX.as_micros() as u64));
-        let living = live(&host, &mut known, &mut counts, life + LIFE_MAX);
-        let killing = async {
-            tokio::time::sleep(moment).await;
-            process.kill();
-        };
         // Nobody waits until the client has noticed: that takes as long as a connection may be idle.
-        let mut killing = std::pin::pin!(killing);
-        tokio::select! {
-            () = &mut killing => {}
-            () = living => killing.await,
-        }
+        let living = live(&host, &mut known, &mut counts, life + LIFE_MAX);
+        let _ = tokio::time::timeout(moment, living).await;
+        process.kill();
         drop(host);
         process.restart();
     }
