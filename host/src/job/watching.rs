@@ -128,6 +128,12 @@ impl Watching {
                 return event;
             }
             if let Some(event) = self.found() {
+                // What the guest said last comes before its end, held back or not.
+                if let JobEvent::Ended(_) = event
+                    && let Some(last) = self.last_words().await
+                {
+                    return last;
+                }
                 return event;
             }
             tokio::select! {
@@ -137,6 +143,17 @@ impl Watching {
                 // The sender is the job's, which is held here.
                 _ = self.changes.changed() => {}
             }
+        }
+    }
+
+    /// What the guest has said and nobody was told.
+    async fn last_words(&self) -> Option<JobEvent> {
+        let heard = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(self.heard.poll_next(cx, HeldBack::default()))
+        });
+        match heard.await {
+            std::task::Poll::Ready(event) => said(event),
+            std::task::Poll::Pending => None,
         }
     }
 
