@@ -79,6 +79,21 @@ fn numbers() {
 }
 
 #[test]
+fn an_integer_is_read_as_a_float_only_if_one_is_that() {
+    read(json!(16_777_216), 16_777_216f32);
+    read(json!(-16_777_216), -16_777_216f32);
+    for wrong in [json!(16_777_217), json!(-16_777_217)] {
+        let message = format!(
+            "the value: expected f32 (a number, \"NaN\", \"Infinity\" or \"-Infinity\"), \
+             found the number {wrong}"
+        );
+        refused::<f32>(wrong, &message);
+    }
+    // A fraction is rounded to the nearest, as everywhere.
+    read(json!(16_777_217.5), 16_777_218f32);
+}
+
+#[test]
 fn floats() {
     written(1.5f64, json!(1.5));
     written(-0.0f64, json!(-0.0));

@@ -36,6 +36,26 @@ struct Holding<T> {
     next: Option<Box<Holding<T>>>,
 }
 
+/// Types of one's own that have names of the standard library.
+#[derive(Value)]
+#[allow(dead_code)]
+struct Cell {
+    weak: Weak,
+    cells: Vec<Cell>,
+}
+
+#[derive(Value)]
+#[allow(dead_code)]
+struct Weak {
+    mutex: u8,
+}
+
+#[test]
+fn a_type_is_not_taken_for_another_of_its_name() {
+    let (ty, definitions) = described::<Cell>();
+    assert_eq!((ty, definitions.len()), (named(0), 2));
+}
+
 #[test]
 fn definitions_hold_names_and_documentation() {
     let (ty, definitions) = described::<Holding<f64>>();

@@ -120,7 +120,11 @@ impl<'ast> Visit<'ast> for Check<'_> {
             return;
         };
         let name = last.ident.to_string();
-        if SHARING.contains(&name.as_str()) {
+        // Those of the standard library take the type of what is inside. One without is the user's.
+        let takes_one = matches!(&last.arguments, PathArguments::AngleBracketed(arguments)
+            if arguments.args.len() == 1)
+            || name.starts_with("Atomic");
+        if takes_one && SHARING.contains(&name.as_str()) {
             self.report(
                 &last.ident,
                 &format!(
@@ -128,7 +132,7 @@ impl<'ast> Visit<'ast> for Check<'_> {
                           value itself, or `Box`"
                 ),
             );
-        } else if GUARDING.contains(&name.as_str()) {
+        } else if takes_one && GUARDING.contains(&name.as_str()) {
             self.report(
                 &last.ident,
                 &format!("`{name}` guards a place in memory: use the value inside"),

@@ -111,7 +111,13 @@ pub(super) fn to_float_64(json: &Value) -> Option<f64> {
 
 pub(super) fn to_float_32(json: &Value) -> Option<f32> {
     match json {
-        Value::Number(number) => Some(finite(number)? as f32).filter(|number| number.is_finite()),
+        Value::Number(number) => {
+            let wide = finite(number)?;
+            let narrow = Some(wide as f32).filter(|narrow| narrow.is_finite())?;
+            // A fraction is rounded, as everywhere; an integer is that or none.
+            let is_integer = number.is_i64() || number.is_u64();
+            (!is_integer || f64::from(narrow) == wide).then_some(narrow)
+        }
         Value::String(text) => match text.as_str() {
             NAN => Some(f32::from_bits(NAN_BITS_32)),
             INFINITY => Some(f32::INFINITY),
