@@ -38,6 +38,10 @@ pub const GLOBALS_MAX: usize = 1024;
 
 /// Most captures that stay bound in an image: one for each callable that a manifest may have.
 pub const BOUND_MAX: usize = crate::limits::CALLABLES_MAX;
+/// Latest that the clock of an image may show, in nanoseconds: 292 years.
+pub const CLOCK_NS_MAX: u64 = i64::MAX as u64;
+/// Most items that a run may have emitted: as many as JSON counts exactly.
+pub const RUN_ITEMS_MAX: u64 = 1 << 53;
 
 /// A block of memory.
 pub type Block = [u8; BLOCK_BYTES];
@@ -55,6 +59,14 @@ pub enum ImageError {
     /// The index is not the encoding of one.
     #[error("unreadable index")]
     Index(#[source] spore_value::DecodeError),
+    /// The clock shows what no clock has come to.
+    #[error("a clock of {found} ns, at most {limit} are possible")]
+    Clock {
+        /// What it shows
+        found: u64,
+        /// The latest that one may show
+        limit: u64,
+    },
     /// There is more of something than the format or the limits allow.
     #[error("{count} {what}, at most {limit} are allowed")]
     TooMany {

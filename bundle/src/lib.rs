@@ -40,7 +40,7 @@ pub use ids::{BlockId, BundleId, CodeId, ParseIdError, StateId};
 pub use image::{Image, ImageError};
 pub use limits::Limits;
 pub use manifest::{
-    Callable, CodeKind, Grant, Manifest, ManifestError, State, StateKind, is_plain_name,
+    Callable, CodeKind, Grant, Manifest, ManifestError, State, StateKind, is_hidden, is_plain_name,
 };
 pub use module::{AbiError, Interface, ModuleError, ModuleLimits};
 pub use sections::{Section, SectionError};

@@ -10,7 +10,7 @@ use crate::limits::MANIFEST_BYTES_MAX;
 mod check;
 pub mod v1;
 
-pub use check::is_plain_name;
+pub use check::{is_hidden, is_plain_name};
 pub use v1::{Callable, Code, CodeKind, Grant, Manifest, State, StateKind};
 
 /// The newest version of the format, and the one that is written.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use common::{SUM, chain, custom, decode, module, unbound};
 use proptest::prelude::*;
 use spore_bundle::image::{
-    BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, ImageError, Index, Random, Run,
+    BLOCK_BYTES, Block, Bound, CLOCK_NS_MAX, Global, GlobalValue, Image, ImageError, Index,
+    RUN_ITEMS_MAX, Random, Run,
 };
 use spore_bundle::module::{
     Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake, instrument,
@@ -519,4 +520,34 @@ fn code_without_data_is_baked_too() {
         .get_typed_func::<(), i32>(&store, "byte")
         .expect("exported");
     assert_eq!(byte.call(&mut store, ()).expect("it runs"), 8);
+}
+
+#[test]
+fn a_clock_and_a_number_of_items_that_cannot_be_are_refused() {
+    let index = |clock_ns| Index {
+        memory_pages: 1,
+        clock_ns,
+        ..Index::default()
+    };
+    assert!(image(index(CLOCK_NS_MAX), &[]).is_ok());
+    let late = image(index(CLOCK_NS_MAX + 1), &[]).expect_err("too late");
+    assert!(matches!(late, ImageError::Clock { .. }), "{late:?}");
+
+    let emitted = |items| Index {
+        memory_pages: 1,
+        bound: vec![Bound {
+            callable: 0,
+            handle: 8,
+        }],
+        run: Some(Run {
+            callable: 0,
+            handle: 8,
+            task: 16,
+            items,
+        }),
+        ..Index::default()
+    };
+    assert!(image(emitted(RUN_ITEMS_MAX), &[]).is_ok());
+    let many = image(emitted(RUN_ITEMS_MAX + 1), &[]).expect_err("too many");
+    assert!(matches!(many, ImageError::TooMany { .. }), "{many:?}");
 }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spore_value::{Limits, codec};
 
-use super::{BLOCKS_PER_PAGE, BOUND_MAX, GLOBALS_MAX, ImageError, PAGES_MAX};
+use super::{
+    BLOCKS_PER_PAGE, BOUND_MAX, CLOCK_NS_MAX, GLOBALS_MAX, ImageError, PAGES_MAX, RUN_ITEMS_MAX,
+};
 use crate::ids::{BlockId, ID_BYTES};
 use crate::limits::GRANTS_MAX;
 use crate::manifest::{Manifest, StateKind};
@@ -142,6 +144,12 @@ impl Index {
                 blocks: self.numbers.len(),
             });
         }
+        if self.clock_ns > CLOCK_NS_MAX {
+            return Err(ImageError::Clock {
+                found: self.clock_ns,
+                limit: CLOCK_NS_MAX,
+            });
+        }
         ascending("block", self.numbers.iter().copied())?;
         if let Some(last) = self.numbers.last().copied()
             && last >= self.memory_blocks()
@@ -163,6 +171,13 @@ impl Index {
             }
         }
         if let Some(run) = self.run {
+            if run.items > RUN_ITEMS_MAX {
+                return Err(ImageError::TooMany {
+                    what: "items emitted",
+                    count: run.items,
+                    limit: RUN_ITEMS_MAX,
+                });
+            }
             let started_from =
                 |bound: &Bound| bound.handle == run.handle && bound.callable == run.callable;
             if !self.bound.iter().any(started_from) {

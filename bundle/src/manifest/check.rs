@@ -189,6 +189,8 @@ fn visible_name(name: &str) -> bool {
 
 /// Whether a terminal would act on a character instead of showing it: controls, line separators,
 /// and those that reorder the text around them.
-fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
