@@ -15,7 +15,7 @@ pub(crate) const TARGET: &str = "wasm32-wasip1";
 /// How guests are compiled, whatever their workspace says: settings of the profile `release`.
 ///
 /// Debug information goes, names stay: backtraces are made of them.
-const PROFILE: [(&str, &str); 8] = [
+const PROFILE: [(&str, &str); 11] = [
     ("OPT_LEVEL", "3"),
     ("LTO", "fat"),
     ("CODEGEN_UNITS", "1"),
@@ -24,6 +24,9 @@ const PROFILE: [(&str, &str); 8] = [
     ("STRIP", "debuginfo"),
     ("INCREMENTAL", "false"),
     ("RPATH", "false"),
+    ("OVERFLOW_CHECKS", "false"),
+    ("DEBUG_ASSERTIONS", "false"),
+    ("SPLIT_DEBUGINFO", "off"),
 ];
 
 /// Cargo and rustc, run in the guest's folder with an environment of their own.
