@@ -1,8 +1,10 @@
 //! Arguments that more than one command takes, and how they are read.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use spore_bundle::is_plain_name;
 use spore_client::{BundleLimits, Dynamic, Persist, PublicKey, with_port};
@@ -100,8 +102,71 @@ pub(crate) fn json(what: &str, text: &str) -> Result<Json, Failure> {
         }
         None => text,
     };
-    serde_json::from_str(text)
-        .map_err(|error| Failure::usage(format!("{what} are not JSON: {error}")))
+    let read: Result<Once, _> = serde_json::from_str(text);
+    let read = read.map_err(|error| Failure::usage(format!("{what} are not JSON: {error}")));
+    Ok(read?.0)
+}
+
+/// JSON in whose objects each key stands once. Of one that stands twice the last would count, and
+/// whoever wrote the first would not hear of it.
+struct Once(Json);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Json;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_unit<E>(self) -> Result<Json, E> {
+                Ok(Json::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+                Ok(value.into())
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+                Ok(value.into())
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+                Ok(value.into())
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+                Ok(value.into())
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+                Ok(value.into())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Json, A::Error> {
+                let mut all = Vec::new();
+                while let Some(Once(each)) = from.next_element()? {
+                    all.push(each);
+                }
+                Ok(Json::Array(all))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Json, A::Error> {
+                let mut all = serde_json::Map::new();
+                while let Some(key) = from.next_key::<String>()? {
+                    if all.contains_key(&key) {
+                        return Err(A::Error::custom(format!("the key {key:?} stands twice")));
+                    }
+                    let Once(value) = from.next_value()?;
+                    all.insert(key, value);
+                }
+                Ok(Json::Object(all))
+            }
+        }
+        from.deserialize_any(Each).map(Once)
+    }
 }
 
 /// Whether the text names where the JSON stands instead of being it.
@@ -150,6 +215,21 @@ pub(crate) fn captures(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_stands_twice_is_an_error() {
+        let good = r#"[{"a": 1, "b": {"a": [1.5, null, true, "x", -1]}}]"#;
+        let read = json("the arguments", good).expect("each stands once");
+        assert_eq!(read, serde_json::from_str::<Json>(good).expect("JSON"));
+        for twice in [r#"[{"a": 1, "a": 2}]"#, r#"{"x": {"b": 1, "b": 1}}"#] {
+            let error = json("the arguments", twice).expect_err("it stands twice");
+            assert!(
+                error.message().contains("stands twice"),
+                "{}",
+                error.message()
+            );
+        }
+    }
 
     #[test]
     fn hosts_are_told_from_what_else_stands_in_their_place() {

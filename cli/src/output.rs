@@ -16,9 +16,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// Whether a terminal would act on the character instead of showing it: controls, line
 /// separators, and those that change the order of the text around them.
 pub(crate) fn acts(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    spore_bundle::is_hidden(c)
 }
 
 /// Text of others on one line: characters that a terminal would act on become escapes.

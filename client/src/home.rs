@@ -14,7 +14,7 @@
 //! in that of configuration.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -241,7 +241,7 @@ impl Home {
     pub fn host_runs(&self) -> bool {
         match File::open(self.host_lock_path()) {
             Ok(file) => file.try_lock_shared().is_err(),
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+            Err(error) => error.kind() != ErrorKind::NotFound,
         }
     }
 
@@ -263,13 +263,14 @@ impl Home {
     /// When the file cannot be written, or a line of it is wrong.
     pub fn pin_host(&self, host: &str, key: &PublicKey) -> Result<(), HomeError> {
         let path = self.known_hosts_path();
-        let text = known_hosts::add(&read_or_empty(&path)?, host, key).map_err(|source| {
-            HomeError::KnownHosts {
+        edit_private(&path, |old| {
+            let new = known_hosts::add(old, host, key);
+            let new = new.map_err(|source| HomeError::KnownHosts {
                 path: path.clone(),
                 source,
-            }
-        })?;
-        write_private(&path, &text)
+            })?;
+            Ok((Some(new), ()))
+        })
     }
 
     /// Forgets a host's key, and says whether there was one.
@@ -279,11 +280,11 @@ impl Home {
     /// When the file cannot be read or written.
     pub fn unpin_host(&self, host: &str) -> Result<bool, HomeError> {
         let path = self.known_hosts_path();
-        let Some(text) = known_hosts::remove(&read_or_empty(&path)?, host) else {
-            return Ok(false);
-        };
-        write_private(&path, &text)?;
-        Ok(true)
+        edit_private(&path, |old| {
+            let new = known_hosts::remove(old, host);
+            let removed = new.is_some();
+            Ok((new, removed))
+        })
     }
 }
 
@@ -291,7 +292,7 @@ impl Home {
 pub fn read_or_empty(path: &Path) -> Result<String, HomeError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(HomeError::Io {
             path: path.to_owned(),
             source,
@@ -299,30 +300,83 @@ pub fn read_or_empty(path: &Path) -> Result<String, HomeError> {
     }
 }
 
-/// Replaces a file that only its owner may read: whole or not at all.
+/// Reads a file of the user's, empty when it is not there, and replaces it with what `edit` makes of
+/// it; nothing when it makes nothing. One after the other: of two commands that edit the same file at
+/// the same time neither takes back what the other has done. Gives what `edit` gives besides.
+///
+/// # Errors
+///
+/// When the file cannot be read or written, or with what `edit` fails with.
+pub fn edit_private<T, E: From<HomeError>>(
+    path: &Path,
+    edit: impl FnOnce(&str) -> Result<(Option<String>, T), E>,
+) -> Result<T, E> {
+    let lock_path = path.with_added_extension("lock");
+    let failed = |source| HomeError::Io {
+        path: lock_path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(folder_of(path)).map_err(failed)?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let lock = options.open(&lock_path).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    let (new, given) = edit(&read_or_empty(path)?)?;
+    if let Some(new) = new {
+        write_private(path, &new)?;
+    }
+    Ok(given)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .expect("a file of the user's lies in a folder")
+}
+
+/// Replaces a file that only its owner may read: whole or not at all, and there to stay once this
+/// returns.
+///
+/// # Errors
+///
+/// When it cannot be written.
 pub fn write_private(path: &Path, text: &str) -> Result<(), HomeError> {
+    write_file(path, text, |file| file.persist(path))
+}
+
+fn write_file(
+    path: &Path,
+    text: &str,
+    persist: impl FnOnce(tempfile::NamedTempFile) -> Result<File, tempfile::PersistError>,
+) -> Result<(), HomeError> {
     let failed = |source| HomeError::Io {
         path: path.to_owned(),
         source,
     };
-    let folder = path
-        .parent()
-        .expect("a file of the user's lies in a folder");
+    let folder = folder_of(path);
     std::fs::create_dir_all(folder).map_err(failed)?;
     // A temporary file is readable by its owner only.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    persist(file).map_err(|error| failed(error.error))?;
+    let folder = File::open(folder).map_err(failed)?;
+    folder.sync_all().map_err(failed)
 }
 
 fn identity(path: &Path) -> Result<Identity, HomeError> {
     let text = read_or_empty(path)?;
     if text.is_empty() {
-        let identity = Identity::generate();
-        write_private(path, &identity.to_pem())?;
-        return Ok(identity);
+        let made = Identity::generate();
+        let written = write_file(path, &made.to_pem(), |file| file.persist_noclobber(path));
+        return match written {
+            // Another command was faster, and may have shown its key to somebody.
+            Err(HomeError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+                identity(path)
+            }
+            written => written.map(|()| made),
+        };
     }
     #[cfg(unix)]
     {

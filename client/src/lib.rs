@@ -54,7 +54,9 @@ pub use callable::{
     ResultError, Resumes, Shipped, Streams, ValueKind,
 };
 pub use error::{CallError, ConnectError};
-pub use home::{HOME_VARIABLE, Home, HomeError, HostLock, read_or_empty, write_private};
+pub use home::{
+    HOME_VARIABLE, Home, HomeError, HostLock, edit_private, read_or_empty, write_private,
+};
 pub use host::Host;
 pub use job::{DynamicJob, Job, JobError, OpeningJob, Starting};
 pub use moving::{MoveError, Settled};

@@ -1,35 +1,31 @@
 //! A host at the other end of a connection.
 
+mod conversation;
+mod jobs;
+mod moves;
+mod sessions;
+
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use spore_bundle::{Bundle, BundleId, Manifest, StateId};
-use spore_transport::exchange::{
-    ClientEvent, ClientExchange, ClientLimits, ProtocolError, RESULT_BYTES_MAX_DEFAULT,
-};
-use spore_transport::failure::Failure;
-use spore_transport::job::{
-    JobChanged, JobLeft, JobMoved, JobOffered, JobSaved, JobStarted, Jobs, Taken,
-};
-use spore_transport::message::{
-    self, Absent, Blob, BlobKind, Call, Describe, Encoding, Message, MissingBlob, Refused, Ship,
-};
+use bytes::Bytes;
+use spore_bundle::{Bundle, BundleId, Manifest};
+use spore_transport::exchange::{ClientExchange, ClientLimits, RESULT_BYTES_MAX_DEFAULT};
+use spore_transport::message::{Call, Describe, Message, Refused, Ship};
 use spore_transport::quic::Options;
-use spore_transport::session::{Fetched, SessionSaved, Sessions};
 use spore_transport::status::StatusReport;
 use spore_transport::{
     BlobId, CloseCode, Connection, ConnectionError, Connector, HostKey, Identity, PublicKey,
-    Receiver, RefusalCode, Sender, SessionId, StreamError,
+    RefusalCode, StreamError,
 };
 
-use crate::call::{Broken, Finished, Outcome, Request, Sink, Told};
+use self::conversation::{Answer, Conversation};
+use crate::call::{Broken, Finished, Request, Sink};
 use crate::callable::{Parcel, Shipped};
 use crate::error::{CallError, ConnectError};
 use crate::home::Home;
 use crate::host::Host;
-use crate::stream::ITEM_WINDOW;
 
 /// Port of a host that is named without one.
 pub const PORT_DEFAULT: u16 = 7473;
@@ -39,21 +35,6 @@ const SETTLE_TIME_MIN: Duration = Duration::from_millis(2);
 const SETTLE_TIME_MAX: Duration = Duration::from_millis(100);
 /// Time for word of a close to leave this machine.
 const CLOSE_TIME: Duration = Duration::from_millis(10);
-/// Blobs smaller than this travel as they are, in bytes.
-const COMPRESS_FROM: usize = 512;
-/// Items that were taken and that the host does not know of yet: half of the window, so that the
-/// other half is on its way meanwhile.
-const TAKEN_ITEMS: u64 = ITEM_WINDOW as u64 / 2;
-/// The same in bytes. A host keeps items until it knows, and has room for so many bytes of them.
-const TAKEN_BYTES: usize = 64 << 10;
-/// The same in time: a host that waits for nothing but this is told.
-const TAKEN_TIME: Duration = Duration::from_millis(20);
-/// Compression of more than this is done beside the runtime's thread, in bytes.
-const COMPRESS_HERE_MAX: usize = 16 << 10;
-/// A large blob whose first bytes do not shrink is sent as it is.
-const SAMPLE_BYTES: usize = 128 << 10;
-/// zstd's level for blobs on their way: faster than most networks.
-const ZSTD_LEVEL: i32 = 1;
 
 /// How to connect. By default: as the user of this process, to hosts in `known_hosts`.
 #[derive(Debug, Default)]
@@ -141,10 +122,6 @@ pub fn with_port(host: &str) -> String {
         Err(_) => format!("{host}:{PORT_DEFAULT}"),
     }
 }
-
-mod jobs;
-mod moves;
-mod sessions;
 
 #[derive(Clone)]
 pub(crate) struct Remote(Arc<Inner>);
@@ -419,387 +396,9 @@ fn refusal_of(broken: &Broken) -> Option<Refused> {
     }
 }
 
-/// What a host answers to a request that is no call.
-enum Answer {
-    Stored,
-    Manifest(Bytes),
-    Status(Box<StatusReport>),
-    SessionOpened(SessionId),
-    SessionSaved(SessionSaved),
-    SessionClosed,
-    Sessions(Sessions),
-    Fetched(Bytes),
-    JobStarted(JobStarted),
-    JobChanged(JobChanged),
-    JobSaved(JobSaved),
-    JobForgotten,
-    Jobs(Jobs),
-    JobOffered(JobOffered),
-    JobLeft(Box<JobLeft>),
-    JobMoved(JobMoved),
-    Failed(Failure),
-    Refused(Refused),
-}
-
-impl Answer {
-    fn unexpected(self) -> CallError<Infallible> {
-        match self {
-            Answer::Refused(refused) => CallError::Refused(refused),
-            Answer::Failed(failure) => CallError::Failed(failure),
-            _ => unreachable!("the exchange takes only the answer to its request"),
-        }
-    }
-}
-
-/// One stream under way.
-struct Conversation {
-    exchange: ClientExchange,
-    sender: Sender,
-    receiver: Receiver,
-    /// Whether the host is on this machine.
-    near: bool,
-}
-
-impl Conversation {
-    fn queue(&mut self, message: &Message, payload: Bytes) {
-        self.exchange
-            .send(message)
-            .expect("the conversation sends in order");
-        self.sender.queue(message);
-        if !payload.is_empty() {
-            self.exchange
-                .send_payload(payload.len() as u64)
-                .expect("announced");
-            self.sender.queue_payload(payload);
-        }
-    }
-
-    /// Sends what is queued. A host that stops reading has an answer on its way, which says more
-    /// than the failure to send.
-    async fn flush(&mut self) -> Result<(), Broken> {
-        match self.sender.flush().await {
-            Ok(()) | Err(StreamError::Stopped(_)) => Ok(()),
-            Err(error) => Err(Broken::Lost(error)),
-        }
-    }
-
-    async fn event(&mut self) -> Result<ClientEvent, Broken> {
-        let received = self.receiver.recv().await.map_err(Broken::Lost)?;
-        Ok(self.exchange.receive(received)?)
-    }
-
-    async fn call(
-        &mut self,
-        call: &Message,
-        arguments: Bytes,
-        parcel: &Parcel,
-        sink: &mut Sink,
-    ) -> Result<Finished, Broken> {
-        self.queue(call, arguments);
-        self.flush().await?;
-        let mut taken = Taking::default();
-        loop {
-            match self.told(Some(parcel), &mut taken).await? {
-                Told::Output(stream, bytes) => sink.output(stream, &bytes),
-                Told::Progress(done, total) => sink.progress(done, total),
-                Told::Ended(finished) => return Ok(finished),
-                Told::Refused(refused) => return Ok(Finished::refused(refused)),
-                _ => unreachable!("the exchange takes only what answers a call"),
-            }
-        }
-    }
-
-    /// The next thing that is told of a run. Not cancel-safe.
-    async fn told(&mut self, parcel: Option<&Parcel>, taken: &mut Taking) -> Result<Told, Broken> {
-        let told = loop {
-            match self.event_saying(taken).await? {
-                ClientEvent::Missing(blobs) => self.upload(blobs, parcel).await?,
-                ClientEvent::BlocksMissing(missing) => {
-                    self.upload_blocks(&missing, parcel).await?;
-                }
-                ClientEvent::Output(output) => {
-                    return Ok(Told::Output(output.stream, output.bytes));
-                }
-                ClientEvent::Progress(progress) => {
-                    return Ok(Told::Progress(progress.done, progress.total));
-                }
-                ClientEvent::JobChanged(changed) => return Ok(Told::Changed(changed)),
-                ClientEvent::Item(item) => {
-                    let bytes = self.payload(item.item_bytes).await?;
-                    return Ok(Told::Item(item.sequence, bytes));
-                }
-                ClientEvent::Done(done) => {
-                    let value = self.payload(done.payload_bytes).await?;
-                    let outcome = match done.outcome {
-                        message::Outcome::Value => Outcome::Value(value),
-                        message::Outcome::GuestError => Outcome::Error(value),
-                    };
-                    break Told::Ended(Finished {
-                        outcome,
-                        timing: done.timing,
-                        output_cut: done.output_cut,
-                    });
-                }
-                ClientEvent::Failed(failed) => {
-                    break Told::Ended(Finished {
-                        outcome: Outcome::Failed(failed.failure),
-                        timing: failed.timing,
-                        output_cut: failed.output_cut,
-                    });
-                }
-                ClientEvent::JobRefused(ended) => {
-                    break Told::Ended(Finished::refused(ended.refused));
-                }
-                ClientEvent::Refused(refused) => break Told::Refused(refused),
-                _ => unreachable!("the exchange takes only what is told of a run"),
-            }
-        };
-        self.end().await;
-        Ok(told)
-    }
-
-    /// The next event. If it is long in coming, the host is told which items were taken.
-    async fn event_saying(&mut self, taken: &mut Taking) -> Result<ClientEvent, Broken> {
-        if taken.is_unsaid() {
-            match tokio::time::timeout(TAKEN_TIME, self.event()).await {
-                Ok(event) => return event,
-                Err(_) => self.say_taken(taken).await?,
-            }
-        }
-        self.event().await
-    }
-
-    async fn say_taken(&mut self, taken: &mut Taking) -> Result<(), Broken> {
-        let below = taken.say();
-        self.queue(&Message::Taken(Taken { index: 0, below }), Bytes::new());
-        self.flush().await
-    }
-
-    async fn ask(
-        &mut self,
-        message: Message,
-        payload: Bytes,
-        parcel: Option<&Parcel>,
-        sink: &mut Sink,
-    ) -> Result<Answer, Broken> {
-        self.queue(&message, payload);
-        self.flush().await?;
-        let answer = loop {
-            match self.event().await? {
-                ClientEvent::Missing(blobs) => self.upload(blobs, parcel).await?,
-                ClientEvent::BlocksMissing(missing) => {
-                    self.upload_blocks(&missing, parcel).await?;
-                }
-                ClientEvent::Output(output) => sink.output(output.stream, &output.bytes),
-                ClientEvent::Progress(progress) => sink.progress(progress.done, progress.total),
-                ClientEvent::SessionOpened(opened) => break Answer::SessionOpened(opened.session),
-                ClientEvent::SessionSaved(saved) => break Answer::SessionSaved(saved),
-                ClientEvent::SessionClosed(_) => break Answer::SessionClosed,
-                ClientEvent::Sessions(sessions) => break Answer::Sessions(sessions),
-                ClientEvent::Failed(failed) => break Answer::Failed(failed.failure),
-                ClientEvent::Fetched(fetched) => {
-                    let payload = self.payload(fetched.wire_bytes).await?;
-                    break Answer::Fetched(unpack(&fetched, payload)?);
-                }
-                ClientEvent::JobStarted(started) => break Answer::JobStarted(started),
-                ClientEvent::JobChanged(changed) => break Answer::JobChanged(changed),
-                ClientEvent::JobSaved(saved) => break Answer::JobSaved(saved),
-                ClientEvent::JobForgotten(_) => break Answer::JobForgotten,
-                ClientEvent::Jobs(jobs) => break Answer::Jobs(jobs),
-                ClientEvent::JobOffered(offered) => break Answer::JobOffered(offered),
-                ClientEvent::JobLeft(left) => break Answer::JobLeft(left),
-                ClientEvent::JobMoved(moved) => break Answer::JobMoved(moved),
-                ClientEvent::Stored(_) => break Answer::Stored,
-                ClientEvent::Status(report) => break Answer::Status(report),
-                ClientEvent::Refused(refused) => break Answer::Refused(refused),
-                ClientEvent::Description(description) => {
-                    break Answer::Manifest(self.payload(description.manifest_bytes).await?);
-                }
-                _ => unreachable!("the exchange takes only what answers the request"),
-            }
-        };
-        self.end().await;
-        Ok(answer)
-    }
-
-    /// The payload of an item or of the outcome. One piece is passed on as it came.
-    async fn payload(&mut self, bytes: u64) -> Result<Bytes, Broken> {
-        if bytes == 0 {
-            return Ok(Bytes::new());
-        }
-        let mut whole = BytesMut::new();
-        loop {
-            match self.event().await? {
-                ClientEvent::Payload { bytes, last }
-                | ClientEvent::ItemBytes { bytes, last, .. } => {
-                    if last && whole.is_empty() {
-                        return Ok(bytes);
-                    }
-                    whole.extend_from_slice(&bytes);
-                    if last {
-                        return Ok(whole.freeze());
-                    }
-                }
-                _ => unreachable!("the exchange takes only the payload that is owed"),
-            }
-        }
-    }
-
-    /// Finishes this half; the outcome is here, so a failure changes nothing.
-    async fn end(&mut self) {
-        let _ = self.sender.finish().await;
-    }
-
-    async fn upload(
-        &mut self,
-        blobs: Vec<MissingBlob>,
-        parcel: Option<&Parcel>,
-    ) -> Result<(), Broken> {
-        for MissingBlob { id, kind } in blobs {
-            match parcel.and_then(|parcel| part(parcel, id, kind)) {
-                Some(bytes) => {
-                    let raw_bytes = bytes.len() as u64;
-                    let (encoding, payload) = self.pack(bytes).await;
-                    let wire_bytes = payload.len() as u64;
-                    let blob = Blob {
-                        id,
-                        encoding,
-                        raw_bytes,
-                        wire_bytes,
-                    };
-                    self.queue(&Message::Blob(blob), payload);
-                }
-                None => self.queue(&Message::Absent(Absent { id }), Bytes::new()),
-            }
-            // The host waits for the first only so long, and packing the next may take its time.
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Compresses what shrinks. To a host on this machine nothing is compressed: that would cost
-    /// more than it saves.
-    async fn pack(&self, bytes: Bytes) -> (Encoding, Bytes) {
-        if self.near || bytes.len() < COMPRESS_FROM {
-            return (Encoding::Raw, bytes);
-        }
-        if bytes.len() <= COMPRESS_HERE_MAX {
-            return compress(bytes);
-        }
-        let raw = bytes.clone();
-        tokio::task::spawn_blocking(move || compress(bytes))
-            .await
-            .unwrap_or((Encoding::Raw, raw))
-    }
-}
-
-fn compress(bytes: Bytes) -> (Encoding, Bytes) {
-    let shrinks = |bytes: &[u8]| {
-        zstd::bulk::compress(bytes, ZSTD_LEVEL)
-            .ok()
-            .filter(|packed| packed.len() < bytes.len() / 8 * 7)
-    };
-    if bytes.len() > SAMPLE_BYTES && shrinks(&bytes[..SAMPLE_BYTES]).is_none() {
-        return (Encoding::Raw, bytes);
-    }
-    match shrinks(&bytes) {
-        Some(packed) => (Encoding::Zstd, packed.into()),
-        None => (Encoding::Raw, bytes),
-    }
-}
-
-/// What was fetched, decompressed: exactly as long as announced, which was held against the limit.
-fn unpack(fetched: &Fetched, payload: Bytes) -> Result<Bytes, Broken> {
-    let lengths = ProtocolError::BlobLengths {
-        raw_bytes: fetched.raw_bytes,
-        wire_bytes: fetched.wire_bytes,
-    };
-    let raw = match fetched.encoding {
-        Encoding::Raw => payload,
-        Encoding::Zstd => {
-            let bytes = usize::try_from(fetched.raw_bytes).unwrap_or(usize::MAX);
-            match zstd::bulk::decompress(&payload, bytes) {
-                Ok(raw) => raw.into(),
-                Err(_) => return Err(Broken::Protocol(lengths)),
-            }
-        }
-    };
-    if raw.len() as u64 != fetched.raw_bytes {
-        return Err(Broken::Protocol(lengths));
-    }
-    Ok(raw)
-}
-
 /// Parts that make no bundle, which a host has sent.
 fn parts_refused(error: &spore_bundle::PartsError) -> CallError<Infallible> {
     CallError::Refused(Refused::new(RefusalCode::ImageMisfit, error.to_string()))
-}
-
-/// The part of a parcel that a host asks for. Only what the parcel is made of, and what it is asked
-/// for as: a host learns nothing else.
-fn part(parcel: &Parcel, id: BlobId, kind: BlobKind) -> Option<Bytes> {
-    if kind == BlobKind::Items {
-        let items = parcel.items.as_ref();
-        return items.filter(|items| blob_id(items) == id).cloned();
-    }
-    let bundle = parcel.whole()?;
-    match kind {
-        BlobKind::Manifest if id.0 == *bundle.id().as_bytes() => {
-            Some(bundle.manifest_bytes().clone())
-        }
-        BlobKind::Code if id.0 == *bundle.code_id().as_bytes() => Some(bundle.code().clone()),
-        BlobKind::State if Some(id.0) == bundle.state_id().map(<[u8; 32]>::from) => {
-            bundle.state().cloned()
-        }
-        _ => None,
-    }
-}
-
-/// The name of a blob that is no part of a bundle.
-fn blob_id(bytes: &[u8]) -> BlobId {
-    BlobId(*StateId::of(bytes).as_bytes())
-}
-
-/// Items that the program has taken, and which of them the host knows of.
-#[derive(Default)]
-struct Taking {
-    /// Those below this one.
-    below: u64,
-    said: u64,
-    /// Of those that the host does not know of.
-    bytes: usize,
-}
-
-impl Taking {
-    /// Those below `first` were taken before.
-    fn from(first: u64) -> Taking {
-        Taking {
-            below: first,
-            said: first,
-            bytes: 0,
-        }
-    }
-
-    /// The program has an item of this number and size.
-    fn take(&mut self, sequence: u64, bytes: usize) {
-        self.below = sequence + 1;
-        self.bytes += bytes;
-    }
-
-    fn is_unsaid(&self) -> bool {
-        self.below > self.said
-    }
-
-    /// Whether it is time to tell the host.
-    fn is_due(&self) -> bool {
-        self.below - self.said >= TAKEN_ITEMS || self.bytes >= TAKEN_BYTES
-    }
-
-    fn say(&mut self) -> u64 {
-        self.said = self.below;
-        self.bytes = 0;
-        self.below
-    }
 }
 
 #[cfg(test)]
@@ -818,20 +417,5 @@ mod tests {
         ] {
             assert_eq!(with_port(given), expected);
         }
-    }
-
-    #[test]
-    fn what_does_not_shrink_travels_as_it_is() {
-        let (encoding, packed) = compress(Bytes::from(vec![7; 1 << 20]));
-        assert_eq!(encoding, Encoding::Zstd);
-        assert!(packed.len() < 1000);
-        let noise: Vec<u8> = (0..4096u32).flat_map(noise_of).collect();
-        let (encoding, same) = compress(Bytes::from(noise.clone()));
-        assert_eq!((encoding, &same[..]), (Encoding::Raw, &noise[..]));
-    }
-
-    /// Bytes without a pattern that zstd could find.
-    fn noise_of(number: u32) -> [u8; 32] {
-        *BundleId::of(&number.to_le_bytes()).as_bytes()
     }
 }

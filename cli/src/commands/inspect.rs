@@ -1,5 +1,6 @@
 //! `spore inspect`: what a bundle says of itself. Runs nothing of it.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
@@ -165,12 +166,13 @@ impl Inspected {
 
     /// Every type that callables use, once.
     fn types(&self) -> String {
-        let mut seen = Vec::new();
+        // A file may have a hundred thousand of them.
+        let (mut known, mut seen) = (HashSet::new(), Vec::new());
         for callable in self.callables() {
             let all = &callable.signature.definitions;
             for each in all {
                 let shown = signature::definition(each, all);
-                if !seen.contains(&shown) {
+                if known.insert(shown.clone()) {
                     seen.push(shown);
                 }
             }

@@ -137,7 +137,9 @@ Example:
   spore job save 00112233445566778899aabbccddeeff -o half.spore --on board.local
   spore job open half.spore --on another.local
 
-The job goes on. What is opened from the file is another job, with an id of its own.")]
+The job goes on. What is opened from the file is another job, with an id of its own. It emits what
+comes next: items that were emitted before and that nobody has taken stay with this one. `spore job
+move` takes them along.")]
 struct Save {
     /// The job
     job: JobId,
@@ -200,13 +202,26 @@ impl Resume {
 
 impl Save {
     fn run(self) -> Result<(), Failure> {
-        let save = async |job: &DynamicJob| job.save(self.within).await;
-        let bundle = self.place.with_job(self.job, save)?;
+        let save = async |job: &DynamicJob| {
+            let bundle = job.save(self.within).await?;
+            Ok((bundle, job.emits_items()))
+        };
+        let (bundle, emits_items) = self.place.with_job(self.job, save)?;
         let file = bundle.inner().encode();
         output::write_file(&self.output, &file)?;
         let image = bundle.inner().image();
+        // The file holds the run, which has them behind it.
+        let next = image
+            .and_then(|image| image.index().run)
+            .map_or(0, |run| run.items);
+        let items = match emits_items {
+            true => format!(
+                "  items   from number {next} on; those before it that nobody has taken stay with the job\n"
+            ),
+            false => String::new(),
+        };
         output::print(&format!(
-            "{}\n  bundle  {}\n  size    {}, of {} of memory that differ from a fresh instance\n",
+            "{}\n  bundle  {}\n  size    {}, of {} of memory that differ from a fresh instance\n{items}",
             self.output.display(),
             bundle.id(),
             size(file.len() as u64),

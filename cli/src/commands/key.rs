@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use spore_client::{Home, PublicKey, read_or_empty, with_port, write_private};
+use spore_client::{Home, PublicKey, edit_private, with_port};
 use spore_host::server::LOOK_INTERVAL;
 use spore_transport::authorized_keys::{self, AuthorizedKeys, AuthorizedKeysError};
 use spore_transport::{HostKey, KeyOptions};
@@ -154,10 +154,11 @@ impl Authorize {
         self.check_not_the_hosts(home)?;
         self.check_grants(home, &options.grants)?;
         let path = home.authorized_keys_path();
-        let old = read_or_empty(&path)?;
-        let new = authorized_keys::authorize(&old, &self.key, &options)
-            .map_err(|error| bad_file(home, &error))?;
-        write_private(&path, &new)?;
+        edit_private(&path, |old| {
+            let new = authorized_keys::authorize(old, &self.key, &options);
+            let new = new.map_err(|error| bad_file(home, &error))?;
+            Ok::<_, Failure>((Some(new), ()))
+        })?;
         let line = format!("{} {options}", self.key);
         output::print(&format!("authorised: {}\n", output::plain(line.trim_end())))?;
         tell_running_host(home, "serves the key from now on")
@@ -259,20 +260,21 @@ struct Revoke {
 impl Revoke {
     fn run(self, home: &Home) -> Result<(), Failure> {
         let path = home.authorized_keys_path();
-        let old = read_or_empty(&path)?;
-        let key = self.key(&old)?;
-        let Some(new) = authorized_keys::revoke(&old, &key) else {
-            let message = format!("{} does not authorise {key}", path.display());
-            let trusted = home.known_hosts().unwrap_or_default();
-            let host = trusted.iter().find(|(_, trusted)| **trusted == key);
-            return Err(Failure::usage(message).help(match host {
-                Some((host, _)) => {
-                    format!("it is the key of a host that you trust: spore key untrust {host}")
-                }
-                None => "`spore key ls` lists the keys that it does".to_owned(),
-            }));
-        };
-        write_private(&path, &new)?;
+        let (key, new) = edit_private(&path, |old| {
+            let key = self.key(old)?;
+            let Some(new) = authorized_keys::revoke(old, &key) else {
+                let message = format!("{} does not authorise {key}", path.display());
+                let trusted = home.known_hosts().unwrap_or_default();
+                let host = trusted.iter().find(|(_, trusted)| **trusted == key);
+                return Err(Failure::usage(message).help(match host {
+                    Some((host, _)) => {
+                        format!("it is the key of a host that you trust: spore key untrust {host}")
+                    }
+                    None => "`spore key ls` lists the keys that it does".to_owned(),
+                }));
+            };
+            Ok((Some(new.clone()), (key, new)))
+        })?;
         if let Err(error) = AuthorizedKeys::parse(&new) {
             // The host would go on with the keys that it knows, this one among them.
             return Err(bad_file(home, &error)

@@ -13,7 +13,8 @@ use spore_transport::message::{Call, Message};
 use spore_transport::{BlobId, JobId};
 use tokio::time::Instant;
 
-use super::{Answer, Conversation, Remote, Taking, refusal_of};
+use super::conversation::{Answer, Conversation, Taking};
+use super::{Remote, refusal_of};
 use crate::call::{Broken, Finished, Request, Sink, Told};
 use crate::callable::Parcel;
 use crate::error::CallError;

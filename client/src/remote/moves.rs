@@ -13,9 +13,10 @@ use spore_transport::job::{
 use spore_transport::message::{Message, Refused};
 use spore_transport::{BlobId, PublicKey, RefusalCode};
 
+use super::Remote;
+use super::conversation::{Answer, blob_id};
 use super::jobs::millis;
 use super::sessions::lie;
-use super::{Answer, Remote, blob_id};
 use crate::callable::Parcel;
 use crate::error::CallError;
 use crate::job::JobError;

@@ -14,7 +14,8 @@ use spore_transport::session::{
 };
 use spore_transport::{BlobId, RefusalCode, SessionId};
 
-use super::{Answer, Conversation, Remote, parts_refused, refusal_of};
+use super::conversation::{Answer, Conversation};
+use super::{Remote, parts_refused, refusal_of};
 use crate::call::{Broken, Finished, Request, Sink};
 use crate::callable::Parcel;
 use crate::session::{OpenRequest, SessionError};
