@@ -38,6 +38,10 @@ async fn main() -> Result<()> {
         .capture(&cities)?;
 
     let places = route.places().await?;
+    for place in &places {
+        // Ahead, so that the job need not wait anywhere for its code to be compiled.
+        place.host.ship(&search.bundle()).await?;
+    }
     let (first, others) = places.split_first().expect("a route begins somewhere");
     let mut job = first.host.start(&search, (steps, SEED)).await?;
     println!("{}: started", first.name);
@@ -81,11 +85,14 @@ async fn main() -> Result<()> {
 /// all were done then.
 async fn shown_until(job: &Search, name: &str, steps: u64) -> Result<f64> {
     let mut watch = job.watch().await?;
-    let mut percent = 0.0;
+    let (mut percent, mut shown) = (0.0, -1.0);
     while let Some(news) = watch.next().await {
         if let JobNews::Progress { done, total } = news? {
             percent = 100.0 * done as f64 / total as f64;
-            eprint!("\r{name}: {percent:.0} %");
+            if percent >= shown + 1.0 {
+                shown = percent;
+                eprint!("\r{name}: {percent:.0} %");
+            }
             if done >= steps {
                 break;
             }
