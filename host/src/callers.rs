@@ -49,8 +49,11 @@ pub(crate) struct KeyState {
     pub(crate) compilations_max: usize,
     /// Memory of the key's guests.
     pub(crate) memory: Arc<Total>,
-    /// Images of the key's sessions.
+    /// Images of the key's sessions and jobs, and what else is held for these.
     pub(crate) images: Arc<Total>,
+    /// Held while an image of the key's is written to the disk: one at a time, so that the others
+    /// find the disk free in between.
+    pub(crate) keeping: tokio::sync::Mutex<()>,
     /// Bundles that the key's calls hold, in bytes: half of what all may hold.
     pub(crate) bundles: Arc<Total>,
     pub(crate) charges: Mutex<Charges>,
@@ -132,6 +135,7 @@ impl Callers {
                 compilations_max,
                 memory: Total::new(limits.memory_per_key),
                 images: Total::new(limits.session_images_per_key),
+                keeping: tokio::sync::Mutex::default(),
                 bundles: Total::new(bundles_max),
                 charges: Mutex::default(),
                 arguments: Budget::new(limits.arguments_per_key),

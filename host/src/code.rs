@@ -44,7 +44,7 @@ pub(crate) struct Code {
     /// What an instance is in which nothing has run, once one has been seen.
     pub(crate) fresh: OnceLock<Fresh>,
     /// The code as it is after an initialiser, by the initialiser's name, while it is kept.
-    pub(crate) initialised: tokio::sync::Mutex<HashMap<String, Weak<Code>>>,
+    pub(crate) initialised: Mutex<HashMap<String, Initialised>>,
     id: CodeId,
     /// Memory of the machine code and of the Wasm that it was made of, in bytes.
     bytes: u64,
@@ -55,6 +55,10 @@ pub(crate) struct Code {
     /// Counts the code once for all bundles that are there with it.
     held: Mutex<Weak<Held>>,
 }
+
+/// Code after one initialiser, while it is kept. Held while that runs: whoever wants the same waits,
+/// and nobody else, for a manifest may name a function as initialiser that never ends.
+pub(crate) type Initialised = Arc<tokio::sync::Mutex<Weak<Code>>>;
 
 /// What the instances of a bundle begin as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -587,7 +591,7 @@ impl Shop {
             globals: globals.collect::<Result<_, Refused>>()?,
             interior,
             fresh: OnceLock::new(),
-            initialised: tokio::sync::Mutex::default(),
+            initialised: Mutex::default(),
             id,
             bytes,
             wasm: OnceLock::new(),

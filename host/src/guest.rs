@@ -87,15 +87,16 @@ impl Guest {
         random.get_or_insert_with(|| world.seed.generator())
     }
 
-    /// Where its random bytes go on: the key of the generator, and the words drawn.
-    pub(crate) fn random_place(&self) -> Random {
+    /// Where its random bytes go on: the key of the generator, and the words drawn. `key` is that of
+    /// one from which none was drawn.
+    pub(crate) fn random_place(&self, key: impl FnOnce() -> [u8; 32]) -> Random {
         match &self.random {
             Some(random) => Random {
                 key: random.get_seed(),
                 position: u64::try_from(random.get_word_pos()).unwrap_or(u64::MAX),
             },
             None => Random {
-                key: self.world.seed.key(),
+                key: key(),
                 position: 0,
             },
         }

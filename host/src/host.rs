@@ -357,10 +357,13 @@ impl Host {
             let hook = Hook::Init(hook, bundle.code_id());
             return self.inner.compiler.ready(bundle, code, Some(hook));
         }
-        let plain = code.clone();
+        let kept = lock(&code.initialised)
+            .entry(init.to_owned())
+            .or_default()
+            .clone();
         // Whoever else wants it waits here, and finds it done.
-        let mut kept = plain.initialised.lock().await;
-        let initialised = match kept.get(init).and_then(Weak::upgrade) {
+        let mut kept = kept.lock().await;
+        let initialised = match kept.upgrade() {
             Some(initialised) => initialised,
             None => {
                 let initialiser = Initialiser {
@@ -375,8 +378,7 @@ impl Host {
                 let compiler = &self.inner.compiler;
                 let compiling = compiler.load_initialised(&caller.state, &bundle, image);
                 let initialised = compiling.await?;
-                kept.retain(|_, code| code.strong_count() > 0);
-                kept.insert(init.to_owned(), Arc::downgrade(&initialised));
+                *kept = Arc::downgrade(&initialised);
                 initialised
             }
         };
@@ -584,9 +586,17 @@ async fn look_round(host: Weak<Inner>) {
                 tracing::info!(session = %session.id, "closed: nobody used it");
                 inner.sessions.remove(session.id);
                 let closing = session::close(session.turn(), None);
-                inner.scheduler.spawn(session.key.turn(), async {
+                let keep = inner.keep.get().cloned();
+                let (owner, id) = (session.key.id, session.id);
+                inner.scheduler.spawn(session.key.turn(), async move {
                     // It may have been closed meanwhile.
-                    let _ = closing.await;
+                    let closed = closing.await;
+                    if let (Ok(()), Some(keep)) = (closed, keep) {
+                        let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
+                        if let Err(error) = removed.await {
+                            tracing::error!(session = %id, error = code::chain(&error), "still kept");
+                        }
+                    }
                 });
             } else if session.is_to_rest(others_wait) {
                 let resting = session::rest(session.turn());

@@ -6,7 +6,7 @@
 //! written down here, under its lock, and done by its own run at the next such place.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::events::{Events, Finished, Outcome};
 use crate::keep::Keep;
 use crate::limits::{RunLimits, millis};
 use crate::scheduler::lock;
-use crate::session::{Charged, Room, Saved};
+use crate::session::{Charged, Room, Saved, SavedAs};
 use crate::wasi::Directory;
 
 mod items;
@@ -96,6 +96,10 @@ impl Jobs {
     /// Takes a job in, if its owner may have one more.
     pub(crate) fn put(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
         let mut all = lock(&self.all);
+        // Ids are random where jobs begin. Where they arrive, the owner says them.
+        if all.contains_key(&(job.key.id, job.id)) {
+            return Err(Refused::new(RefusalCode::JobHere, ""));
+        }
         let own = all.keys().filter(|(key, _)| *key == job.key.id).count();
         if own as u64 >= u64::from(limit) {
             return Err(Refused::new(RefusalCode::TooManyJobs, "").past(u64::from(limit), None));
@@ -104,14 +108,19 @@ impl Jobs {
         Ok(())
     }
 
-    pub(crate) fn remove(&self, job: &Job) {
-        lock(&self.all).remove(&(job.key.id, job.id));
+    /// Takes this very job out.
+    pub(crate) fn remove(&self, job: &Arc<Job>) {
+        let mut all = lock(&self.all);
+        let key = (job.key.id, job.id);
+        if all.get(&key).is_some_and(|there| Arc::ptr_eq(there, job)) {
+            all.remove(&key);
+        }
     }
 
     /// What is here of a job of the caller's.
     pub(crate) fn custody(&self, caller: &Caller, id: JobId) -> Option<Custody> {
         if let Ok(job) = self.find(caller, id) {
-            return Some(job.now().custody);
+            return job.now().custody();
         }
         let offers = lock(&self.offers);
         offers
@@ -127,8 +136,8 @@ impl Jobs {
         custody: Custody,
         bundle: Option<Bundle>,
     ) -> Result<(), Refused> {
-        let bytes = bundle.as_ref().and_then(Bundle::image);
-        let room = Room::take(&caller.state, bytes.map_or(0, Image::changed_bytes))?;
+        let bytes = bundle.as_ref().map_or(0, crate::code::bytes);
+        let room = Room::take(&caller.state, bytes)?;
         let mut offers = lock(&self.offers);
         let key = caller.state.id;
         let own = offers
@@ -206,6 +215,10 @@ pub(crate) struct Job {
     loaded: Arc<Loaded>,
     /// What the guest says, for all who watch.
     hub: Arc<Events>,
+    /// Where its random bytes begin, once it was asked for: it is a hash of all arguments.
+    seed_key: OnceLock<[u8; 32]>,
+    /// The room that its arguments take.
+    _arguments: Room,
     checkpoints: Checkpoints,
     /// Wakes a run that waits outside of the guest.
     wake: Notify,
@@ -226,16 +239,20 @@ pub(crate) struct Now {
     pub(crate) pause: bool,
     /// Why its run did not come to stand still when it was to.
     pub(crate) not_stopped: Option<Refused>,
-    /// The host wants it to stand still: it shuts down, or the job is to leave.
+    /// The host wants it to stand still: it shuts down, or the owner's key is revoked.
     pub(crate) halt: bool,
+    /// Requests under way to have it leave.
+    leaves: u32,
+    /// It was forgotten. Whoever still holds it finds nothing.
+    pub(crate) gone: bool,
     /// An image is to be written to the disk.
     pub(crate) persist_due: bool,
     /// Those who wait for an image.
     saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
     /// The last image that was taken, which is what a job that stands still is.
-    pub(crate) image: Option<Charged>,
-    /// What it was last saved as.
-    pub(crate) saved: Option<Bundle>,
+    pub(crate) image: Option<Arc<Charged>>,
+    /// What it was last saved as, for whoever asked for that.
+    pub(crate) saved: Option<SavedAs>,
     pub(crate) items: Items,
     /// Why it stands still when nobody asked.
     pub(crate) why: String,
@@ -266,7 +283,7 @@ pub(crate) enum Phase {
 pub(crate) struct Begin {
     pub(crate) id: JobId,
     pub(crate) custody: Custody,
-    pub(crate) image: Option<Charged>,
+    pub(crate) image: Option<Arc<Charged>>,
     pub(crate) items: Items,
     pub(crate) paused: bool,
     pub(crate) age: Duration,
@@ -297,12 +314,15 @@ impl Job {
         loaded: Arc<Loaded>,
         keep: Option<Keep>,
         begin: Begin,
-    ) -> Job {
+    ) -> Result<Job, Refused> {
+        let arguments = Room::take(&key, terms.arguments.len() as u64)?;
         let now = Now {
             phase: Phase::Still,
             custody: begin.custody,
             pause: begin.paused,
             halt: false,
+            leaves: 0,
+            gone: false,
             persist_due: false,
             not_stopped: None,
             saves: Vec::new(),
@@ -319,7 +339,9 @@ impl Job {
             ending_room: None,
             persisted: Instant::now(),
         };
-        Job {
+        Ok(Job {
+            seed_key: OnceLock::new(),
+            _arguments: arguments,
             id: begin.id,
             key,
             terms,
@@ -331,7 +353,7 @@ impl Job {
             changes: watch::Sender::new(0),
             keep,
             disk: tokio::sync::Mutex::default(),
-        }
+        })
     }
 
     /// How it is. Whoever changes it calls [`changed`](Self::changed) afterwards.
@@ -376,7 +398,10 @@ impl Job {
             age_ms: millis(now.age()),
             stops: now.stops,
             items: now.items.emitted(),
-            saved: now.saved.as_ref().map(|it| BlobId(*it.id().as_bytes())),
+            saved: now
+                .saved
+                .as_ref()
+                .map(|it| BlobId(*it.bundle.id().as_bytes())),
         }
     }
 
@@ -387,7 +412,8 @@ impl Job {
 
     /// What it was last saved as.
     pub(crate) fn saved(&self) -> Option<Bundle> {
-        self.now().saved.clone()
+        let now = self.now();
+        now.saved.as_ref().map(|saved| saved.bundle.clone())
     }
 
     /// Whether a restart may bring an item again.
@@ -446,13 +472,25 @@ impl Now {
         matches!(self.phase, Phase::Still)
             && !self.pause
             && !self.halt
+            && self.leaves == 0
+            && !self.gone
             && self.why.is_empty()
             && self.custody.may_run()
     }
 
+    /// Whether its run is to stand still at the next place where it can.
+    fn stops(&self) -> bool {
+        self.pause || self.halt || self.leaves > 0
+    }
+
+    /// What is here of it, as moves see it.
+    pub(crate) fn custody(&self) -> Option<Custody> {
+        (!self.gone).then_some(self.custody)
+    }
+
     /// Whether its run is to do something at the next place where it can.
     fn is_wanted(&self) -> bool {
-        self.pause || self.halt || self.persist_due || !self.saves.is_empty()
+        self.stops() || self.persist_due || !self.saves.is_empty()
     }
 }
 

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spore_bundle::image::{BLOCK_BYTES, Block, Image};
 use spore_bundle::{Bundle, PartsError};
-use spore_store::{BlockId, ImageToSave, Key, Kind, OpenError, Owner, ReadError, Save, SaveError};
+use spore_store::{
+    BlockId, ImageToSave, Key, Kind, OpenError, Owner, Quota, ReadError, Save, SaveError,
+};
 use spore_transport::RefusalCode;
 use spore_transport::job::HeldItemsError;
 use spore_transport::message::Refused;
@@ -110,6 +112,9 @@ pub(crate) struct Keep {
     background: Handle,
 }
 
+/// The owner that the program is which embeds the host. It shares with nobody.
+const EMBEDDING: [u8; 32] = [0; 32];
+
 /// The bundle, and the arguments of a job.
 #[derive(Serialize, Deserialize)]
 struct Parts {
@@ -167,6 +172,15 @@ impl Keep {
         Ok(Keep { store, background })
     }
 
+    /// What one owner may keep: a half of what all may, as of everything.
+    fn quota(&self, owner: Owner) -> Quota {
+        let all = self.store.bytes_max();
+        Quota {
+            bytes_max: if owner.0 == EMBEDDING { all } else { all / 2 },
+            ..Quota::NONE
+        }
+    }
+
     /// Does what blocks beside, to its end whatever becomes of who waits for it.
     pub(crate) async fn beside<T: Send + 'static>(
         &self,
@@ -191,7 +205,9 @@ impl Keep {
             ids: &ids,
             block: &|at| blocks.get(at).map(|block| &**block),
         };
-        self.store.save(key, &Save::meta(meta).with_image(image))?;
+        let save = Save::meta(meta).with_image(image);
+        let save = save.within(self.quota(key.owner));
+        self.store.save(key, &save)?;
         Ok(())
     }
 
@@ -218,7 +234,9 @@ impl Keep {
             ids: &ids,
             block: &|at| distinct.get(at).map(|(_, block)| &***block),
         };
-        self.store.save(key, &Save::meta(meta).with_image(image))?;
+        let save = Save::meta(meta).with_image(image);
+        let save = save.within(self.quota(key.owner));
+        self.store.save(key, &save)?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use spore_abi::{fault, poll};
 use spore_bundle::CodeId;
 use spore_transport::RefusalCode;
+use spore_transport::exchange::ITEM_BYTES_MAX_DEFAULT;
 use spore_transport::failure::{BACKTRACE_FRAMES_MAX, BACKTRACE_NAME_BYTES_MAX, Failure, TrapCode};
 use spore_transport::message::Refused;
 use wasmtime::{
@@ -285,9 +286,15 @@ impl<'a> Live<'a> {
             }
             _ => return Err(UnexpectedKind(kind).into()),
         }
-        if u64::from(len) > result_max {
-            let refused = Refused::new(RefusalCode::ResultTooLarge, "");
-            let refused = refused.past(result_max, u64::from(len));
+        let (code, longest) = match kind {
+            poll::ITEM => (
+                RefusalCode::ItemTooLarge,
+                result_max.min(ITEM_BYTES_MAX_DEFAULT),
+            ),
+            _ => (RefusalCode::ResultTooLarge, result_max),
+        };
+        if u64::from(len) > longest {
+            let refused = Refused::new(code, "").past(longest, u64::from(len));
             return Ok(Polled::Ended(Outcome::Refused(refused)));
         }
         let bytes = Bytes::copy_from_slice(slice(memory, ptr, len).ok_or(OutsideMemory)?);

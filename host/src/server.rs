@@ -8,6 +8,7 @@ mod collector;
 mod handshakes;
 mod jobs;
 mod keys;
+mod loading;
 mod relay;
 mod sessions;
 mod stream;

@@ -5,7 +5,7 @@
 //! does not come to its end leaves the instance in between: it is thrown away, and the session says
 //! so from then on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -156,8 +156,8 @@ struct Notes {
 pub(crate) struct Kept {
     state: State,
     /// The last image that was taken. It is the session's state while it rests.
-    image: Option<Charged>,
-    saved: Option<Bundle>,
+    image: Option<Arc<Charged>>,
+    saved: Option<SavedAs>,
     /// Whether a call has run since the image was taken.
     changed: bool,
     /// Whether the image is one that was saved: the guest is told when it is put into an instance.
@@ -178,11 +178,39 @@ pub(crate) struct Charged {
     _room: Room,
 }
 
+/// What something was saved as. Its image takes its room for as long as this is there.
+pub(crate) struct SavedAs {
+    pub(crate) bundle: Bundle,
+    pub(crate) charged: Arc<Charged>,
+}
+
+impl SavedAs {
+    /// The same bundle with this image of one of its instances.
+    pub(crate) fn new(bundle: &Bundle, charged: Arc<Charged>) -> Result<SavedAs, Refused> {
+        let bundle = bundle.with_image(charged.image.clone());
+        let bundle = bundle.map_err(|error| {
+            let what = crate::code::chain(&error);
+            Refused::new(RefusalCode::NoImage, what)
+        })?;
+        Ok(SavedAs { bundle, charged })
+    }
+
+    /// How many of its blocks `before` did not have.
+    pub(crate) fn blocks_new(&self, before: Option<&SavedAs>) -> u64 {
+        let before = before.into_iter();
+        let known: HashSet<_> = before
+            .flat_map(|before| before.charged.image.index().ids.iter())
+            .collect();
+        let blocks = self.charged.image.distinct().into_iter();
+        blocks.filter(|(id, _)| !known.contains(id)).count() as u64
+    }
+}
+
 impl Charged {
     /// Takes the room among the images of the key's sessions and jobs.
-    pub(crate) fn take(key: &KeyState, image: Image) -> Result<Charged, Refused> {
+    pub(crate) fn take(key: &KeyState, image: Image) -> Result<Arc<Charged>, Refused> {
         let room = Room::take(key, image.changed_bytes())?;
-        Ok(Charged { image, _room: room })
+        Ok(Arc::new(Charged { image, _room: room }))
     }
 }
 
@@ -296,12 +324,11 @@ impl Session {
         opened: Opened,
         image: Image,
     ) -> Result<Session, Refused> {
-        let saved = opened.bundle.with_image(image.clone());
-        let saved = saved
-            .map_err(|error| Refused::new(RefusalCode::ImageMisfit, crate::code::chain(&error)))?;
+        let charged = Charged::take(&caller.state, image)?;
+        let saved = SavedAs::new(&opened.bundle, charged.clone())?;
         let kept = Kept {
             state: State::Resting,
-            image: Some(Charged::take(&caller.state, image)?),
+            image: Some(charged),
             saved: Some(saved),
             changed: false,
             from_outside: true,
@@ -434,7 +461,7 @@ impl Session {
     /// Notes how the session is, for those who ask without a turn.
     fn note(&self, kept: &Kept) {
         let mut notes = lock(&self.notes);
-        notes.saved = kept.saved.clone();
+        notes.saved = kept.saved.as_ref().map(|saved| saved.bundle.clone());
         notes.why.clear();
         notes.memory = kept.image.as_ref().map_or(0, |it| it.image.changed_bytes());
         notes.state = match &kept.state {

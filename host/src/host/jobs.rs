@@ -1,5 +1,6 @@
 //! Jobs of a host.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use spore_bundle::{Bundle, BundleId, Image};
 use spore_transport::RefusalCode;
 use spore_transport::job::custody::Event;
 use spore_transport::job::{
-    Custody, JobChanged, JobId, JobInfo, JobStarted, JobWatched, Persist, WatchItems,
+    JobChanged, JobId, JobInfo, JobStarted, JobWatched, Persist, WatchItems,
 };
 use spore_transport::message::{CallLimits, Refused};
 
@@ -36,7 +37,7 @@ impl Host {
     /// Refuses a callable that is not resumable, a bundle whose instances have no image, and one job
     /// too many.
     ///
-    /// Cancel-safe: dropped before it returns, nothing was started.
+    /// Dropped before it returns, the job may have been started: the list of jobs tells.
     pub async fn start_job(
         &self,
         caller: &Caller,
@@ -76,7 +77,7 @@ impl Host {
     ///
     /// Refuses a bundle without the image of a run, and one job too many.
     ///
-    /// Cancel-safe: dropped before it returns, nothing was started.
+    /// Dropped before it returns, the job may have been started: the list of jobs tells.
     pub async fn open_job(
         &self,
         caller: &Caller,
@@ -172,10 +173,10 @@ impl Host {
             check_image_memory(image, terms.limits.memory)?;
         }
         let keep = self.inner.keep.get().cloned();
-        Ok(Job::new(caller.state.clone(), terms, loaded, keep, begin))
+        Job::new(caller.state.clone(), terms, loaded, keep, begin)
     }
 
-    /// Takes a job in and has it run.
+    /// Takes a job in and has it run. Once it has begun to it does, whoever waits for it.
     async fn begin(
         &self,
         caller: &Caller,
@@ -183,20 +184,34 @@ impl Host {
         image: Option<&Image>,
     ) -> Result<JobStarted, Refused> {
         let job = Arc::new(job);
-        let inner = &self.inner;
-        inner.jobs.put(&job, caller.limits.jobs_per_key)?;
-        let coming = Coming { inner, job: &job };
-        // A job that is persisted is there after a restart from the moment that it is told of.
-        if job.terms.persist_every.is_some() {
-            let kept = job.keep_begin(image).await;
-            kept.map_err(|error| error.refusal())?;
-        }
-        std::mem::forget(coming);
-        run(inner, &job);
-        Ok(JobStarted {
-            job: job.id,
-            at_least_once: job.at_least_once(),
+        let jobs = &self.inner.jobs;
+        jobs.put(&job, caller.limits.jobs_per_key)?;
+        let (host, image) = (self.clone(), image.cloned());
+        self.to_the_end(async move {
+            // A job that is persisted is there after a restart from the moment that it is told of.
+            if job.terms.persist_every.is_some() {
+                let kept = job.keep_begin(image.as_ref()).await;
+                kept.map_err(|error| {
+                    host.inner.jobs.remove(&job);
+                    error.refusal()
+                })?;
+            }
+            run(&host.inner, &job);
+            Ok(JobStarted {
+                job: job.id,
+                at_least_once: job.at_least_once(),
+            })
         })
+        .await
+    }
+
+    /// Does what must not end half-way because whoever asked for it has gone.
+    pub(super) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let done = self.background().spawn(work).await;
+        done.unwrap_or_else(|_| Err(Refused::new(RefusalCode::Internal, "it was given up")))
     }
 
     /// The caller's jobs.
@@ -234,8 +249,7 @@ impl Host {
         let job = self.inner.jobs.find(caller, job)?;
         job.pause(within.min(CHECKPOINT_WAIT_MAX)).await?;
         // One that stood still already was not told of by its run.
-        job.keep_standing().await.map_err(|error| error.refusal())?;
-        Ok(job.standing())
+        self.stands(job).await
     }
 
     /// Lets a paused job go on.
@@ -247,9 +261,19 @@ impl Host {
         self.check_open()?;
         let job = self.inner.jobs.find(caller, job)?;
         job.resume()?;
-        job.keep_standing().await.map_err(|error| error.refusal())?;
-        run(&self.inner, &job);
-        Ok(job.standing())
+        self.stands(job).await
+    }
+
+    /// Writes down how a job stands, has it run if it is to, and tells.
+    async fn stands(&self, job: Arc<Job>) -> Result<JobChanged, Refused> {
+        let host = self.clone();
+        self.to_the_end(async move {
+            let kept = job.keep_standing().await;
+            kept.map_err(|error| error.refusal())?;
+            run(&host.inner, &job);
+            Ok(job.standing())
+        })
+        .await
     }
 
     /// Takes an image of a job at its next checkpoint, if it reaches one in this time.
@@ -302,13 +326,14 @@ impl Host {
     /// When there is no such job of the caller's, or it has not ended.
     pub async fn acknowledge_job(&self, caller: &Caller, job: JobId) -> Result<(), Refused> {
         let job = self.inner.jobs.find(caller, job)?;
-        let custody = job.now().custody;
-        Custody::after(job.id, Some(custody), &Event::Acknowledge)
-            .map_err(|error| error.refusal())?;
         job.ending()?;
-        job.keep_nothing().await.map_err(|error| error.refusal())?;
-        self.inner.jobs.remove(&job);
-        Ok(())
+        let host = self.clone();
+        self.to_the_end(async move {
+            job.change_custody(&Event::Acknowledge).await?;
+            host.inner.jobs.remove(&job);
+            Ok(())
+        })
+        .await
     }
 
     /// The bundle that a job of the caller's was started from.
@@ -380,16 +405,4 @@ pub(super) fn look(inner: &Arc<Inner>) {
         run(inner, &job);
     }
     inner.jobs.forget_offers(MOVE_TIME_MAX);
-}
-
-/// A job that was taken in and is not there yet: it goes again when that does not come about.
-struct Coming<'a> {
-    inner: &'a Inner,
-    job: &'a Job,
-}
-
-impl Drop for Coming<'_> {
-    fn drop(&mut self) {
-        self.inner.jobs.remove(self.job);
-    }
 }

@@ -57,40 +57,31 @@ impl Host {
     pub async fn leave_job(&self, caller: &Caller, leave: &JobLeave) -> Result<JobLeft, Refused> {
         self.check_open()?;
         let job = self.inner.jobs.find(caller, leave.job)?;
+        let (host, leave) = (self.clone(), *leave);
+        self.to_the_end(async move {
+            let left = {
+                let _hold = job.hold();
+                host.leave(&job, &leave).await
+            };
+            // Unless it has left.
+            jobs::run(&host.inner, &job);
+            left
+        })
+        .await
+    }
+
+    /// What `leave_job` does while it holds the job.
+    async fn leave(&self, job: &Arc<Job>, leave: &JobLeave) -> Result<JobLeft, Refused> {
         let event = Event::Leave {
             move_id: leave.move_id,
             to: leave.to,
             drawn: Release(rand_bytes()),
         };
-        let after = |now: Custody| {
-            let after = Custody::after(job.id, Some(now), &event);
-            after.map_err(|error| error.refusal())
-        };
-        let now = job.now().custody;
-        after(now)?;
-        if let Phase::Ended(_) = job.now().phase {
-            return Err(Refused::new(RefusalCode::JobEnded, ""));
-        }
+        let now = job.now().custody();
+        Custody::after(job.id, now, &event).map_err(|error| error.refusal())?;
         let within = Duration::from_millis(leave.within_ms).min(jobs::CHECKPOINT_WAIT_MAX);
-        let stopped = job.halt(within).await;
-        if let Err(refused) = stopped {
-            self.stays(&job);
-            return Err(refused);
-        }
-        // One that had stood still for its owner may never have been written down whole.
-        let left = self.left(&job, after).await;
-        if left.is_err() {
-            self.stays(&job);
-        }
-        left
-    }
-
-    async fn left(
-        &self,
-        job: &Arc<Job>,
-        after: impl Fn(Custody) -> Result<Option<Custody>, Refused>,
-    ) -> Result<JobLeft, Refused> {
-        let (saved, terms, now) = {
+        job.stopped(within).await?;
+        let (saved, terms) = {
             let mut now = job.now();
             let saved = job.saved_still(&mut now)?;
             let items = (!now.items.is_empty()).then(|| {
@@ -107,42 +98,23 @@ impl Host {
                 total: now.total,
                 items,
             };
-            (saved, terms, now.custody)
+            (saved, terms)
         };
-        let image = saved.bundle.image().cloned();
-        job.keep_begin(image.as_ref())
-            .await
-            .map_err(|error| error.refusal())?;
-        // Another request may have come first.
-        let custody = after(now)?;
-        let Some(
-            custody @ Custody::Leaving {
-                move_id, release, ..
-            },
-        ) = custody
+        // One that had stood still for its owner may never have been written down whole.
+        let kept = job.keep_begin(saved.bundle.image()).await;
+        kept.map_err(|error| error.refusal())?;
+        let left = job.change_custody(&event).await?;
+        let Some(Custody::Leaving {
+            move_id, release, ..
+        }) = left
         else {
             return Err(Refused::new(RefusalCode::MoveUnderWay, ""));
         };
-        job.keep_custody(custody)
-            .await
-            .map_err(|error| error.refusal())?;
         Ok(JobLeft {
             saved: job_saved(&saved),
             lock: release.lock(job.id, move_id),
             terms,
         })
-    }
-
-    /// A job that did not leave goes on.
-    fn stays(&self, job: &Arc<Job>) {
-        {
-            let mut now = job.now();
-            if now.custody.may_run() {
-                now.halt = false;
-                job.tell_run(&now);
-            }
-        }
-        jobs::run(&self.inner, job);
     }
 
     /// Takes a job in, all of it, to run once it is released.
@@ -167,13 +139,34 @@ impl Host {
         let Some(custody @ Custody::Arriving { .. }) = after else {
             return Err(Refused::new(RefusalCode::MoveUnknown, ""));
         };
-        if now != after {
-            self.take_in(caller, arrive, custody, bundle, items).await?;
-        }
-        Ok(JobMoved {
-            place: Some(custody.place(arrive.job)),
-            release: None,
+        let (host, caller, arrive) = (self.clone(), caller.clone(), *arrive);
+        let bundle = bundle.clone();
+        self.to_the_end(async move {
+            match now == after {
+                // The first answer was lost; or is not given yet, and must not be given before.
+                true => host.written_down(&caller, &arrive, &bundle).await?,
+                false => {
+                    let taken = host.take_in(&caller, &arrive, custody, &bundle, items);
+                    taken.await?;
+                }
+            }
+            Ok(JobMoved {
+                place: Some(custody.place(arrive.job)),
+                release: None,
+            })
         })
+        .await
+    }
+
+    async fn written_down(
+        &self,
+        caller: &Caller,
+        arrive: &JobArrive,
+        bundle: &Bundle,
+    ) -> Result<(), Refused> {
+        let job = self.inner.jobs.find(caller, arrive.job)?;
+        let kept = job.keep_begin(bundle.image()).await;
+        kept.map_err(|error| error.refusal())
     }
 
     async fn take_in(
@@ -224,10 +217,14 @@ impl Host {
         };
         let terms = self.terms(caller, bundle, &request)?;
         let job = Arc::new(self.job(caller, terms, begin).await?);
-        job.keep_begin(Some(&image))
-            .await
-            .map_err(|error| error.refusal())?;
-        self.inner.jobs.arrive(&job, caller.limits.jobs_per_key)
+        // Taken in first: two that arrive under one id would write over each other.
+        let jobs = &self.inner.jobs;
+        jobs.arrive(&job, caller.limits.jobs_per_key)?;
+        let kept = job.keep_begin(Some(&image)).await;
+        kept.map_err(|error| {
+            jobs.remove(&job);
+            error.refusal()
+        })
     }
 
     /// Does one step of a move.
@@ -239,36 +236,25 @@ impl Host {
         let JobMove { job, move_id, step } = *step;
         let jobs = &self.inner.jobs;
         let event = Event::Step { move_id, step };
-        let after = |now| {
-            let after = Custody::after(job, now, &event);
-            after.map_err(|error| error.refusal())
-        };
         let Ok(held) = jobs.find(caller, job) else {
             // Of an offer there is nothing to write down.
-            let custody = after(jobs.custody(caller, job))?;
+            let now = jobs.custody(caller, job);
+            let custody = Custody::after(job, now, &event).map_err(|error| error.refusal())?;
             if custody.is_none() {
                 jobs.forget_offer(caller, job);
             }
             return Ok(moved(custody, job));
         };
-        let now = held.now().custody;
-        let custody = after(Some(now))?;
-        match custody {
-            None => {
-                held.keep_nothing().await.map_err(|error| error.refusal())?;
-                jobs.remove(&held);
+        let host = self.clone();
+        self.to_the_end(async move {
+            let custody = held.change_custody(&event).await?;
+            match custody {
+                None => host.inner.jobs.remove(&held),
+                Some(_) => jobs::run(&host.inner, &held),
             }
-            Some(custody) if custody != now => {
-                held.keep_custody(custody)
-                    .await
-                    .map_err(|error| error.refusal())?;
-                if custody.may_run() {
-                    self.stays(&held);
-                }
-            }
-            Some(_) => {}
-        }
-        Ok(moved(custody, job))
+            Ok(moved(custody, job))
+        })
+        .await
     }
 
     /// The items that a job of the caller's holds while it leaves, by their blob.
@@ -287,18 +273,12 @@ impl Host {
 
 /// A job that was to leave and did not in time goes on here.
 pub(super) async fn lapse(inner: &Arc<Inner>, job: &Arc<Job>) {
-    let now = job.now().custody;
-    let after = Custody::after(job.id, Some(now), &Event::Lapse);
-    if let Ok(Some(custody)) = after
-        && custody != now
-    {
-        if let Err(error) = job.keep_custody(custody).await {
-            tracing::error!(job = %job.id, error = chain(&error), "a move did not lapse");
-            return;
+    match job.change_custody(&Event::Lapse).await {
+        Ok(_) => {
+            tracing::info!(job = %job.id, "goes on: its move was given up");
+            jobs::run(inner, job);
         }
-        tracing::info!(job = %job.id, "goes on: its move was given up");
-        job.now().halt = false;
-        jobs::run(inner, job);
+        Err(refused) => tracing::error!(job = %job.id, %refused, "a move did not lapse"),
     }
 }
 

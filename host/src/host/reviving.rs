@@ -12,9 +12,10 @@ use spore_transport::{PublicKey, SessionId};
 use super::{Host, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
+use crate::events::Outcome;
 use crate::job::{Begin, JobRequest, Phase, Revived};
 use crate::keep::{Keep, KeepError, SessionRecord};
-use crate::session::Charged;
+use crate::session::{Charged, Room};
 
 impl Host {
     /// Keeps sessions and jobs in this folder from now on.
@@ -135,7 +136,14 @@ impl Host {
         let terms = self.terms(caller, &bundle, &request).map_err(refused)?;
         let job = self.job(caller, terms, begin).await.map_err(refused)?;
         if let Some(ended) = ended {
-            job.now().phase = Phase::Ended(ended);
+            let payload = match &ended.outcome {
+                Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.len() as u64,
+                Outcome::Failed(_) | Outcome::Refused(_) => 0,
+            };
+            let room = Room::take(&caller.state, payload).map_err(refused)?;
+            let mut now = job.now();
+            now.ending_room = Some(room);
+            now.phase = Phase::Ended(ended);
         }
         let job = std::sync::Arc::new(job);
         self.inner.jobs.put(&job, u32::MAX).map_err(refused)?;

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_bundle::image::Image;
+use spore_transport::RefusalCode;
+use spore_transport::job::custody::Event;
 use spore_transport::job::{Custody, HeldItems};
+use spore_transport::message::Refused;
 
 use super::{Items, Job, Now, Phase};
 use crate::code::chain;
@@ -23,6 +26,7 @@ impl Job {
             return Ok(());
         };
         let _turn = self.disk.lock().await;
+        let _turn_of_key = self.key.keeping.lock().await;
         let (owner, id) = (self.key.id, self.id.0);
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
         let (record, items) = {
@@ -44,6 +48,7 @@ impl Job {
             return Ok(());
         };
         let _turn = self.disk.lock().await;
+        let _turn_of_key = self.key.keeping.lock().await;
         let (owner, id) = (self.key.id, self.id.0);
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
         let (record, items, emitted) = {
@@ -77,26 +82,50 @@ impl Job {
         .await
     }
 
-    /// Changes where it is: on the disk first, and here once it is there.
-    pub(crate) async fn keep_custody(&self, custody: Custody) -> Result<(), KeepError> {
+    /// Has something happen to where it is: on the disk first, and here once it is there. One after
+    /// the other, each from what the one before has left: what two requests make of the same moment
+    /// could have a job run on two hosts. Gives what is here of it then; nothing once it is forgotten.
+    ///
+    /// Not cancel-safe: see [`Host::to_the_end`](crate::Host).
+    pub(crate) async fn change_custody(&self, event: &Event) -> Result<Option<Custody>, Refused> {
+        let _turn = self.disk.lock().await;
+        let (before, stands, JobRecord::V1(kept)) = {
+            let now = self.now();
+            (
+                now.custody(),
+                !matches!(now.phase, Phase::Running),
+                self.record(&now),
+            )
+        };
+        let after = Custody::after(self.id, before, event).map_err(|error| error.refusal())?;
+        if after == before {
+            return Ok(after);
+        }
+        // The one that stops it holds it meanwhile.
+        if after.is_none_or(|after| !after.may_run()) && !stands {
+            return Err(Refused::new(RefusalCode::MoveUnderWay, ""));
+        }
+        if let Some(keep) = &self.keep {
+            let (owner, id) = (self.key.id, self.id.0);
+            let written = keep.beside(move |keep| match after {
+                Some(custody) => {
+                    let record = JobRecord::V1(Kept { custody, ..kept });
+                    keep.save_job(owner, id, &record, None)
+                }
+                None => keep.remove_job(owner, id),
+            });
+            written.await.map_err(|error| error.refusal())?;
+        }
         {
-            let _turn = self.disk.lock().await;
-            if let Some(keep) = &self.keep {
-                let record = {
-                    let now = self.now();
-                    let JobRecord::V1(kept) = self.record(&now);
-                    JobRecord::V1(Kept { custody, ..kept })
-                };
-                let (owner, id) = (self.key.id, self.id.0);
-                keep.beside(move |keep| keep.save_job(owner, id, &record, None))
-                    .await?;
-            }
             let mut now = self.now();
-            now.custody = custody;
+            match after {
+                Some(custody) => now.custody = custody,
+                None => now.gone = true,
+            }
             now.moved = Instant::now();
         }
         self.changed();
-        Ok(())
+        Ok(after)
     }
 
     /// Ends it, once that is on the disk.
@@ -143,16 +172,6 @@ impl Job {
         .await
     }
 
-    /// Forgets it on the disk.
-    pub(crate) async fn keep_nothing(&self) -> Result<(), KeepError> {
-        let Some(keep) = &self.keep else {
-            return Ok(());
-        };
-        let _turn = self.disk.lock().await;
-        let (owner, id) = (self.key.id, self.id.0);
-        keep.beside(move |keep| keep.remove_job(owner, id)).await
-    }
-
     fn record(&self, now: &Now) -> JobRecord {
         let (done, total) = self.hub.progressed().unwrap_or((now.done, now.total));
         JobRecord::V1(Kept {
@@ -166,7 +185,10 @@ impl Job {
             stops: now.stops,
             done,
             total,
-            ended: None,
+            ended: match &now.phase {
+                Phase::Ended(finished) => Some(EndedAs::of(finished).0),
+                Phase::Running | Phase::Still => None,
+            },
         })
     }
 

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use spore_bundle::Bundle;
-use spore_bundle::image::Image;
 use spore_transport::RefusalCode;
 use spore_transport::job::{Custody, JobChanged};
 use spore_transport::message::Refused;
 use tokio::sync::oneshot;
 
 use super::{Job, Now, Phase};
-use crate::code::chain;
 use crate::events::Finished;
 use crate::limits::millis;
 use crate::run::refused;
-use crate::session::Saved;
+use crate::session::{Saved, SavedAs};
 
 impl Job {
     /// Has it stand still at its next checkpoint, if it reaches one in this time.
@@ -88,14 +85,12 @@ impl Job {
 
     /// What a job that stands still is saved as.
     pub(crate) fn saved_still(&self, now: &mut Now) -> Result<Saved, Refused> {
-        let Some(charged) = &now.image else {
+        let Some(charged) = now.image.clone() else {
             let what = "it has not begun";
             return Err(Refused::new(RefusalCode::NoImage, what));
         };
-        let bundle = self.terms.bundle.with_image(charged.image.clone());
-        let bundle = bundle.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))?;
-        let blocks_new = now.saved_as(&bundle);
-        Ok(Saved { bundle, blocks_new })
+        let saved = SavedAs::new(&self.terms.bundle, charged)?;
+        Ok(now.saved_as(saved))
     }
 
     /// Ends it wherever it is.
@@ -137,7 +132,7 @@ impl Job {
     /// The job, if it is here and has not ended.
     fn served(&self) -> Result<std::sync::MutexGuard<'_, Now>, Refused> {
         let now = self.now();
-        Custody::serves(Some(now.custody)).map_err(|error| error.refusal())?;
+        Custody::serves(now.custody()).map_err(|error| error.refusal())?;
         match now.phase {
             Phase::Ended(_) => Err(Refused::new(RefusalCode::JobEnded, "")),
             _ => Ok(now),
@@ -164,6 +159,20 @@ impl Job {
             now.not_stopped = None;
             self.tell_run(&now);
         }
+        self.stopped(within).await
+    }
+
+    /// Has the run stand still for a request to have it leave, until the guard goes.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        let mut now = self.now();
+        now.leaves += 1;
+        now.not_stopped = None;
+        self.tell_run(&now);
+        Hold(self)
+    }
+
+    /// Waits until the run stands still, which somebody wants.
+    pub(crate) async fn stopped(&self, within: Duration) -> Result<(), Refused> {
         match self.stands_still(within).await {
             Some(stands) => stands,
             None => Err(no_checkpoint(within)),
@@ -178,20 +187,23 @@ impl Job {
 }
 
 impl Now {
-    /// Notes what it was saved as. Says how many blocks that before did not have.
-    pub(super) fn saved_as(&mut self, bundle: &Bundle) -> u64 {
-        let ids = |bundle: &Bundle| bundle.image().map(|image| image.index().ids.clone());
-        let known: std::collections::HashSet<_> = self
-            .saved
-            .as_ref()
-            .and_then(ids)
-            .into_iter()
-            .flatten()
-            .collect();
-        let image = bundle.image().into_iter().flat_map(Image::distinct);
-        let new = image.filter(|(id, _)| !known.contains(id)).count() as u64;
-        self.saved = Some(bundle.clone());
-        new
+    /// Notes what it was saved as.
+    pub(super) fn saved_as(&mut self, saved: SavedAs) -> Saved {
+        let blocks_new = saved.blocks_new(self.saved.as_ref());
+        let bundle = saved.bundle.clone();
+        self.saved = Some(saved);
+        Saved { bundle, blocks_new }
+    }
+}
+
+/// Keeps a run from going on. Whoever drops it has the job run, if it is to.
+pub(crate) struct Hold<'a>(&'a Job);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut now = self.0.now();
+        now.leaves -= 1;
+        self.0.tell_run(&now);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::events::{Events, Finished, Outcome};
 use crate::guest::{Guest, MemoryTotals};
 use crate::limits::{millis, nanos};
 use crate::run::{self, Live, Polled, refused};
-use crate::session::{Charged, Means, Saved};
+use crate::session::{Charged, Means, SavedAs};
 use crate::snapshot::{self, Around};
 use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{Interrupted, slots};
@@ -111,12 +111,7 @@ impl Job {
         let limits = &self.terms.limits;
         let world = World {
             outlet: Outlet::new(self.hub.clone(), limits.output),
-            seed: Seed {
-                bundle: *self.terms.bundle.id().as_bytes(),
-                callable: self.terms.callable,
-                seed: self.terms.seed,
-                arguments: self.terms.arguments.clone(),
-            },
+            seed: self.seed(),
             directories: self.terms.directories.clone(),
             open_files: self.terms.open_files,
             clock: Clock::default(),
@@ -128,6 +123,15 @@ impl Job {
         let mut guest = Guest::new(limits, self.hub.clone(), world, totals);
         guest.checkpoints = self.checkpoints.clone();
         guest
+    }
+
+    fn seed(&self) -> Seed {
+        Seed {
+            bundle: *self.terms.bundle.id().as_bytes(),
+            callable: self.terms.callable,
+            seed: self.terms.seed,
+            arguments: self.terms.arguments.clone(),
+        }
     }
 
     fn entry(&self) -> &Entry {
@@ -286,7 +290,7 @@ impl Job {
             let mut now = self.now();
             self.checkpoints.want_stop(false);
             // What stands still must be there after a restart too.
-            let durable = now.persist_due || now.pause || now.halt;
+            let durable = now.persist_due || now.stops();
             now.persist_due = false;
             let last = now.image.as_ref().map(|it| it.image.clone());
             (
@@ -302,34 +306,32 @@ impl Job {
         };
         let mut taken = self.image(live, bound, run, last.as_ref()).await;
         drop(last);
-        if durable && let Ok(image) = &taken {
-            let kept = self.keep_image(image).await;
+        if durable && let Ok(charged) = &taken {
+            let kept = self.keep_image(&charged.image).await;
             if let Err(error) = kept {
                 tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
                 taken = Err(error.refusal());
             }
         }
-        let saved = taken.and_then(|image| {
-            let bundle = self.terms.bundle.with_image(image);
-            bundle.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))
+        // Only for those who asked: a saved bundle is held until the next.
+        let saved = taken.and_then(|image| match saves.is_empty() {
+            true => Ok(None),
+            false => SavedAs::new(&self.terms.bundle, image).map(Some),
         });
         let mut now = self.now();
-        let stays = match &saved {
-            Ok(bundle) => {
-                let blocks_new = now.saved_as(bundle);
-                for waiting in saves {
-                    let saved = Saved {
-                        bundle: bundle.clone(),
-                        blocks_new,
-                    };
-                    // Whoever wanted it may be gone.
-                    let _ = waiting.send(Ok(saved));
+        let stays = match saved {
+            Ok(saved) => {
+                if let Some(saved) = saved.map(|saved| now.saved_as(saved)) {
+                    for waiting in saves {
+                        // Whoever wanted it may be gone.
+                        let _ = waiting.send(Ok(saved.clone()));
+                    }
                 }
                 // What was wanted a moment ago may not be any more.
-                let stays = now.pause || now.halt;
+                let stays = now.stops();
                 if stays {
                     now.phase = Phase::Still;
-                    now.stops += 1;
+                    now.stops = now.stops.saturating_add(1);
                 }
                 stays
             }
@@ -337,7 +339,7 @@ impl Job {
                 for waiting in saves {
                     let _ = waiting.send(Err(why.clone()));
                 }
-                now.not_stopped = Some(why.clone());
+                now.not_stopped = Some(why);
                 (now.pause, now.halt) = (false, false);
                 false
             }
@@ -354,26 +356,27 @@ impl Job {
         bound: &[Bound],
         run: Run,
         last: Option<&Image>,
-    ) -> Result<Image, Refused> {
+    ) -> Result<Arc<Charged>, Refused> {
         let left_open = live.store.data_mut().files_left_open();
         if left_open > 0 {
             let what = format!("the guest has {left_open} files open at its checkpoint");
             return Err(Refused::new(RefusalCode::NoImage, what));
         }
         let guest = live.store.data();
+        let random = guest.random_place(|| *self.seed_key.get_or_init(|| self.seed().key()));
         let around = Around {
             bound: bound.to_vec(),
-            run: Some((run, guest.random_place())),
+            run: Some((run, random)),
             directories: guest.directories(),
         };
         let (instance, memory) = (live.instance, live.memory);
         let taken = snapshot::take(live.store, instance, memory, live.code, around, last).await;
         let taken = taken.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))?;
-        // Both are there for a moment; the room is that of the new one.
+        // Both are there for a moment; the room is that of the new one, unless the other was saved.
         self.now().image = None;
-        let charged = Charged::take(&self.key, taken.clone())?;
-        self.now().image = Some(charged);
-        Ok(taken)
+        let charged = Charged::take(&self.key, taken)?;
+        self.now().image = Some(charged.clone());
+        Ok(charged)
     }
 }
 

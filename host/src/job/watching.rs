@@ -60,7 +60,7 @@ impl Watching {
         let changes = job.changes.subscribe();
         let (taking, told) = {
             let mut now = job.now();
-            Custody::serves(Some(now.custody)).map_err(|error| error.refusal())?;
+            Custody::serves(now.custody()).map_err(|error| error.refusal())?;
             let taking = match items {
                 None => None,
                 Some(WatchItems { from, window }) => {

@@ -15,7 +15,8 @@ use spore_transport::session::{
 };
 use spore_transport::{BlobId, RefusalCode};
 
-use super::stream::{End, Serving, refuse_parts};
+use super::loading::refuse_parts;
+use super::stream::{End, Serving};
 use crate::background::FreedBeside;
 use crate::code::chain;
 use crate::events::Outcome;

@@ -1,18 +1,19 @@
 //! What becomes of a session between its calls: it is saved, rests, is put back, and ends.
 
-use spore_bundle::image::Image;
-use spore_bundle::{Bundle, BundleId};
+use std::sync::Arc;
+
+use spore_bundle::BundleId;
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 
-use super::{Alive, Charged, Kept, Saved, Session, State, Turn};
+use super::{Alive, Charged, Kept, Saved, SavedAs, Session, State, Turn};
 use crate::code::chain;
 use crate::scheduler::lock;
 use crate::snapshot::{self, Around};
 
 impl Session {
     /// The image of what the session is now. Takes one if a call has run since the last.
-    async fn image(&self, kept: &mut Kept) -> Result<Image, Refused> {
+    async fn image(&self, kept: &mut Kept) -> Result<Arc<Charged>, Refused> {
         let Kept {
             state,
             image,
@@ -23,7 +24,7 @@ impl Session {
             State::Live(alive) => alive,
             State::Resting => {
                 let image = image.as_ref().expect("a session rests as its image");
-                return Ok(image.image.clone());
+                return Ok(image.clone());
             }
             State::Poisoned(why) => {
                 return Err(Refused::new(RefusalCode::SessionPoisoned, why.clone()));
@@ -36,7 +37,7 @@ impl Session {
             }
         };
         if let (Some(image), false) = (&*image, *changed) {
-            return Ok(image.image.clone());
+            return Ok(image.clone());
         }
         let left_open = alive.store.data_mut().files_left_open();
         if left_open > 0 {
@@ -57,11 +58,12 @@ impl Session {
         } = &mut **alive;
         let taken = snapshot::take(store, *instance, *memory, self.code(), around, last).await;
         let taken = taken.map_err(|error| Refused::new(RefusalCode::NoImage, chain(&error)))?;
-        // Both are there for a moment; the room is that of the new one.
+        // Both are there for a moment; the room is that of the new one, unless the other was saved.
         *image = None;
-        *image = Some(Charged::take(&self.key, taken.clone())?);
+        let charged = Charged::take(&self.key, taken)?;
+        *image = Some(charged.clone());
         *changed = false;
-        Ok(taken)
+        Ok(charged)
     }
 }
 
@@ -69,19 +71,9 @@ impl Session {
 pub(crate) async fn save(turn: Turn) -> Result<Saved, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
     let image = session.image(&mut kept).await?;
-    let known: std::collections::HashSet<_> = kept
-        .saved
-        .iter()
-        .filter_map(Bundle::image)
-        .flat_map(|image| image.index().ids.iter().copied())
-        .collect();
-    let new = image.distinct().into_iter();
-    let blocks_new = new.filter(|(id, _)| !known.contains(id)).count() as u64;
-    let bundle = session.bundle.with_image(image).map_err(|error| {
-        let what = chain(&error);
-        Refused::new(RefusalCode::NoImage, what)
-    })?;
-    kept.saved = Some(bundle.clone());
+    let saved = SavedAs::new(&session.bundle, image)?;
+    let (bundle, blocks_new) = (saved.bundle.clone(), saved.blocks_new(kept.saved.as_ref()));
+    kept.saved = Some(saved);
     session.note(&kept);
     Ok(Saved { bundle, blocks_new })
 }
@@ -110,12 +102,11 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
         let id = session.id.to_string();
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }
-    let Some(saved) = kept.saved.as_ref().and_then(Bundle::image).cloned() else {
+    let Some(saved) = kept.saved.as_ref().map(|saved| saved.charged.clone()) else {
         let what = "it was never saved, so that there is nothing to restore";
         return Err(Refused::new(RefusalCode::NoImage, what));
     };
-    kept.image = None;
-    kept.image = Some(Charged::take(&session.key, saved)?);
+    kept.image = Some(saved);
     kept.state = State::Resting;
     kept.from_outside = true;
     kept.changed = false;
@@ -131,10 +122,11 @@ pub(crate) async fn close(turn: Turn, expected: Option<BundleId>) -> Result<(), 
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }
     if let Some(expected) = expected {
-        let saved = kept.saved.as_ref().filter(|saved| saved.id() == expected);
-        let same = |saved: &Bundle| {
-            let (saved, last) = (saved.image(), kept.image.as_ref().map(|it| &it.image));
-            saved.map(Image::index_bytes) == last.map(Image::index_bytes)
+        let saved = kept.saved.as_ref();
+        let saved = saved.filter(|saved| saved.bundle.id() == expected);
+        let same = |saved: &SavedAs| {
+            let last = kept.image.as_ref().map(|it| it.image.index_bytes());
+            Some(saved.charged.image.index_bytes()) == last
         };
         if kept.changed || !saved.is_some_and(same) {
             return Err(Refused::new(RefusalCode::SessionChanged, ""));

@@ -1,0 +1,232 @@
+//! Moves of jobs between hosts that break, and requests about them that meet: at no time do two
+//! hosts run a job, and once both are back one does.
+
+use std::time::{Duration, Instant};
+
+use spore_client::{Connect, Host, JobId, MoveError, Settled};
+use spore_host::{JobRequest, Setup};
+use spore_tests::door::{Door, copy};
+use spore_tests::outcome::{PATIENCE, soon, until};
+use spore_tests::{Process, resumer};
+use spore_transport::job::{JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
+use spore_transport::message::{CallLimits, Timing};
+use spore_transport::{PublicKey, RefusalCode};
+
+/// Moves that are broken, unless `SPORE_MOVES` says otherwise.
+const MOVES: u32 = 12;
+
+/// Latest time after which one is broken. One that nothing breaks takes about half of it.
+const BREAK_MAX: Duration = Duration::from_millis(600);
+
+/// Longer than any checkpoint of these guests is away.
+const WITHIN: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_given_up_or_stays_however_the_requests_meet() {
+    let folder = tempfile::tempdir().expect("a folder for tests");
+    let host = spore_host::Host::start(Setup::default()).expect("the engine starts");
+    host.keep_in(folder.path(), 1 << 30).expect("it is empty");
+    let caller = host.embedding_caller();
+    let bundle = resumer().inner();
+    let callables = &bundle.manifest().callables;
+    let endless = callables
+        .iter()
+        .position(|it| it.name == "resumer::endless");
+    let arguments = spore_value::codec::encode(&(1u64,)).expect("a number");
+    let (mut gave_up, mut stayed) = (0, 0);
+    for round in 0..40 {
+        let request = JobRequest {
+            callable: endless.expect("the guest has it") as u32,
+            arguments: arguments.clone().into(),
+            limits: CallLimits::default(),
+            seed: 0,
+            persist: Persist::Off,
+            timing: Timing::default(),
+        };
+        let started = host.start_job(&caller, bundle, request).await;
+        let job = started.expect("it is resumable").job;
+        let leave = |move_id| JobLeave {
+            job,
+            move_id: MoveId([move_id; 16]),
+            to: PublicKey([9; 32]),
+            within_ms: WITHIN.as_millis() as u64,
+        };
+        // Two that want it to leave: one move comes about.
+        let (first, second) = (leave(round), leave(round + 100));
+        let (left, other) = tokio::join!(
+            host.leave_job(&caller, &first),
+            host.leave_job(&caller, &second),
+        );
+        let (left, move_id) = match (left, other) {
+            (Ok(left), Err(why)) => {
+                assert_eq!(why.code, RefusalCode::MoveUnderWay);
+                (left, first.move_id)
+            }
+            (Err(why), Ok(left)) => {
+                assert_eq!(why.code, RefusalCode::MoveUnderWay);
+                (left, second.move_id)
+            }
+            both => panic!("one leaves: {both:?}"),
+        };
+        // One that gives it up and one that has it stay: it does one of the two.
+        let step = |step| JobMove { job, move_id, step };
+        let (give_up, stay) = (
+            step(MoveStep::GiveUp { lock: left.lock }),
+            step(MoveStep::Stay),
+        );
+        let ask = |step: JobMove| {
+            let (host, caller) = (host.clone(), caller.clone());
+            tokio::spawn(async move { host.move_job(&caller, &step).await })
+        };
+        let (gave, stays) = match round % 2 {
+            0 => (ask(give_up), ask(stay)),
+            _ => {
+                let stays = ask(stay);
+                (ask(give_up), stays)
+            }
+        };
+        let gave = gave.await.expect("no panic");
+        let stays = stays.await.expect("no panic");
+        let place = host.jobs(&caller)[0].place;
+        match (gave, stays) {
+            (Ok(moved), Err(why)) => {
+                assert!(moved.release.is_some());
+                assert_eq!(why.code, RefusalCode::JobElsewhere);
+                assert!(matches!(place, Place::GaveUp { .. }), "{place:?}");
+                gave_up += 1;
+                let forgotten = host.move_job(&caller, &step(MoveStep::Forget)).await;
+                assert_eq!(forgotten.expect("it was given up").place, None);
+            }
+            (Err(why), Ok(moved)) => {
+                assert_eq!(why.code, RefusalCode::MoveUnknown);
+                assert_eq!((moved.place, place), (Some(Place::Here), Place::Here));
+                stayed += 1;
+                host.cancel_job(&caller, job).await.expect("it runs");
+                host.acknowledge_job(&caller, job).await.expect("ended");
+            }
+            both => panic!("it is given up or stays: {both:?}"),
+        }
+        assert!(host.jobs(&caller).is_empty());
+    }
+    assert_eq!(gave_up + stayed, 40);
+}
+
+/// What breaks a move.
+#[derive(Clone, Copy, Debug)]
+enum Broken {
+    Source,
+    Target,
+    Both,
+    Client,
+}
+
+async fn connect(door: &Door, client: &Door) -> Host {
+    let connect = Connect::new()
+        .identity(copy(&client.clients[0]))
+        .trust(door.key);
+    let address = door.address.to_string();
+    soon("the host serves", connect.to(&address))
+        .await
+        .expect("it serves this key")
+}
+
+/// Settles the move, as somebody does who knows nothing of it but the job's id.
+async fn settled(source: &Host, target: &Host, id: JobId) -> Settled {
+    let began = Instant::now();
+    loop {
+        match source.settle_move(id, target).await {
+            Ok(settled) => return settled,
+            // Another request may still be carried out.
+            Err(error @ (MoveError::Unclear { .. } | MoveError::Ask(_))) => {
+                assert!(began.elapsed() < PATIENCE, "not settled: {error}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_breaks_leaves_the_job_on_one_host() {
+    let configuration = "job_persist = \"100ms\"\n";
+    let mut source = Process::start(configuration, &[""]);
+    let mut target = Process::start(configuration, &[]);
+    target.write_authorized_keys(&format!("{}\n", source.clients[0].public()));
+    until("the target serves the client", || async {
+        let connect = Connect::new()
+            .identity(copy(&source.clients[0]))
+            .trust(target.key);
+        connect.to(&target.address.to_string()).await.is_ok()
+    })
+    .await;
+    let told = resumer()
+        .callable(resumer::told::HANDLE)
+        .expect("it is there");
+    let moves =
+        std::env::var("SPORE_MOVES").map_or(MOVES, |moves| moves.parse().expect("a number"));
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
+    let mut below = |limit: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % limit
+    };
+    let (mut at_source, mut at_target) = (0, 0);
+    for number in 0..moves {
+        let one = connect(&source, &source).await;
+        let other = connect(&target, &source).await;
+        let job = one.start(&told, (100,)).await.expect("started");
+        let id = job.id();
+        let what =
+            [Broken::Source, Broken::Target, Broken::Both, Broken::Client][below(4) as usize];
+        let moment = Duration::from_micros(below(BREAK_MAX.as_micros() as u64));
+        // The move is dropped where it stands: its client is gone too.
+        let moved = tokio::time::timeout(moment, job.move_to(&other, WITHIN)).await;
+        let ended = moved.is_ok();
+        match what {
+            Broken::Source => source.kill(),
+            Broken::Target => target.kill(),
+            Broken::Both => {
+                source.kill();
+                target.kill();
+            }
+            Broken::Client => {}
+        }
+        drop((one, other, moved));
+        if matches!(what, Broken::Source | Broken::Both) {
+            source.restart();
+        }
+        if matches!(what, Broken::Target | Broken::Both) {
+            target.restart();
+        }
+
+        let one = connect(&source, &source).await;
+        let other = connect(&target, &source).await;
+        let settled = settled(&one, &other, id).await;
+        let context = format!("move {number}, {what:?} after {moment:?}, ended: {ended}");
+        let mut has = Vec::new();
+        for host in [&one, &other] {
+            let jobs = host.jobs().await.expect("listed");
+            has.push(jobs.iter().any(|it| it.job == id));
+        }
+        let keeps = match settled {
+            Settled::AtSource => {
+                assert_eq!(has, [true, false], "{context}");
+                at_source += 1;
+                &one
+            }
+            Settled::AtTarget => {
+                assert_eq!(has, [false, true], "{context}");
+                at_target += 1;
+                &other
+            }
+            settled => panic!("{settled:?}: {context}"),
+        };
+        let job = keeps.job_of(resumer::told::HANDLE, id).await;
+        let job = job.unwrap_or_else(|error| panic!("{error}: {context}"));
+        let result = soon("the job ends", job.result()).await;
+        assert_eq!(result.expect("it ends well"), 100, "{context}");
+        job.acknowledge().await.expect("it has ended");
+    }
+    println!("{moves} broken moves: {at_source} jobs stayed, {at_target} went");
+}
