@@ -3,6 +3,7 @@
 mod capture;
 mod fresh;
 mod images;
+mod moving;
 mod unseen;
 mod warm;
 
@@ -45,12 +46,13 @@ impl Bench {
 /// Measures all figures whose name contains `filter`.
 pub(crate) fn all(filter: &str) -> Result<Report> {
     let chosen = |names: &[&str]| names.iter().any(|name| name.contains(filter));
-    let groups: [&[&str]; 5] = [
+    let groups: [&[&str]; 6] = [
         &warm::NAMES,
         &fresh::NAMES,
         &unseen::NAMES,
         &capture::NAMES,
         &images::NAMES,
+        &moving::NAMES,
     ];
     let names = groups.concat();
     ensure!(
@@ -75,6 +77,9 @@ pub(crate) fn all(filter: &str) -> Result<Report> {
         }
         if chosen(&images::NAMES) {
             figures.extend(images::measure().await?);
+        }
+        if chosen(&moving::NAMES) {
+            figures.extend(moving::measure(&bench).await?);
         }
         figures.retain(|figure| figure.name.contains(filter));
         Ok(Report { figures })

@@ -66,10 +66,14 @@ pub(crate) struct Remote {
 impl Remote {
     /// Starts the host and connects to it. Call it on the runtime that is to do the I/O.
     pub(crate) async fn start() -> Result<Remote> {
+        Remote::start_for(Identity::generate()).await
+    }
+
+    /// The same for this client.
+    pub(crate) async fn start_for(identity: Identity) -> Result<Remote> {
         let folder = tempfile::tempdir()?;
         let home = Home::at(folder.path());
         let host_key = home.host_identity()?.public();
-        let identity = Identity::generate();
         let authorized = format!("{}\n", identity.public());
         spore_client::write_private(&home.authorized_keys_path(), &authorized)?;
         let child = Child::start(&[child::HOST.as_ref(), folder.path().as_os_str()])?;

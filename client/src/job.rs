@@ -17,7 +17,7 @@ use crate::call::{Finished, Outcome, Request};
 use crate::callable::{JobDecode, Json, Parcel, Resumes};
 use crate::error::CallError;
 use crate::host::Host;
-use crate::moving::MoveError;
+use crate::moving::{MoveError, Moving, Told};
 use crate::watch::Watching;
 
 /// What goes wrong with jobs, but for the guest's own error.
@@ -350,12 +350,20 @@ impl<R, E, I> Job<R, E, I> {
     ///
     /// [`MoveError::NotMoved`] when the job is still here, and goes on. [`MoveError::HalfDone`] when
     /// a host was lost in the middle: [`Host::settle_move`] ends the move one way or the other.
-    ///
-    /// Not cancel-safe: a dropped future may leave the move half done.
-    pub async fn move_to(&self, other: &Host, within: Duration) -> Result<Job<R, E, I>, MoveError> {
+    pub fn move_to(&self, other: &Host, within: Duration) -> Moving<R, E, I> {
+        Moving::new(self.clone(), other.clone(), within)
+    }
+
+    pub(crate) async fn moved(
+        &self,
+        other: Host,
+        within: Duration,
+        told: &mut Told,
+    ) -> Result<Job<R, E, I>, MoveError> {
         let last = self.last_saved();
-        let saved = self.host.move_job(self, other, within, last).await?;
-        let moved = self.on(other.clone());
+        let moving = self.host.move_job(self, &other, within, last, told);
+        let saved = moving.await?;
+        let moved = self.on(other);
         moved.set_saved(saved);
         Ok(moved)
     }
@@ -411,7 +419,7 @@ mod tests {
     #[allow(dead_code, reason = "that it compiles is the test")]
     fn futures_can_be_spawned(job: Job<Json, Json, Json>, other: Host) {
         fn spawned<T: Send>(_: T) {}
-        spawned(job.move_to(&other, Duration::ZERO));
+        spawned(job.move_to(&other, Duration::ZERO).into_future());
         spawned(job.save(Duration::ZERO));
         spawned(job.result());
         spawned(job.watch().into_future());

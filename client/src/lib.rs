@@ -59,7 +59,7 @@ pub use home::{
 };
 pub use host::Host;
 pub use job::{DynamicJob, Job, JobError, OpeningJob, Starting};
-pub use moving::{MoveError, Settled};
+pub use moving::{MoveError, MoveStage, Moving, Settled};
 pub use remote::{Connect, PORT_DEFAULT, with_port};
 pub use session::{Member, Opening, Session, SessionError};
 pub use stream::{Items, StreamCall};

@@ -1,8 +1,87 @@
-//! What goes wrong when jobs move.
+//! Moves of jobs from one host to another: how far they are, and what goes wrong.
+
+use std::convert::Infallible;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
 
 use spore_transport::job::MoveId;
 
-use crate::job::JobError;
+use crate::host::Host;
+use crate::job::{Job, JobError};
+
+/// Hears how far a move is.
+pub(crate) type Told = Box<dyn FnMut(MoveStage) + Send>;
+
+/// A move that is to be made: await it.
+///
+/// Not cancel-safe: a dropped future may leave the move half done.
+#[must_use = "a job moves when this is awaited"]
+pub struct Moving<R, E, I = Infallible> {
+    job: Job<R, E, I>,
+    other: Host,
+    within: Duration,
+    told: Told,
+}
+
+impl<R, E, I> Moving<R, E, I> {
+    pub(crate) fn new(job: Job<R, E, I>, other: Host, within: Duration) -> Moving<R, E, I> {
+        Moving {
+            job,
+            other,
+            within,
+            told: Box::new(|_| {}),
+        }
+    }
+
+    /// Calls this each time that the move has come further, between one step and the next.
+    pub fn on_stage(mut self, told: impl FnMut(MoveStage) + Send + 'static) -> Self {
+        self.told = Box::new(told);
+        self
+    }
+}
+
+impl<R, E, I> IntoFuture for Moving<R, E, I>
+where
+    R: 'static,
+    E: 'static,
+    I: 'static,
+{
+    type Output = Result<Job<R, E, I>, MoveError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Moving {
+            job,
+            other,
+            within,
+            mut told,
+        } = self;
+        Box::pin(async move { job.moved(other, within, &mut told).await })
+    }
+}
+
+/// What of a move is done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MoveStage {
+    /// The job was saved while it ran, and this program has what was saved
+    Saved,
+    /// So has the target, ahead of the job itself
+    Ahead,
+    /// The job stands still at the source
+    Stopped,
+    /// This program has what has changed since
+    Fetched,
+    /// The target has all of the job, durably
+    Arrived,
+    /// The source has durably given it up
+    GivenUp,
+    /// The job runs at the target
+    TakenOver,
+    /// The source has forgotten it
+    Forgotten,
+}
 
 /// Which host has a job whose move was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

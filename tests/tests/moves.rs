@@ -1,9 +1,10 @@
 //! Moves of jobs between hosts that break, and requests about them that meet: at no time do two
 //! hosts run a job, and once both are back one does.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use spore_client::{Connect, Host, JobId, MoveError, Settled};
+use spore_client::{Connect, Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
 use spore_tests::door::{Door, copy};
 use spore_tests::outcome::{PATIENCE, soon, until};
@@ -11,12 +12,16 @@ use spore_tests::{Process, resumer};
 use spore_transport::job::{JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
 use spore_transport::message::{CallLimits, Timing};
 use spore_transport::{PublicKey, RefusalCode};
+use tokio::sync::Mutex;
 
 /// Moves that are broken, unless `SPORE_MOVES` says otherwise.
 const MOVES: u32 = 12;
 
 /// Latest time after which one is broken. One that nothing breaks takes about half of it.
 const BREAK_MAX: Duration = Duration::from_millis(600);
+
+/// Rounds of the job that is moved, each of 10 ms.
+const ROUNDS: u32 = 100;
 
 /// Longer than any checkpoint of these guests is away.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -112,12 +117,99 @@ async fn a_job_is_given_up_or_stays_however_the_requests_meet() {
 }
 
 /// What breaks a move.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     Source,
     Target,
     Both,
+    /// Its client alone, which goes away wherever it is.
     Client,
+}
+
+/// Two hosts that serve one client.
+struct Pair {
+    source: Process,
+    target: Process,
+}
+
+impl Pair {
+    async fn start() -> Pair {
+        let configuration = "job_persist = \"100ms\"\n";
+        let source = Process::start(configuration, &[""]);
+        let target = Process::start(configuration, &[]);
+        target.write_authorized_keys(&format!("{}\n", source.clients[0].public()));
+        until("the target serves the client", || async {
+            let connect = Connect::new()
+                .identity(copy(&source.clients[0]))
+                .trust(target.key);
+            connect.to(&target.address.to_string()).await.is_ok()
+        })
+        .await;
+        Pair { source, target }
+    }
+
+    async fn connect(&self) -> [Host; 2] {
+        [
+            connect(&self.source, &self.source).await,
+            connect(&self.target, &self.source).await,
+        ]
+    }
+
+    fn kill(&mut self, what: Broken) {
+        if matches!(what, Broken::Source | Broken::Both) {
+            self.source.kill();
+        }
+        if matches!(what, Broken::Target | Broken::Both) {
+            self.target.kill();
+        }
+    }
+
+    fn restart(&mut self, what: Broken) {
+        if matches!(what, Broken::Source | Broken::Both) {
+            self.source.restart();
+        }
+        if matches!(what, Broken::Target | Broken::Both) {
+            self.target.restart();
+        }
+    }
+
+    /// What holds once both are back, however a move has broken: one host at most runs the job, and
+    /// once somebody has settled the move, one has it, where it ends as it is to. Says which.
+    async fn is_whole(&self, id: JobId, context: &str) -> Settled {
+        let [source, target] = self.connect().await;
+        // In this order: once it runs at the target, there is no way back at the source.
+        let there = place(&target, id).await;
+        let here = place(&source, id).await;
+        let may_run = |place: Option<Place>| {
+            matches!(
+                place,
+                Some(Place::Here | Place::Leaving { .. } | Place::Arrived { .. })
+            )
+        };
+        assert!(
+            !(may_run(there) && may_run(here)),
+            "both may run it: {here:?} and {there:?}: {context}"
+        );
+        let settled = settled(&source, &target, id).await;
+        let has = [place(&source, id).await, place(&target, id).await];
+        let keeps = match settled {
+            Settled::AtSource => {
+                assert_eq!(has, [Some(Place::Here), None], "{context}");
+                &source
+            }
+            Settled::AtTarget => {
+                assert_eq!(has, [None, Some(Place::Here)], "{context}");
+                &target
+            }
+            settled => panic!("{settled:?}: {context}"),
+        };
+        let job = keeps.job_of(resumer::told::HANDLE, id).await;
+        let job = job.unwrap_or_else(|error| panic!("{error}: {context}"));
+        let result = soon("the job ends", job.result()).await;
+        assert_eq!(result.expect("it ends well"), ROUNDS, "{context}");
+        job.acknowledge().await.expect("it has ended");
+        settled
+    }
 }
 
 async fn connect(door: &Door, client: &Door) -> Host {
@@ -128,6 +220,12 @@ async fn connect(door: &Door, client: &Door) -> Host {
     soon("the host serves", connect.to(&address))
         .await
         .expect("it serves this key")
+}
+
+/// What a host says of where the job is.
+async fn place(host: &Host, id: JobId) -> Option<Place> {
+    let jobs = host.jobs().await.expect("listed");
+    jobs.iter().find(|it| it.job == id).map(|it| it.place)
 }
 
 /// Settles the move, as somebody does who knows nothing of it but the job's id.
@@ -146,22 +244,17 @@ async fn settled(source: &Host, target: &Host, id: JobId) -> Settled {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_move_that_breaks_leaves_the_job_on_one_host() {
-    let configuration = "job_persist = \"100ms\"\n";
-    let mut source = Process::start(configuration, &[""]);
-    let mut target = Process::start(configuration, &[]);
-    target.write_authorized_keys(&format!("{}\n", source.clients[0].public()));
-    until("the target serves the client", || async {
-        let connect = Connect::new()
-            .identity(copy(&source.clients[0]))
-            .trust(target.key);
-        connect.to(&target.address.to_string()).await.is_ok()
-    })
-    .await;
+/// A job that runs for a second.
+async fn started(host: &Host) -> spore_client::Job<u32, std::convert::Infallible> {
     let told = resumer()
         .callable(resumer::told::HANDLE)
         .expect("it is there");
+    host.start(&told, (ROUNDS,)).await.expect("started")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_breaks_leaves_the_job_on_one_host() {
+    let mut pair = Pair::start().await;
     let moves =
         std::env::var("SPORE_MOVES").map_or(MOVES, |moves| moves.parse().expect("a number"));
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
@@ -173,60 +266,111 @@ async fn a_move_that_breaks_leaves_the_job_on_one_host() {
     };
     let (mut at_source, mut at_target) = (0, 0);
     for number in 0..moves {
-        let one = connect(&source, &source).await;
-        let other = connect(&target, &source).await;
-        let job = one.start(&told, (100,)).await.expect("started");
-        let id = job.id();
+        let [one, other] = pair.connect().await;
+        let job = started(&one).await;
         let what =
             [Broken::Source, Broken::Target, Broken::Both, Broken::Client][below(4) as usize];
         let moment = Duration::from_micros(below(BREAK_MAX.as_micros() as u64));
         // The move is dropped where it stands: its client is gone too.
         let moved = tokio::time::timeout(moment, job.move_to(&other, WITHIN)).await;
         let ended = moved.is_ok();
-        match what {
-            Broken::Source => source.kill(),
-            Broken::Target => target.kill(),
-            Broken::Both => {
-                source.kill();
-                target.kill();
-            }
-            Broken::Client => {}
-        }
+        pair.kill(what);
         drop((one, other, moved));
-        if matches!(what, Broken::Source | Broken::Both) {
-            source.restart();
-        }
-        if matches!(what, Broken::Target | Broken::Both) {
-            target.restart();
-        }
-
-        let one = connect(&source, &source).await;
-        let other = connect(&target, &source).await;
-        let settled = settled(&one, &other, id).await;
+        pair.restart(what);
         let context = format!("move {number}, {what:?} after {moment:?}, ended: {ended}");
-        let mut has = Vec::new();
-        for host in [&one, &other] {
-            let jobs = host.jobs().await.expect("listed");
-            has.push(jobs.iter().any(|it| it.job == id));
+        match pair.is_whole(job.id(), &context).await {
+            Settled::AtSource => at_source += 1,
+            _ => at_target += 1,
         }
-        let keeps = match settled {
-            Settled::AtSource => {
-                assert_eq!(has, [true, false], "{context}");
-                at_source += 1;
-                &one
-            }
-            Settled::AtTarget => {
-                assert_eq!(has, [false, true], "{context}");
-                at_target += 1;
-                &other
-            }
-            settled => panic!("{settled:?}: {context}"),
-        };
-        let job = keeps.job_of(resumer::told::HANDLE, id).await;
-        let job = job.unwrap_or_else(|error| panic!("{error}: {context}"));
-        let result = soon("the job ends", job.result()).await;
-        assert_eq!(result.expect("it ends well"), 100, "{context}");
-        job.acknowledge().await.expect("it has ended");
     }
     println!("{moves} broken moves: {at_source} jobs stayed, {at_target} went");
+}
+
+/// Every stage of a move but the last, after which there is nothing to break.
+const STAGES: [MoveStage; 8] = [
+    MoveStage::Saved,
+    MoveStage::Ahead,
+    MoveStage::Stopped,
+    MoveStage::Fetched,
+    MoveStage::Arrived,
+    MoveStage::GivenUp,
+    MoveStage::TakenOver,
+    MoveStage::Forgotten,
+];
+
+/// Breaks a move at each of its stages: with a client that goes on and one that is gone as well,
+/// whose next request may be on its way.
+async fn is_whole_when_broken_at_each_stage(what: Broken) {
+    let pair = Arc::new(Mutex::new(Pair::start().await));
+    let mut ends = String::new();
+    for (stage, stays) in STAGES.into_iter().flat_map(|it| [(it, true), (it, false)]) {
+        if stays && what == Broken::Client {
+            continue;
+        }
+        let [one, other] = pair.lock().await.connect().await;
+        let job = started(&one).await;
+        let (broken, breaks) = tokio::sync::oneshot::channel();
+        let (hosts, mut broken) = (pair.clone(), Some(broken));
+        let moving = job.move_to(&other, WITHIN).on_stage(move |reached| {
+            if reached != stage {
+                return;
+            }
+            let mut hosts = hosts.try_lock().expect("nobody else has them now");
+            hosts.kill(what);
+            if stays {
+                hosts.restart(what);
+            } else if let Some(broken) = broken.take() {
+                let _ = broken.send(());
+            }
+        });
+        let ended = tokio::select! {
+            moved = moving.into_future() => Some(moved.map(|_| ())),
+            Ok(()) = breaks => None,
+        };
+        drop((one, other));
+        let mut pair = pair.lock().await;
+        if !stays {
+            pair.restart(what);
+        }
+        let context = format!("{what:?} at {stage:?}, client stays: {stays}, {ended:?}");
+        let settled = pair.is_whole(job.id(), &context).await;
+        // What the move was said to have come to is what it has come to.
+        match ended {
+            Some(Ok(())) => assert_eq!(settled, Settled::AtTarget, "{context}"),
+            Some(Err(MoveError::NotMoved(_))) => {
+                assert_eq!(settled, Settled::AtSource, "{context}");
+            }
+            Some(Err(MoveError::HalfDone { .. })) | None => {}
+            Some(Err(error)) => panic!("{error}: {context}"),
+        }
+        // Before the source gives it up it cannot be at the target, and after that at no other.
+        if !stays && stage < MoveStage::Arrived {
+            assert_eq!(settled, Settled::AtSource, "{context}");
+        }
+        if stage >= MoveStage::GivenUp {
+            assert_eq!(settled, Settled::AtTarget, "{context}");
+        }
+        ends += &format!("  {context}: {settled:?}\n");
+    }
+    println!("{ends}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_killed_at_any_stage_of_a_move_loses_no_job() {
+    is_whole_when_broken_at_each_stage(Broken::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_killed_at_any_stage_of_a_move_loses_no_job() {
+    is_whole_when_broken_at_each_stage(Broken::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_that_are_killed_at_any_stage_of_a_move_lose_no_job() {
+    is_whole_when_broken_at_each_stage(Broken::Both).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_away_at_any_stage_of_a_move_loses_no_job() {
+    is_whole_when_broken_at_each_stage(Broken::Client).await;
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use spore_guest::prelude::*;
 
@@ -60,6 +61,23 @@ pub async fn rounds(count: u32) -> u32 {
         checkpoint().await;
     }
     count
+}
+
+/// Fills so many bytes, and then writes to the first so many of its pages in each round, a
+/// millisecond apart, until it is cancelled.
+#[callable]
+pub async fn roam(bytes: u32, pages: u32) {
+    fill(bytes, 1);
+    for round in 1.. {
+        for page in filled_bytes()
+            .chunks_exact_mut(PAGE_BYTES)
+            .take(pages as usize)
+        {
+            page[0] = page[0].wrapping_add(1);
+        }
+        progress(round, 0);
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 const PAGE_BYTES: usize = 4096;

@@ -16,7 +16,7 @@ use crate::callable::{Dynamic, JobDecode, JobKind, Json, Parcel, Resumes, Stream
 use crate::error::CallError;
 use crate::feed::Feed;
 use crate::job::{DynamicJob, Job, JobError, OpenJobRequest, OpeningJob, Starting};
-use crate::moving::{MoveError, Settled};
+use crate::moving::{MoveError, Settled, Told};
 use crate::session::bundle_id;
 use crate::stream::StreamCall;
 
@@ -197,10 +197,11 @@ impl Host {
         other: &Host,
         within: Duration,
         last: Option<spore_bundle::Bundle>,
+        told: &mut Told,
     ) -> Result<spore_bundle::Bundle, MoveError> {
         let [source, target] = [self.movable()?, other.movable()?];
         source
-            .move_job(target, job.id, &job.parcel, within, last)
+            .move_job(target, job.id, &job.parcel, within, last, told)
             .await
     }
 

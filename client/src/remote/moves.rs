@@ -20,7 +20,7 @@ use super::sessions::lie;
 use crate::callable::Parcel;
 use crate::error::CallError;
 use crate::job::JobError;
-use crate::moving::{MoveError, Settled};
+use crate::moving::{MoveError, MoveStage, Settled, Told};
 
 /// Time for which a step is asked for again whose answer was lost: a host that restarts is back by
 /// then.
@@ -76,6 +76,7 @@ impl Remote {
         parcel: &Parcel,
         within: Duration,
         last: Option<Bundle>,
+        told: &mut Told,
     ) -> Result<Bundle, MoveError> {
         let not_moved = MoveError::NotMoved;
         let from = insist!(self.key()).map_err(not_moved)?;
@@ -86,6 +87,7 @@ impl Remote {
         // Most of the job goes ahead, while it still runs.
         let ahead = insist!(self.save_job(job, within, parcel, last.as_ref()));
         let ahead = ahead.map_err(not_moved)?;
+        told(MoveStage::Saved);
         let offered = insist!(target.offer(job, from, &ahead));
         let carrier = Carrier {
             source: self,
@@ -93,7 +95,8 @@ impl Remote {
             job,
             move_id: offered.map_err(not_moved)?,
         };
-        carrier.carry(to, parcel, within, &ahead).await
+        told(MoveStage::Ahead);
+        carrier.carry(to, parcel, within, &ahead, told).await
     }
 
     async fn offer(&self, job: JobId, from: PublicKey, ahead: &Bundle) -> Result<MoveId, JobError> {
@@ -215,29 +218,36 @@ impl Carrier<'_> {
         parcel: &Parcel,
         within: Duration,
         ahead: &Bundle,
+        told: &mut Told,
     ) -> Result<Bundle, MoveError> {
         let left = match insist!(self.leave(to, within)) {
             Ok(left) => left,
             Err(error) => return Err(self.call_off(None, "JobLeave", error).await),
         };
+        told(MoveStage::Stopped);
         let lock = left.lock;
         let (bundle, arriving) = match insist!(self.bring(&left, parcel, ahead)) {
             Ok(brought) => brought,
             Err(error) => return Err(self.call_off(Some(lock), "Fetch", error).await),
         };
+        told(MoveStage::Fetched);
         if let Err(error) = insist!(self.arrive(&left, &arriving)) {
             return Err(self.call_off(Some(lock), "JobArrive", error).await);
         }
+        told(MoveStage::Arrived);
         let half_done = |step| move |source| MoveError::HalfDone { step, source };
         // From here on there is no way back: the source may have given up.
         let release = match self.give_up(lock).await {
             Ok(release) => release,
             Err(error) => return Err(self.call_off(Some(lock), "GiveUp", error).await),
         };
+        told(MoveStage::GivenUp);
         let taken = self.at_target(MoveStep::TakeOver { release }).await;
         taken.map_err(half_done("TakeOver"))?;
+        told(MoveStage::TakenOver);
         let forgotten = self.at_source(MoveStep::Forget).await;
         forgotten.map_err(half_done("Forget"))?;
+        told(MoveStage::Forgotten);
         let settled = self.at_target(MoveStep::Settle).await;
         settled.map_err(half_done("Settle"))?;
         Ok(bundle)

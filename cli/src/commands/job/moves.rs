@@ -1,8 +1,8 @@
 //! `spore job move`, and what is left to do when a move broke off.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use spore_client::{CallError, Host, JobId, MoveError, Settled};
+use spore_client::{CallError, Host, JobId, MoveError, MoveStage, Settled};
 
 use super::{Place, WITHIN};
 use crate::arguments::{self, Trust};
@@ -124,11 +124,31 @@ fn asked(error: CallError<std::convert::Infallible>) -> Failure {
 impl Move {
     pub(super) fn run(self) -> Result<(), Failure> {
         let (id, within) = (self.job, self.within);
-        let moved = self.hosts.with(id, async |from, to| {
+        let (stages, reached) = std::sync::mpsc::channel();
+        self.hosts.with(id, async |from, to| {
             let job = from.job(id).await.map_err(MoveError::Ask)?;
-            job.move_to(to, within).await
-        });
-        moved.map(|_| ())
+            let moving = job.move_to(to, within).on_stage(move |stage| {
+                // It is heard as long as the move is made.
+                let _ = stages.send((stage, Instant::now()));
+            });
+            moving.await.map(|_| ())
+        })?;
+        let reached: Vec<_> = reached.into_iter().collect();
+        let at = |stage| {
+            reached
+                .iter()
+                .find(|(it, _)| *it == stage)
+                .map(|(_, at)| *at)
+        };
+        if let (Some(before), Some(after)) = (at(MoveStage::Ahead), at(MoveStage::TakenOver)) {
+            let paused = (after - before).as_millis();
+            let told = format!(
+                "it stood still for {paused} ms, and goes on at {}\n",
+                self.hosts.to
+            );
+            output::to_stderr(told.as_bytes());
+        }
+        Ok(())
     }
 }
 
