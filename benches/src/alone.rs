@@ -117,6 +117,7 @@ impl Linked {
             import::PROGRESS,
             |_done: u64, _total: u64| {},
         )?;
+        linker.func_wrap(IMPORT_MODULE, import::STOP_WANTED, || 0u32)?;
         let fault = |_: u32, _: u32, _: u32, _: u32, _: u32, _: u32| {};
         linker.func_wrap(IMPORT_MODULE, import::FAULT, fault)?;
         let pre = linker.instantiate_pre(&module)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::BlockId;
+use crate::ids::{BlockId, CodeId};
 
 mod index;
 
@@ -55,6 +55,12 @@ pub enum ImageError {
     UnknownLayout {
         /// The layout that the manifest announces
         found: u16,
+    },
+    /// The image is one of other code than the bundle's.
+    #[error("image of an instance of other code, {found}")]
+    OtherCode {
+        /// The code whose image it is
+        found: CodeId,
     },
     /// The index is not the encoding of one.
     #[error("unreadable index")]

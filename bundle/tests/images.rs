@@ -13,7 +13,7 @@ use spore_bundle::image::{
 use spore_bundle::module::{
     Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake, instrument,
 };
-use spore_bundle::{BlockId, Bundle, DecodeError, Limits, PartsError};
+use spore_bundle::{BlockId, Bundle, CodeId, DecodeError, ImageStateError, Limits, PartsError};
 
 /// A block of one byte, repeated.
 fn block(byte: u8) -> (BlockId, Arc<Block>) {
@@ -33,7 +33,7 @@ fn image(index: Index, blocks: &[(u32, u8)]) -> Result<Image, ImageError> {
 fn one_page() -> Index {
     Index {
         memory_pages: 1,
-        ..Index::default()
+        ..Index::of(unbound().code_id())
     }
 }
 
@@ -61,7 +61,7 @@ fn full() -> Image {
             task: 5,
             items: 2,
         }),
-        ..Index::default()
+        ..Index::of(unbound().code_id())
     };
     image(index, &[(0, 1), (3, 2), (4, 1), (31, 3)]).expect("it is sound")
 }
@@ -266,6 +266,16 @@ fn an_image_of_another_layout_or_job_is_refused() {
         job: None,
     });
     assert!(matches!(none, ImageError::Job { .. }), "{none:?}");
+    let other = Index {
+        code: CodeId::of(b"another module"),
+        ..one_page()
+    };
+    let other = image(other, &[]).expect("sound in itself");
+    let error = unbound().with_image(other).expect_err("of other code");
+    let ImageStateError::Image(error) = error else {
+        panic!("{error:?}");
+    };
+    assert!(matches!(error, ImageError::OtherCode { .. }), "{error:?}");
 }
 
 #[test]
@@ -305,7 +315,7 @@ proptest! {
 
     #[test]
     fn images_survive(blocks in prop::collection::btree_map(0u32..48, 0u8..6, 0..20)) {
-        let index = Index { memory_pages: 3, ..Index::default() };
+        let index = Index { memory_pages: 3, ..Index::of(unbound().code_id()) };
         let blocks: Vec<_> = blocks.into_iter().collect();
         let bundle = unbound().with_image(image(index, &blocks).unwrap()).unwrap();
         let again = decode(bundle.encode()).unwrap();
@@ -371,7 +381,7 @@ fn an_image_that_does_not_fit_the_code_is_refused() {
         interior.check(&Index {
             memory_pages: pages,
             globals: globals.collect(),
-            ..Index::default()
+            ..Index::of(unbound().code_id())
         })
     };
     let (i32, f64) = (GlobalValue::I32(1), GlobalValue::F64(1));
@@ -463,7 +473,7 @@ fn a_baked_module_begins_where_the_image_left_off() {
                 value: GlobalValue::I64(u64::MAX),
             },
         ],
-        ..Index::default()
+        ..Index::of(unbound().code_id())
     };
     let image = image(index, &[(2, 0), (3, 9), (47, 4)]).expect("sound");
     let baked = bake(&code, &image).expect("it fits");
@@ -527,7 +537,7 @@ fn a_clock_and_a_number_of_items_that_cannot_be_are_refused() {
     let index = |clock_ns| Index {
         memory_pages: 1,
         clock_ns,
-        ..Index::default()
+        ..Index::of(unbound().code_id())
     };
     assert!(image(index(CLOCK_NS_MAX), &[]).is_ok());
     let late = image(index(CLOCK_NS_MAX + 1), &[]).expect_err("too late");
@@ -545,7 +555,7 @@ fn a_clock_and_a_number_of_items_that_cannot_be_are_refused() {
             task: 16,
             items,
         }),
-        ..Index::default()
+        ..Index::of(unbound().code_id())
     };
     assert!(image(emitted(RUN_ITEMS_MAX), &[]).is_ok());
     let many = image(emitted(RUN_ITEMS_MAX + 1), &[]).expect_err("too many");

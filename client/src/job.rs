@@ -315,7 +315,7 @@ impl<R, E, I> Job<R, E, I> {
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// When it is not there.
     pub async fn cancel(&self) -> Result<JobChanged, JobError> {
         self.host.cancel_job(self.id).await
     }

@@ -45,7 +45,8 @@ pub(crate) struct Code {
     pub(crate) fresh: OnceLock<Fresh>,
     /// The code as it is after an initialiser, by the initialiser's name, while it is kept.
     pub(crate) initialised: Mutex<HashMap<String, Initialised>>,
-    id: CodeId,
+    /// Of the Wasm that was compiled: a bundle's code, or that with an image put in.
+    pub(crate) id: CodeId,
     /// Memory of the machine code and of the Wasm that it was made of, in bytes.
     bytes: u64,
     /// The Wasm, for other bundles that have the same; see [`Ready::share_code`].

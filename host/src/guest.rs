@@ -46,6 +46,11 @@ pub(crate) struct Fault {
 pub(crate) struct Before {
     outgoing: Outgoing,
     events: Arc<Events>,
+    drawn: Drawn,
+}
+
+/// Where a guest's random bytes came from before they came from elsewhere.
+pub(crate) struct Drawn {
     seed: Seed,
     random: Option<ChaCha12Rng>,
 }
@@ -126,16 +131,28 @@ impl Guest {
         Before {
             outgoing: self.output.turn_to(Outgoing::new(nowhere.clone(), 0)),
             events: std::mem::replace(&mut self.events, nowhere),
-            seed: std::mem::replace(&mut self.world.seed, Seed::of_initialiser(code)),
-            random: self.random.take(),
+            drawn: self.draw_from(Seed::of_initialiser(code)),
         }
     }
 
     pub(crate) fn turn_back(&mut self, before: Before) {
         self.output.turn_to(before.outgoing);
         self.events = before.events;
-        self.world.seed = before.seed;
-        self.random = before.random;
+        self.draw_again(before.drawn);
+    }
+
+    /// Draws its random bytes from here on as the seed says. Gives where it drew them before.
+    pub(crate) fn draw_from(&mut self, seed: Seed) -> Drawn {
+        Drawn {
+            seed: std::mem::replace(&mut self.world.seed, seed),
+            random: self.random.take(),
+        }
+    }
+
+    /// Draws its random bytes where it did before.
+    pub(crate) fn draw_again(&mut self, drawn: Drawn) {
+        self.world.seed = drawn.seed;
+        self.random = drawn.random;
     }
 
     /// Turns to another call: its caller, the output that it may make, its random bytes.

@@ -505,6 +505,15 @@ impl Host {
             .map_err(|_| Refused::new(RefusalCode::Internal, "the work was dropped"))
     }
 
+    /// Does what must not end half-way because whoever asked for it has gone.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let done = self.background().spawn(work).await;
+        done.unwrap_or_else(|_| Err(Refused::new(RefusalCode::Internal, "it was given up")))
+    }
+
     fn check_open(&self) -> Result<(), Refused> {
         if self.inner.stopping.load(Ordering::Relaxed) {
             return Err(Refused::new(RefusalCode::ShuttingDown, ""));
@@ -591,7 +600,7 @@ async fn look_round(host: Weak<Inner>) {
                 inner.scheduler.spawn(session.key.turn(), async move {
                     // It may have been closed meanwhile.
                     let closed = closing.await;
-                    if let (Ok(()), Some(keep)) = (closed, keep) {
+                    if let (Ok(_disk), Some(keep)) = (closed, keep) {
                         let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
                         if let Err(error) = removed.await {
                             tracing::error!(session = %id, error = code::chain(&error), "still kept");

@@ -23,6 +23,7 @@ use crate::checkpoints::Checkpoints;
 use crate::events::{Events, Finished, Outcome};
 use crate::keep::Keep;
 use crate::limits::{RunLimits, millis};
+use crate::room::Held;
 use crate::scheduler::lock;
 use crate::session::{Charged, Room, Saved, SavedAs};
 use crate::wasi::Directory;
@@ -108,13 +109,17 @@ impl Jobs {
         Ok(())
     }
 
-    /// Takes this very job out.
+    /// Takes this very job out. Whoever still has it finds nothing.
     pub(crate) fn remove(&self, job: &Arc<Job>) {
-        let mut all = lock(&self.all);
-        let key = (job.key.id, job.id);
-        if all.get(&key).is_some_and(|there| Arc::ptr_eq(there, job)) {
-            all.remove(&key);
+        {
+            let mut all = lock(&self.all);
+            let key = (job.key.id, job.id);
+            if all.get(&key).is_some_and(|there| Arc::ptr_eq(there, job)) {
+                all.remove(&key);
+            }
         }
+        job.now().gone = true;
+        job.changed();
     }
 
     /// What is here of a job of the caller's.
@@ -241,8 +246,8 @@ pub(crate) struct Now {
     pub(crate) not_stopped: Option<Refused>,
     /// The host wants it to stand still: it shuts down, or the owner's key is revoked.
     pub(crate) halt: bool,
-    /// Requests under way to have it leave.
-    leaves: u32,
+    /// What keeps it from running for a moment: see [`hold`](Job::hold).
+    holds: u32,
     /// It was forgotten. Whoever still holds it finds nothing.
     pub(crate) gone: bool,
     /// An image is to be written to the disk.
@@ -264,8 +269,14 @@ pub(crate) struct Now {
     since: Instant,
     /// When its custody changed here.
     pub(crate) moved: Instant,
+    /// The items that it has left with, and the blob that they are.
+    pub(crate) leaving_items: Option<(BlobId, Bytes)>,
+    /// The first item that was not taken, as it was last written down.
+    items_kept: u64,
+    /// How its run has ended, when that could not be written down yet.
+    unkept: Option<Finished>,
     /// The room that its ending takes.
-    pub(crate) ending_room: Option<Room>,
+    pub(crate) ending_room: Option<Held>,
     pub(crate) persisted: Instant,
 }
 
@@ -293,12 +304,12 @@ pub(crate) struct Begin {
 
 impl Begin {
     /// A new one.
-    pub(crate) fn anew() -> Begin {
+    pub(crate) fn anew(key: &KeyState) -> Begin {
         Begin {
             id: JobId(crate::session::rand_bytes()),
             custody: Custody::Here,
             image: None,
-            items: Items::default(),
+            items: Items::after(0, key.images.clone()),
             paused: false,
             age: Duration::ZERO,
             stops: 0,
@@ -321,9 +332,12 @@ impl Job {
             custody: begin.custody,
             pause: begin.paused,
             halt: false,
-            leaves: 0,
+            holds: 0,
             gone: false,
             persist_due: false,
+            leaving_items: None,
+            items_kept: begin.items.first(),
+            unkept: None,
             not_stopped: None,
             saves: Vec::new(),
             image: begin.image,
@@ -421,8 +435,8 @@ impl Job {
         self.terms.persist_every.is_none()
     }
 
-    /// Ends it, if it has not ended.
-    pub(crate) fn end(&self, finished: Finished) {
+    /// Ends it, if it has not ended. What is kept of it says so already.
+    fn end(&self, finished: Finished) {
         let mut now = self.now();
         if matches!(now.phase, Phase::Ended(_)) {
             return;
@@ -472,7 +486,7 @@ impl Now {
         matches!(self.phase, Phase::Still)
             && !self.pause
             && !self.halt
-            && self.leaves == 0
+            && self.holds == 0
             && !self.gone
             && self.why.is_empty()
             && self.custody.may_run()
@@ -480,7 +494,12 @@ impl Now {
 
     /// Whether its run is to stand still at the next place where it can.
     fn stops(&self) -> bool {
-        self.pause || self.halt || self.leaves > 0
+        self.pause || self.halt || self.holds > 0
+    }
+
+    /// Whether its items stay as they are: it stands still to leave, or is not this host's.
+    pub(crate) fn holds_items(&self) -> bool {
+        self.holds > 0 || !self.custody.may_run()
     }
 
     /// What is here of it, as moves see it.

@@ -27,7 +27,7 @@ use crate::code::{check_image_memory, refuse_misfit};
 use crate::guest::Guest;
 use crate::keep::SessionRecord;
 use crate::limits::{RunLimits, millis};
-use crate::room::Total;
+use crate::room::{Held, Total};
 use crate::scheduler::lock;
 use crate::wasi::Directory;
 use crate::work::Slots;
@@ -137,6 +137,7 @@ pub(crate) struct Session {
     directories: Arc<[Directory]>,
     open_files: u32,
     kept: Arc<tokio::sync::Mutex<Kept>>,
+    disk: Arc<tokio::sync::Mutex<()>>,
     notes: Mutex<Notes>,
 }
 
@@ -231,6 +232,15 @@ impl Room {
                 Err(refused.past(total.limit(), all))
             }
         }
+    }
+}
+
+impl Room {
+    /// The same, from now on without a key.
+    pub(crate) fn held(self) -> Held {
+        let held = self.total.hold(self.bytes);
+        drop(self);
+        held
     }
 }
 
@@ -363,6 +373,7 @@ impl Session {
             directories: opened.directories,
             open_files: opened.open_files,
             kept: Arc::new(tokio::sync::Mutex::new(kept)),
+            disk: Arc::default(),
             notes: Mutex::new(notes),
         };
         // Nobody else has it yet.

@@ -120,7 +120,7 @@ pub(crate) async fn take(
         bound: around.bound,
         random: around.run.map(|(_, random)| random),
         run: around.run.map(|(run, _)| run),
-        ..Index::default()
+        ..Index::of(code.id)
     };
     Image::new(index, blocks)
 }

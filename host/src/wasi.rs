@@ -109,6 +109,16 @@ impl Seed {
         }
     }
 
+    /// That of what a guest does when its run was restored, which was stopped so many times.
+    pub(crate) fn of_restored(&self, stops: u64) -> Seed {
+        Seed {
+            bundle: self.bundle,
+            callable: u32::MAX - 1,
+            seed: self.seed,
+            arguments: Bytes::copy_from_slice(&stops.to_le_bytes()),
+        }
+    }
+
     pub(crate) fn generator(&self) -> ChaCha12Rng {
         ChaCha12Rng::from_seed(self.key())
     }

@@ -470,7 +470,7 @@ async fn an_image_that_does_not_fit_is_refused() {
     let image = |change: fn(&mut Index)| {
         let mut index = Index {
             memory_pages: 64,
-            ..Index::default()
+            ..Index::of(keeper().inner().code_id())
         };
         change(&mut index);
         let image = Image::new(index, Vec::new()).expect("sound in itself");

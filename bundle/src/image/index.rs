@@ -6,14 +6,16 @@ use spore_value::{Limits, codec};
 use super::{
     BLOCKS_PER_PAGE, BOUND_MAX, CLOCK_NS_MAX, GLOBALS_MAX, ImageError, PAGES_MAX, RUN_ITEMS_MAX,
 };
-use crate::ids::{BlockId, ID_BYTES};
+use crate::ids::{BlockId, CodeId, ID_BYTES};
 use crate::limits::GRANTS_MAX;
 use crate::manifest::{Manifest, StateKind};
 use crate::module::ValueType;
 
 /// What an image is made of. The order of fields is the order of their bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
+    /// The code whose instance it is of.
+    pub code: CodeId,
     /// Size of the memory, in pages of 64 KiB.
     pub memory_pages: u32,
     /// Numbers of the blocks that differ from a fresh instance, ascending. Block *n* begins at
@@ -105,6 +107,22 @@ pub struct Run {
 }
 
 impl Index {
+    /// An index of an instance of this code that has no memory and in which nothing has changed.
+    pub fn of(code: CodeId) -> Index {
+        Index {
+            code,
+            memory_pages: 0,
+            numbers: Vec::new(),
+            ids: Vec::new(),
+            globals: Vec::new(),
+            clock_ns: 0,
+            random: None,
+            directories: Vec::new(),
+            bound: Vec::new(),
+            run: None,
+        }
+    }
+
     /// Reads an index. What is returned is sound in itself.
     ///
     /// # Errors
@@ -203,6 +221,9 @@ impl Index {
             }
             _ => None,
         };
+        if self.code != manifest.code.id {
+            return Err(ImageError::OtherCode { found: self.code });
+        }
         if self.run.map(|run| run.callable) != said {
             let words = |run| {
                 if run {

@@ -166,10 +166,7 @@ async fn tell(mut watching: Watching, slot: Slot) {
                 watching.taken(sequence + 1);
                 continue;
             }
-            JobEvent::TakenOver => {
-                let refused = Refused::new(spore_transport::RefusalCode::ItemsTakenOver, "");
-                return slot.put(Told::Refused(refused)).await;
-            }
+            JobEvent::Over(why) => return slot.put(Told::Refused(why)).await,
             JobEvent::Ended(finished) => return slot.put(Told::Ended(ended(finished))).await,
         };
         slot.put(told).await;

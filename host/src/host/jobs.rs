@@ -1,6 +1,5 @@
 //! Jobs of a host.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,13 @@ use spore_bundle::{Bundle, BundleId, Image};
 use spore_transport::RefusalCode;
 use spore_transport::job::custody::Event;
 use spore_transport::job::{
-    JobChanged, JobId, JobInfo, JobStarted, JobWatched, Persist, WatchItems,
+    Custody, JobChanged, JobId, JobInfo, JobStarted, JobWatched, Persist, WatchItems,
 };
 use spore_transport::message::{CallLimits, Refused};
 
 use super::{Host, Inner, moving};
 use crate::callers::Caller;
-use crate::code::{check_image_memory, refuse_misfit};
+use crate::code::{chain, check_image_memory, refuse_misfit};
 use crate::events::Finished;
 use crate::job::{self, Begin, Job, JobRequest, Phase, Terms, Watching};
 use crate::session::{Charged, Means, Saved, new_seed};
@@ -66,7 +65,7 @@ impl Host {
             return Err(Refused::new(RefusalCode::WrongCaptures, what));
         }
         let terms = self.terms(caller, bundle, &request)?;
-        let begin = Begin::anew();
+        let begin = Begin::anew(&caller.state);
         let job = self.job(caller, terms, begin).await?;
         self.begin(caller, job, None).await
     }
@@ -106,9 +105,9 @@ impl Host {
         let items = image.index().run.map_or(0, |run| run.items);
         let begin = Begin {
             image: Some(Charged::take(&caller.state, image.clone())?),
-            items: job::Items::after(items),
+            items: job::Items::after(items, caller.state.images.clone()),
             paused,
-            ..Begin::anew()
+            ..Begin::anew(&caller.state)
         };
         let terms = self.terms(caller, bundle, &request)?;
         let job = self.job(caller, terms, begin).await?;
@@ -184,18 +183,21 @@ impl Host {
         image: Option<&Image>,
     ) -> Result<JobStarted, Refused> {
         let job = Arc::new(job);
+        // Whoever looks finds it from here on. Nobody has it run before it is told of.
+        let hold = job.hold();
         let jobs = &self.inner.jobs;
         jobs.put(&job, caller.limits.jobs_per_key)?;
         let (host, image) = (self.clone(), image.cloned());
         self.to_the_end(async move {
             // A job that is persisted is there after a restart from the moment that it is told of.
             if job.terms.persist_every.is_some() {
-                let kept = job.keep_begin(image.as_ref()).await;
+                let kept = job.keep_begin(image.as_ref(), Custody::Here).await;
                 kept.map_err(|error| {
                     host.inner.jobs.remove(&job);
                     error.refusal()
                 })?;
             }
+            drop(hold);
             run(&host.inner, &job);
             Ok(JobStarted {
                 job: job.id,
@@ -203,15 +205,6 @@ impl Host {
             })
         })
         .await
-    }
-
-    /// Does what must not end half-way because whoever asked for it has gone.
-    pub(super) async fn to_the_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Refused>> + Send + 'static,
-    ) -> Result<T, Refused> {
-        let done = self.background().spawn(work).await;
-        done.unwrap_or_else(|_| Err(Refused::new(RefusalCode::Internal, "it was given up")))
     }
 
     /// The caller's jobs.
@@ -295,10 +288,10 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When there is no such job of the caller's here, or it has ended.
+    /// When there is no such job of the caller's here.
     pub async fn cancel_job(&self, caller: &Caller, job: JobId) -> Result<JobChanged, Refused> {
         let job = self.inner.jobs.find(caller, job)?;
-        job.cancel().await
+        self.to_the_end(async move { job.cancel().await }).await
     }
 
     /// How a job has ended; `wait` until it has.
@@ -314,7 +307,7 @@ impl Host {
     ) -> Result<Finished, Refused> {
         let job = self.inner.jobs.find(caller, job)?;
         match wait {
-            true => Ok(job.ended().await),
+            true => job.ended().await,
             false => job.ending(),
         }
     }
@@ -400,6 +393,18 @@ pub(super) fn look(inner: &Arc<Inner>) {
                 moving::lapse(&inner, &job).await;
             });
             continue;
+        }
+        if job.is_unkept() || job.has_items_to_note() {
+            let background = inner.background.runtime.clone();
+            let job = job.clone();
+            background.spawn(async move {
+                job.conclude_again().await;
+                if job.has_items_to_note()
+                    && let Err(error) = job.keep_standing().await
+                {
+                    tracing::error!(job = %job.id, error = chain(&error), "items that were taken");
+                }
+            });
         }
         job.persist_if_due();
         run(inner, &job);

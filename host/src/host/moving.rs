@@ -17,9 +17,9 @@ use spore_transport::{BlobId, RefusalCode};
 use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
-use crate::job::{self, Begin, Items, Job, JobRequest, Phase};
+use crate::job::{self, Begin, Items, Job, JobRequest};
 use crate::limits::millis;
-use crate::session::{Charged, Saved, new_seed, rand_bytes};
+use crate::session::{Charged, Room, Saved, new_seed, rand_bytes};
 
 impl Host {
     /// Takes note that a job may come, and keeps what came ahead of it.
@@ -81,13 +81,20 @@ impl Host {
         Custody::after(job.id, now, &event).map_err(|error| error.refusal())?;
         let within = Duration::from_millis(leave.within_ms).min(jobs::CHECKPOINT_WAIT_MAX);
         job.stopped(within).await?;
+        let held = {
+            let now = job.now();
+            (!now.items.is_empty()).then(|| now.items.to_held())
+        };
+        // Nothing is taken of them while the job is held.
+        let items = held.map(|held| {
+            let held = Bytes::from(held.encode());
+            (BlobId(*blake3::hash(&held).as_bytes()), held)
+        });
         let (saved, terms) = {
             let mut now = job.now();
             let saved = job.saved_still(&mut now)?;
-            let items = (!now.items.is_empty()).then(|| {
-                let held = now.items.to_held().encode();
-                BlobId(*blake3::hash(&held).as_bytes())
-            });
+            let blob = items.as_ref().map(|(blob, _)| *blob);
+            now.leaving_items = items;
             let terms = JobTerms {
                 limits: job.terms.asked,
                 persist: job.terms.persist,
@@ -96,13 +103,15 @@ impl Host {
                 stops: now.stops,
                 done: now.done,
                 total: now.total,
-                items,
+                items: blob,
             };
             (saved, terms)
         };
         // One that had stood still for its owner may never have been written down whole.
-        let kept = job.keep_begin(saved.bundle.image()).await;
-        kept.map_err(|error| error.refusal())?;
+        if let Some(image) = saved.bundle.image() {
+            let kept = job.keep_image(image).await;
+            kept.map_err(|error| error.refusal())?;
+        }
         let left = job.change_custody(&event).await?;
         let Some(Custody::Leaving {
             move_id, release, ..
@@ -134,21 +143,22 @@ impl Host {
             move_id: arrive.move_id,
             lock: arrive.lock,
         };
-        let now = self.inner.jobs.custody(caller, arrive.job);
-        let after = Custody::after(arrive.job, now, &event).map_err(|error| error.refusal())?;
-        let Some(custody @ Custody::Arriving { .. }) = after else {
-            return Err(Refused::new(RefusalCode::MoveUnknown, ""));
-        };
         let (host, caller, arrive) = (self.clone(), caller.clone(), *arrive);
         let bundle = bundle.clone();
         self.to_the_end(async move {
-            match now == after {
+            let jobs = &host.inner.jobs;
+            if let Ok(job) = jobs.find(&caller, arrive.job) {
                 // The first answer was lost; or is not given yet, and must not be given before.
-                true => host.written_down(&caller, &arrive, &bundle).await?,
-                false => {
-                    let taken = host.take_in(&caller, &arrive, custody, &bundle, items);
-                    taken.await?;
-                }
+                let _turn = job.disk.lock().await;
+            }
+            let now = jobs.custody(&caller, arrive.job);
+            let after = Custody::after(arrive.job, now, &event).map_err(|error| error.refusal())?;
+            let (Some(now), Some(custody @ Custody::Arriving { .. })) = (now, after) else {
+                return Err(Refused::new(RefusalCode::MoveUnknown, ""));
+            };
+            if now != custody {
+                let taken = host.take_in(&caller, &arrive, [now, custody], &bundle, items);
+                taken.await?;
             }
             Ok(JobMoved {
                 place: Some(custody.place(arrive.job)),
@@ -158,22 +168,13 @@ impl Host {
         .await
     }
 
-    async fn written_down(
-        &self,
-        caller: &Caller,
-        arrive: &JobArrive,
-        bundle: &Bundle,
-    ) -> Result<(), Refused> {
-        let job = self.inner.jobs.find(caller, arrive.job)?;
-        let kept = job.keep_begin(bundle.image()).await;
-        kept.map_err(|error| error.refusal())
-    }
-
+    /// Takes a job in: as what is here of it `before`, and as what it is `after` once that is written
+    /// down.
     async fn take_in(
         &self,
         caller: &Caller,
         arrive: &JobArrive,
-        custody: Custody,
+        [before, after]: [Custody; 2],
         bundle: &Bundle,
         items: Option<Bytes>,
     ) -> Result<(), Refused> {
@@ -187,13 +188,16 @@ impl Host {
             ));
         };
         let emitted = image.index().run.map_or(0, |run| run.items);
+        let total = caller.state.images.clone();
         let items = match items {
-            None => Items::after(emitted),
+            None => Items::after(emitted, total),
             Some(bytes) => {
                 let held = HeldItems::decode(&bytes, emitted);
                 let held =
                     held.map_err(|error| Refused::new(RefusalCode::Malformed, chain(&error)))?;
-                Items::held(&held)
+                // They count in what the key has held, and must find room there first.
+                let _room = Room::take(&caller.state, bytes.len() as u64)?;
+                Items::held(&held, total)
             }
         };
         let terms = arrive.terms;
@@ -207,7 +211,7 @@ impl Host {
         };
         let begin = Begin {
             id: arrive.job,
-            custody,
+            custody: before,
             image: Some(Charged::take(&caller.state, image.clone())?),
             items,
             paused: terms.paused,
@@ -220,7 +224,7 @@ impl Host {
         // Taken in first: two that arrive under one id would write over each other.
         let jobs = &self.inner.jobs;
         jobs.arrive(&job, caller.limits.jobs_per_key)?;
-        let kept = job.keep_begin(Some(&image)).await;
+        let kept = job.keep_begin(Some(&image), after).await;
         kept.map_err(|error| {
             jobs.remove(&job);
             error.refusal()
@@ -262,11 +266,8 @@ impl Host {
         let jobs = self.inner.jobs.of(caller);
         jobs.iter().find_map(|job| {
             let now = job.now();
-            if !matches!(now.phase, Phase::Still) || now.items.is_empty() {
-                return None;
-            }
-            let held = now.items.to_held().encode();
-            (blake3::hash(&held).as_bytes() == &blob.0).then(|| held.into())
+            let (id, bytes) = now.leaving_items.as_ref()?;
+            (*id == blob).then(|| bytes.clone())
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::code::chain;
 use crate::events::Outcome;
 use crate::job::{Begin, JobRequest, Phase, Revived};
 use crate::keep::{Keep, KeepError, SessionRecord};
-use crate::session::{Charged, Room};
+use crate::session::Charged;
 
 impl Host {
     /// Keeps sessions and jobs in this folder from now on.
@@ -92,9 +92,9 @@ impl Host {
     }
 
     async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), String> {
-        let owner = caller.state.id;
+        let key = caller.state.clone();
         let read = keep
-            .beside(move |keep| Revived::read(keep, owner, id.0))
+            .beside(move |keep| Revived::read(keep, &key, id.0))
             .await;
         let Revived {
             kept,
@@ -140,9 +140,8 @@ impl Host {
                 Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.len() as u64,
                 Outcome::Failed(_) | Outcome::Refused(_) => 0,
             };
-            let room = Room::take(&caller.state, payload).map_err(refused)?;
             let mut now = job.now();
-            now.ending_room = Some(room);
+            now.ending_room = Some(caller.state.images.hold(payload));
             now.phase = Phase::Ended(ended);
         }
         let job = std::sync::Arc::new(job);
@@ -172,7 +171,7 @@ impl Host {
         for job in self.inner.jobs.every() {
             let halted = may_not(&PublicKey(job.key.id));
             let mut now = job.now();
-            if now.halt != halted && now.custody.may_run() {
+            if now.halt != halted {
                 now.halt = halted;
                 job.tell_run(&now);
             }

@@ -157,12 +157,22 @@ impl Host {
     /// When there is no such session of the caller's, or its state cannot be saved.
     pub async fn save_session(&self, caller: &Caller, id: SessionId) -> Result<Saved, Refused> {
         let session = self.inner.sessions.find(caller, id)?;
-        let saved = self
-            .on_worker(session.key.turn(), session::save(session.turn()))
+        // Whatever becomes of who asked: what was seen in this order is written in this order.
+        let host = self.clone();
+        let turn = session.turn();
+        self.to_the_end(async move { host.save_in_turn(turn).await })
+            .await
+    }
+
+    async fn save_in_turn(&self, turn: Turn) -> Result<Saved, Refused> {
+        let session = turn.session();
+        let (saved, _disk) = self
+            .on_worker(session.key.turn(), session::save(turn))
             .await??;
         if let Some(keep) = self.inner.keep.get() {
             let record = session.record();
-            let (owner, bundle) = (session.key.id, session.bundle().clone());
+            let (owner, id, bundle) = (session.key.id, session.id, session.bundle().clone());
+            let _turn_of_key = session.key.keeping.lock().await;
             let image = saved.bundle.image().cloned();
             let kept = keep.beside(move |keep| match image {
                 Some(image) => keep.save_session(owner, id.0, &record, &bundle, &image),
@@ -237,15 +247,19 @@ impl Host {
         expected: Option<BundleId>,
     ) -> Result<(), Refused> {
         let session = self.inner.sessions.find(caller, id)?;
-        self.on_worker(session.key.turn(), session::close(session.turn(), expected))
-            .await??;
-        self.inner.sessions.remove(id);
-        if let Some(keep) = self.inner.keep.get() {
-            let owner = session.key.id;
-            let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
-            removed.await.map_err(|error| error.refusal())?;
-        }
-        Ok(())
+        let (host, turn) = (self.clone(), session.turn());
+        self.to_the_end(async move {
+            let closing = session::close(turn, expected);
+            let _disk = host.on_worker(session.key.turn(), closing).await??;
+            host.inner.sessions.remove(id);
+            if let Some(keep) = host.inner.keep.get() {
+                let owner = session.key.id;
+                let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
+                removed.await.map_err(|error| error.refusal())?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// The caller's sessions.

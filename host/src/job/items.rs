@@ -1,23 +1,21 @@
 //! Items that a job has emitted and that were not taken yet.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use spore_transport::job::HeldItems;
+use spore_transport::job::{HELD_BYTES_MAX, HELD_ITEMS_MAX, HeldItems};
 
-/// Items that are held at most before the guest waits.
-const HELD_MAX: usize = 64;
-
-/// The same in bytes. One item alone may have more.
-const HELD_BYTES_MAX: usize = 256 << 10;
+use crate::room::{Held, Total};
 
 /// Items by sequence number, from 0.
-#[derive(Debug, Default)]
 pub(crate) struct Items {
+    /// What the key has held for it, in which they count.
+    total: Arc<Total>,
     /// The sequence number of the first that is held.
     first: u64,
-    held: VecDeque<Bytes>,
-    bytes: usize,
+    held: VecDeque<(Bytes, Held)>,
+    bytes: u64,
     /// Items below this one are in a durable image, and may leave a host that keeps its jobs.
     durable: u64,
     /// Which watch has them.
@@ -25,30 +23,31 @@ pub(crate) struct Items {
 }
 
 impl Items {
-    /// None, after so many.
-    pub(crate) fn after(emitted: u64) -> Items {
+    /// None, after so many. They count in `total`.
+    pub(crate) fn after(emitted: u64, total: Arc<Total>) -> Items {
         Items {
+            total,
             first: emitted,
+            held: VecDeque::new(),
+            bytes: 0,
             durable: emitted,
-            ..Items::default()
-        }
-    }
-
-    /// Those of a job that has come here: all of them are durable.
-    pub(crate) fn held(items: &HeldItems) -> Items {
-        let held: VecDeque<Bytes> = items.iter().map(|(_, item)| item.clone()).collect();
-        Items {
-            first: items.first,
-            bytes: held.iter().map(Bytes::len).sum(),
-            durable: items.first + held.len() as u64,
-            held,
             watch: 0,
         }
     }
 
+    /// Those of a job that has come here: all of them are durable.
+    pub(crate) fn held(items: &HeldItems, total: Arc<Total>) -> Items {
+        let mut held = Items::after(items.first, total);
+        for (_, item) in items.iter() {
+            held.push(item.clone());
+        }
+        held.durable = held.emitted();
+        held
+    }
+
     /// Those that are held, to go with the job.
     pub(crate) fn to_held(&self) -> HeldItems {
-        HeldItems::new(self.first, self.held.iter().cloned())
+        HeldItems::new(self.first, self.held.iter().map(|(item, _)| item.clone()))
     }
 
     pub(crate) fn first(&self) -> u64 {
@@ -65,13 +64,15 @@ impl Items {
     }
 
     pub(crate) fn push(&mut self, item: Bytes) {
-        self.bytes += item.len();
-        self.held.push_back(item);
+        // Past the limit too: the guest is held to it before its next, and others with it.
+        let room = self.total.hold(item.len() as u64);
+        self.bytes += room.bytes;
+        self.held.push_back((item, room));
     }
 
     /// Whether the guest may go on to its next.
     pub(crate) fn has_room(&self) -> bool {
-        self.held.len() < HELD_MAX && self.bytes < HELD_BYTES_MAX
+        (self.held.len() as u64) < HELD_ITEMS_MAX && self.bytes < HELD_BYTES_MAX
     }
 
     /// Whether some wait only for an image that holds that they were emitted.
@@ -90,16 +91,16 @@ impl Items {
             return None;
         }
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.held.get(at).cloned()
+        self.held.get(at).map(|(item, _)| item.clone())
     }
 
     /// Forgets the items below this one, which were taken.
     pub(crate) fn taken(&mut self, below: u64) {
         while self.first < below {
-            let Some(item) = self.held.pop_front() else {
+            let Some((_, room)) = self.held.pop_front() else {
                 break;
             };
-            self.bytes -= item.len();
+            self.bytes -= room.bytes;
             self.first += 1;
         }
     }
@@ -120,13 +121,18 @@ impl Items {
 mod tests {
     use super::*;
 
+    fn none() -> Items {
+        Items::after(0, Total::new(0))
+    }
+
     #[test]
     fn items_are_held_until_they_are_taken() {
-        let mut items = Items::default();
+        let mut items = none();
         for byte in 0..3 {
             items.push(Bytes::from(vec![byte]));
         }
         assert_eq!(items.emitted(), 3);
+        assert_eq!(items.total.taken(), 3);
         assert_eq!(
             items.get(0, true),
             None,
@@ -141,29 +147,30 @@ mod tests {
         assert_eq!((items.first(), items.emitted()), (2, 3));
         items.taken(100);
         assert_eq!((items.first(), items.emitted()), (3, 3));
+        assert_eq!(items.total.taken(), 0);
     }
 
     #[test]
     fn the_guest_waits_when_nobody_takes_them() {
-        let mut items = Items::default();
+        let mut items = none();
         while items.has_room() {
             items.push(Bytes::new());
         }
-        assert_eq!(items.emitted(), HELD_MAX as u64);
+        assert_eq!(items.emitted(), HELD_ITEMS_MAX);
         items.taken(1);
         assert!(items.has_room());
-        items.push(Bytes::from(vec![0; HELD_BYTES_MAX]));
+        items.push(Bytes::from(vec![0; HELD_BYTES_MAX as usize]));
         assert!(!items.has_room());
     }
 
     #[test]
     fn items_move_with_their_job() {
-        let mut items = Items::default();
+        let mut items = none();
         for byte in 0..3 {
             items.push(Bytes::from(vec![byte]));
         }
         items.taken(1);
-        let moved = Items::held(&items.to_held());
+        let moved = Items::held(&items.to_held(), Total::new(0));
         assert_eq!((moved.first(), moved.emitted()), (1, 3));
         assert_eq!(moved.get(2, true).as_deref(), Some(&[2][..]));
     }

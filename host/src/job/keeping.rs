@@ -1,5 +1,6 @@
 //! A job on the disk: written down before anything of it is told, and taken up after a restart.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,61 +11,83 @@ use spore_transport::job::{Custody, HeldItems};
 use spore_transport::message::Refused;
 
 use super::{Items, Job, Now, Phase};
+use crate::callers::KeyState;
 use crate::code::chain;
 use crate::events::{Finished, Outcome};
 use crate::keep::{EndedAs, JobRecord, Keep, KeepError, Kept};
 use crate::limits::millis;
+use crate::room::Held;
+use crate::run::refused;
 use crate::session::Room;
 
 /// Time between two images that are only taken so that items may leave.
-const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time until an ending is written down anew that could not be.
+const ENDING_PAUSE: Duration = Duration::from_secs(1);
+
+/// What an ending may have, in bytes, when nothing is left of what the key may have held.
+const ENDING_FREE_BYTES: u64 = 1 << 20;
 
 impl Job {
-    /// Writes down what it is made of, and that it is there.
-    pub(crate) async fn keep_begin(&self, image: Option<&Image>) -> Result<(), KeepError> {
-        let Some(keep) = &self.keep else {
-            return Ok(());
-        };
+    /// Writes down what it is made of, and that this is where it is: here that holds from then on. One
+    /// that cannot be written down is gone.
+    pub(crate) async fn keep_begin(
+        &self,
+        image: Option<&Image>,
+        custody: Custody,
+    ) -> Result<(), KeepError> {
         let _turn = self.disk.lock().await;
+        let kept = self.write_whole(image, custody).await;
+        {
+            let mut now = self.now();
+            match kept {
+                Ok(_) => (now.custody, now.moved) = (custody, Instant::now()),
+                Err(_) => now.gone = true,
+            }
+        }
+        self.changed();
+        kept.map(|_| ())
+    }
+
+    /// Writes an image of it down, with the items that it holds then.
+    pub(crate) async fn keep_image(&self, image: &Image) -> Result<(), KeepError> {
+        let _turn = self.disk.lock().await;
+        let custody = {
+            let mut now = self.now();
+            now.persisted = Instant::now();
+            now.custody
+        };
+        let emitted = self.write_whole(Some(image), custody).await?;
+        self.now().items.set_durable(emitted);
+        Ok(())
+    }
+
+    /// Writes all of it down, and gives the number of items that it had emitted. Whoever calls has the
+    /// turn.
+    async fn write_whole(&self, image: Option<&Image>, custody: Custody) -> Result<u64, KeepError> {
+        let (JobRecord::V1(record), items, emitted) = {
+            let now = self.now();
+            let items = now.items.to_held().encode();
+            (self.record(&now), items, now.items.emitted())
+        };
+        let Some(keep) = &self.keep else {
+            return Ok(emitted);
+        };
+        let first = record.items_first;
+        let record = JobRecord::V1(Kept { custody, ..record });
         let _turn_of_key = self.key.keeping.lock().await;
         let (owner, id) = (self.key.id, self.id.0);
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
-        let (record, items) = {
-            let now = self.now();
-            (self.record(&now), now.items.to_held().encode())
-        };
         let image = image.cloned();
         keep.beside(move |keep| {
             keep.save_job_parts(owner, id, &bundle, &arguments)?;
             let image = image.as_ref().map(|image| (image, &items[..]));
             keep.save_job(owner, id, &record, image)
         })
-        .await
-    }
-
-    /// Writes an image of it down, with the items that it holds then.
-    pub(super) async fn keep_image(&self, image: &Image) -> Result<(), KeepError> {
-        let Some(keep) = &self.keep else {
-            return Ok(());
-        };
-        let _turn = self.disk.lock().await;
-        let _turn_of_key = self.key.keeping.lock().await;
-        let (owner, id) = (self.key.id, self.id.0);
-        let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
-        let (record, items, emitted) = {
-            let mut now = self.now();
-            now.persisted = Instant::now();
-            let emitted = now.items.emitted();
-            (self.record(&now), now.items.to_held().encode(), emitted)
-        };
-        let image = image.clone();
-        keep.beside(move |keep| {
-            keep.save_job_parts(owner, id, &bundle, &arguments)?;
-            keep.save_job(owner, id, &record, Some((&image, &items[..])))
-        })
         .await?;
-        self.now().items.set_durable(emitted);
-        Ok(())
+        self.now().items_kept = first;
+        Ok(emitted)
     }
 
     /// Writes down how it is otherwise. One that was never written down stays so.
@@ -73,13 +96,39 @@ impl Job {
             return Ok(());
         };
         let _turn = self.disk.lock().await;
-        let record = self.record(&self.now());
+        let (record, first) = {
+            let now = self.now();
+            (self.record(&now), now.items.first())
+        };
         let (owner, id) = (self.key.id, self.id.0);
         keep.beside(move |keep| match keep.has_job(owner, id)? {
             true => keep.save_job(owner, id, &record, None),
             false => Ok(()),
         })
-        .await
+        .await?;
+        self.now().items_kept = first;
+        Ok(())
+    }
+
+    /// Writes all of it down if nothing of it is, as it stands still.
+    pub(super) async fn keep_at_all(&self) -> Result<(), KeepError> {
+        let Some(keep) = &self.keep else {
+            return Ok(());
+        };
+        let (owner, id) = (self.key.id, self.id.0);
+        if keep.beside(move |keep| keep.has_job(owner, id)).await? {
+            return Ok(());
+        }
+        let _turn = self.disk.lock().await;
+        let (image, custody, still) = {
+            let now = self.now();
+            let image = now.image.as_ref().map(|it| it.image.clone());
+            (image, now.custody, matches!(now.phase, Phase::Still))
+        };
+        if still {
+            self.write_whole(image.as_ref(), custody).await?;
+        }
+        Ok(())
     }
 
     /// Has something happen to where it is: on the disk first, and here once it is there. One after
@@ -91,6 +140,9 @@ impl Job {
         let _turn = self.disk.lock().await;
         let (before, stands, JobRecord::V1(kept)) = {
             let now = self.now();
+            if let (Event::Leave { .. }, Phase::Ended(_)) = (event, &now.phase) {
+                return Err(Refused::new(RefusalCode::JobEnded, ""));
+            }
             (
                 now.custody(),
                 !matches!(now.phase, Phase::Running),
@@ -122,39 +174,100 @@ impl Job {
                 Some(custody) => now.custody = custody,
                 None => now.gone = true,
             }
+            if now.custody.may_run() {
+                now.leaving_items = None;
+            }
             now.moved = Instant::now();
         }
         self.changed();
         Ok(after)
     }
 
-    /// Ends it, once that is on the disk.
-    pub(crate) async fn conclude(&self, finished: Finished) {
-        let mut finished = finished;
-        let payload = match &finished.outcome {
-            Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.clone(),
-            Outcome::Failed(_) | Outcome::Refused(_) => Bytes::new(),
-        };
-        // It is held until its owner has it, among what else the key has held for it.
-        let room = match Room::take(&self.key, payload.len() as u64) {
-            Ok(room) => Some(room),
-            Err(refused) => {
-                finished.outcome = Outcome::Refused(refused);
-                None
+    /// Ends it, once that is on the disk. Until it can be written down it has not ended, and
+    /// [`conclude_again`](Self::conclude_again) tries anew.
+    pub(super) async fn conclude(&self, mut finished: Finished) {
+        // It does not go on from it, and what it has come to may need the room.
+        self.now().image = None;
+        let room = self.room_for(&mut finished);
+        let _turn = self.disk.lock().await;
+        match self.keep_ending(&finished).await {
+            Ok(()) => {
+                self.now().ending_room = Some(room);
+                self.end(finished);
             }
-        };
-        if let Err(error) = self.keep_ending(&finished).await {
-            tracing::error!(job = %self.id, error = chain(&error), "how a job has ended was not kept");
+            Err(error) => {
+                let why = chain(&error);
+                tracing::error!(job = %self.id, why, "how a job has ended is not kept yet");
+                let mut now = self.now();
+                now.why = format!("its ending cannot be written down: {why}");
+                now.unkept = Some(finished);
+                now.persisted = Instant::now();
+            }
         }
-        self.now().ending_room = room;
-        self.end(finished);
     }
 
+    /// Tries anew to write down how it has ended, if that did not succeed a while ago.
+    pub(crate) async fn conclude_again(&self) {
+        let unkept = {
+            let mut now = self.now();
+            if now.persisted.elapsed() < ENDING_PAUSE {
+                return;
+            }
+            let unkept = now.unkept.take();
+            if unkept.is_some() {
+                now.why.clear();
+            }
+            unkept
+        };
+        if let Some(finished) = unkept {
+            self.conclude(finished).await;
+        }
+    }
+
+    /// Whether how it has ended is not written down yet.
+    pub(crate) fn is_unkept(&self) -> bool {
+        self.now().unkept.is_some()
+    }
+
+    /// The room for what it has ended with, which is held until its owner has it. What finds none
+    /// becomes a refusal, unless it is little.
+    fn room_for(&self, finished: &mut Finished) -> Held {
+        let bytes = match &finished.outcome {
+            Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.len() as u64,
+            Outcome::Failed(_) | Outcome::Refused(_) => 0,
+        };
+        let total = &self.key.images;
+        if bytes <= ENDING_FREE_BYTES {
+            return total.hold(bytes);
+        }
+        match Room::take(&self.key, bytes) {
+            Ok(room) => room.held(),
+            Err(refused) => {
+                finished.outcome = Outcome::Refused(refused);
+                total.hold(0)
+            }
+        }
+    }
+
+    /// Ends one that stands still as cancelled, on the disk first. Says whether it stood still.
+    pub(super) async fn cancel_still(self: &Arc<Self>) -> Result<bool, Refused> {
+        let _hold = self.hold();
+        let _turn = self.disk.lock().await;
+        if !matches!(self.served()?.phase, Phase::Still) {
+            return Ok(false);
+        }
+        let cancelled = self.finished(refused(RefusalCode::Cancelled, ""));
+        let kept = self.keep_ending(&cancelled).await;
+        kept.map_err(|error| error.refusal())?;
+        self.end(cancelled);
+        Ok(true)
+    }
+
+    /// Whoever calls has the turn.
     async fn keep_ending(&self, finished: &Finished) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
-        let _turn = self.disk.lock().await;
         let (owner, id) = (self.key.id, self.id.0);
         let (mut record, items) = {
             let now = self.now();
@@ -185,11 +298,20 @@ impl Job {
             stops: now.stops,
             done,
             total,
+            items_first: now.items.first(),
             ended: match &now.phase {
                 Phase::Ended(finished) => Some(EndedAs::of(finished).0),
                 Phase::Running | Phase::Still => None,
             },
         })
+    }
+
+    /// Whether items were taken of one that does not run, and that is not written down.
+    pub(crate) fn has_items_to_note(&self) -> bool {
+        let now = self.now();
+        self.keep.is_some()
+            && !matches!(now.phase, Phase::Running)
+            && now.items.first() != now.items_kept
     }
 
     /// Has an image written down at the next checkpoint, if it is time.
@@ -219,8 +341,9 @@ pub(crate) struct Revived {
 }
 
 impl Revived {
-    /// Reads a job. Blocks.
-    pub(crate) fn read(keep: &Keep, owner: [u8; 32], id: [u8; 16]) -> Result<Revived, KeepError> {
+    /// Reads a job of this owner. Blocks.
+    pub(crate) fn read(keep: &Keep, key: &KeyState, id: [u8; 16]) -> Result<Revived, KeepError> {
+        let owner = key.id;
         let (JobRecord::V1(kept), bundle, arguments) = keep.job(owner, id)?;
         let (image, held) = match keep.job_image(owner, id)? {
             Some((image, items)) => (Some(image), Some(items)),
@@ -233,10 +356,12 @@ impl Revived {
             }
             None => (None, held),
         };
-        let items = match held {
-            Some(held) => Items::held(&HeldItems::decode_any(&held)?),
-            None => Items::default(),
+        let total = key.images.clone();
+        let mut items = match held {
+            Some(held) => Items::held(&HeldItems::decode_any(&held)?, total),
+            None => Items::after(0, total),
         };
+        items.taken(kept.items_first);
         Ok(Revived {
             kept,
             bundle,

@@ -1,5 +1,6 @@
 //! What an owner asks of a job.
 
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use spore_transport::RefusalCode;
@@ -10,7 +11,6 @@ use tokio::sync::oneshot;
 use super::{Job, Now, Phase};
 use crate::events::Finished;
 use crate::limits::millis;
-use crate::run::refused;
 use crate::session::{Saved, SavedAs};
 
 impl Job {
@@ -93,25 +93,41 @@ impl Job {
         Ok(now.saved_as(saved))
     }
 
-    /// Ends it wherever it is.
-    pub(crate) async fn cancel(&self) -> Result<JobChanged, Refused> {
-        let still = {
-            let now = self.served()?;
-            self.hub.cancel();
-            matches!(now.phase, Phase::Still)
-        };
-        if still {
-            let cancelled = self.finished(refused(RefusalCode::Cancelled, ""));
-            self.conclude(cancelled).await;
+    /// Ends it wherever it is. One that has ended stays as it is.
+    ///
+    /// Not cancel-safe: see [`Host::to_the_end`](crate::Host).
+    pub(crate) async fn cancel(self: &Arc<Self>) -> Result<JobChanged, Refused> {
+        loop {
+            {
+                let now = self.here()?;
+                match now.phase {
+                    Phase::Ended(_) => return Ok(now.standing(self.id)),
+                    Phase::Running => {
+                        self.hub.cancel();
+                        break;
+                    }
+                    Phase::Still => {}
+                }
+            }
+            // It may go on just then.
+            if self.cancel_still().await? {
+                break;
+            }
         }
-        self.ended().await;
+        self.ended().await?;
         Ok(self.standing())
     }
 
     /// How it has ended, when it has.
-    pub(crate) async fn ended(&self) -> Finished {
-        self.until(|now| match &now.phase {
-            Phase::Ended(finished) => Some(finished.clone()),
+    ///
+    /// # Errors
+    ///
+    /// When it is not here, or leaves for good before it ends.
+    pub(crate) async fn ended(&self) -> Result<Finished, Refused> {
+        drop(self.here()?);
+        self.until(|now| match (&now.phase, now.is_over_here(self.id)) {
+            (_, Some(why)) => Some(Err(why)),
+            (Phase::Ended(finished), None) => Some(Ok(finished.clone())),
             _ => None,
         })
         .await
@@ -121,18 +137,24 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// When it has not.
+    /// When it has not, or is not here.
     pub(crate) fn ending(&self) -> Result<Finished, Refused> {
-        match &self.now().phase {
+        match &self.here()?.phase {
             Phase::Ended(finished) => Ok(finished.clone()),
             _ => Err(Refused::new(RefusalCode::JobNotEnded, "")),
         }
     }
 
-    /// The job, if it is here and has not ended.
-    fn served(&self) -> Result<std::sync::MutexGuard<'_, Now>, Refused> {
+    /// The job, if it is here.
+    fn here(&self) -> Result<MutexGuard<'_, Now>, Refused> {
         let now = self.now();
         Custody::serves(now.custody()).map_err(|error| error.refusal())?;
+        Ok(now)
+    }
+
+    /// The job, if it is here and has not ended.
+    pub(super) fn served(&self) -> Result<MutexGuard<'_, Now>, Refused> {
+        let now = self.here()?;
         match now.phase {
             Phase::Ended(_) => Err(Refused::new(RefusalCode::JobEnded, "")),
             _ => Ok(now),
@@ -145,13 +167,20 @@ impl Job {
         self.wake.notify_one();
     }
 
-    /// Forgets items that were taken, which may let the guest go on.
-    pub(crate) fn items_taken(&self, below: u64) {
-        self.now().items.taken(below);
+    /// Forgets items that this watch has taken, which may let the guest go on.
+    pub(super) fn items_taken(&self, watch: u64, below: u64) {
+        {
+            let mut now = self.now();
+            if !now.items.belong_to(watch) || now.holds_items() {
+                return;
+            }
+            now.items.taken(below);
+        }
         self.wake.notify_one();
     }
 
-    /// Has the run stand still for the host, and waits for that. It stands until `halt` is taken back.
+    /// Has the run stand still for the host, waits for that, and has it written down. It stands until
+    /// `halt` is taken back.
     pub(crate) async fn halt(&self, within: Duration) -> Result<(), Refused> {
         {
             let mut now = self.now();
@@ -159,16 +188,19 @@ impl Job {
             now.not_stopped = None;
             self.tell_run(&now);
         }
-        self.stopped(within).await
+        self.stopped(within).await?;
+        let kept = self.keep_at_all().await;
+        kept.map_err(|error| error.refusal())
     }
 
-    /// Has the run stand still for a request to have it leave, until the guard goes.
-    pub(crate) fn hold(&self) -> Hold<'_> {
+    /// Keeps the run from going on until the guard goes: it comes to stand still.
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
         let mut now = self.now();
-        now.leaves += 1;
+        now.holds += 1;
         now.not_stopped = None;
         self.tell_run(&now);
-        Hold(self)
+        drop(now);
+        Hold(self.clone())
     }
 
     /// Waits until the run stands still, which somebody wants.
@@ -197,13 +229,16 @@ impl Now {
 }
 
 /// Keeps a run from going on. Whoever drops it has the job run, if it is to.
-pub(crate) struct Hold<'a>(&'a Job);
+pub(crate) struct Hold(Arc<Job>);
 
-impl Drop for Hold<'_> {
+impl Drop for Hold {
     fn drop(&mut self) {
         let mut now = self.0.now();
-        now.leaves -= 1;
+        now.holds -= 1;
         self.0.tell_run(&now);
+        drop(now);
+        // Its items may be given out again.
+        self.0.changed();
     }
 }
 

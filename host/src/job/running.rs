@@ -10,19 +10,24 @@ use bytes::Bytes;
 use spore_bundle::image::{Bound, Image, Run};
 use spore_transport::message::{Refused, Timing};
 use spore_transport::{BlobId, RefusalCode};
+use tokio::sync::oneshot;
 use wasmtime::Store;
 
-use super::{Job, Phase};
+use super::keeping::ITEMS_PERSIST_INTERVAL;
+use super::{Job, Now, Phase};
 use crate::checkpoints::Checkpoints;
 use crate::code::{Entry, chain};
 use crate::events::{Events, Finished, Outcome};
 use crate::guest::{Guest, MemoryTotals};
 use crate::limits::{millis, nanos};
 use crate::run::{self, Live, Polled, refused};
-use crate::session::{Charged, Means, SavedAs};
+use crate::session::{Charged, Means, Saved, SavedAs};
 use crate::snapshot::{self, Around};
 use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{Interrupted, slots};
+
+/// Time until it is tried anew to keep a job that may not go on.
+const STOP_PAUSE: Duration = Duration::from_secs(1);
 
 /// Carries a job on until it ends or is to stand still.
 pub(crate) async fn run(job: Arc<Job>, means: Means) {
@@ -161,7 +166,12 @@ impl Job {
         snapshot::restore(live.store, instance, memory, live.code, image).await?;
         if let Some(name) = &self.terms.bundle.manifest().restored {
             let hook = live.code.hook(name).map_err(no_hook)?;
-            live.run_hook(&hook).await?;
+            // What it draws is new each time, and what the run draws the same as without it.
+            let seed = self.seed().of_restored(self.now().stops);
+            let before = live.store.data_mut().draw_from(seed);
+            let hooked = live.run_hook(&hook).await;
+            live.store.data_mut().draw_again(before);
+            hooked?;
         }
         Ok(())
     }
@@ -264,14 +274,20 @@ impl Job {
                     break true;
                 }
                 // Nobody takes what may not leave yet.
-                if !self.at_least_once() && now.items.wait_for_image() {
+                if !self.at_least_once()
+                    && now.items.wait_for_image()
+                    && now.persisted.elapsed() >= ITEMS_PERSIST_INTERVAL
+                {
                     now.persist_due = true;
                 }
                 if now.is_wanted() {
                     break false;
                 }
             }
-            self.wake.notified().await;
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(ITEMS_PERSIST_INTERVAL) => {}
+            }
         };
         self.checkpoints.rest(false);
         has_room
@@ -318,8 +334,33 @@ impl Job {
             true => Ok(None),
             false => SavedAs::new(&self.terms.bundle, image).map(Some),
         });
-        let mut now = self.now();
-        let stays = match saved {
+        let failed = saved.is_err();
+        let (stays, waits) = {
+            let mut now = self.now();
+            let stays = self.attended(&mut now, saves, saved, durable);
+            // It may not go on, and cannot be kept as it is. That is tried again and again.
+            (stays, failed && now.stops())
+        };
+        self.changed();
+        if waits {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(STOP_PAUSE) => {}
+            }
+        }
+        self.checkpoints.rest(false);
+        Ok(stays)
+    }
+
+    /// Tells those who waited what came of it. Says whether the run stands still from now on.
+    fn attended(
+        &self,
+        now: &mut Now,
+        saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
+        saved: Result<Option<SavedAs>, Refused>,
+        durable: bool,
+    ) -> bool {
+        match saved {
             Ok(saved) => {
                 if let Some(saved) = saved.map(|saved| now.saved_as(saved)) {
                     for waiting in saves {
@@ -327,11 +368,15 @@ impl Job {
                         let _ = waiting.send(Ok(saved.clone()));
                     }
                 }
-                // What was wanted a moment ago may not be any more.
-                let stays = now.stops();
+                // What was wanted a moment ago may not be any more, and what is wanted now may not
+                // have been then: that comes next time.
+                let stays = now.stops() && durable && !self.hub.is_cancelled();
                 if stays {
                     now.phase = Phase::Still;
                     now.stops = now.stops.saturating_add(1);
+                    for waiting in std::mem::take(&mut now.saves) {
+                        let _ = waiting.send(self.saved_still(now));
+                    }
                 }
                 stays
             }
@@ -340,14 +385,10 @@ impl Job {
                     let _ = waiting.send(Err(why.clone()));
                 }
                 now.not_stopped = Some(why);
-                (now.pause, now.halt) = (false, false);
+                now.pause = false;
                 false
             }
-        };
-        drop(now);
-        self.changed();
-        self.checkpoints.rest(false);
-        Ok(stays)
+        }
     }
 
     async fn image(

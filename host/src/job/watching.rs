@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use spore_transport::RefusalCode;
-use spore_transport::job::{Custody, JobChanged, JobWatched, WatchItems};
+use spore_transport::job::{Custody, JobChanged, JobId, JobWatched, WatchItems};
 use spore_transport::message::{OutputStream, Refused};
 
-use super::{Job, Phase};
+use super::{Job, Now, Phase};
 use crate::events::{Event, Events, Finished, HeldBack};
 use crate::host::Host;
 
@@ -22,8 +22,8 @@ pub enum JobEvent {
     Changed(JobChanged),
     /// An item: its number, from 0, and the encoded value.
     Item(u64, Bytes),
-    /// Another watch has the items now. Nothing follows.
-    TakenOver,
+    /// The watch is over, and why; the job may go on. Nothing follows.
+    Over(Refused),
     /// The job has ended. Nothing follows.
     Ended(Finished),
 }
@@ -60,7 +60,9 @@ impl Watching {
         let changes = job.changes.subscribe();
         let (taking, told) = {
             let mut now = job.now();
-            Custody::serves(now.custody()).map_err(|error| error.refusal())?;
+            if let Some(why) = now.is_over_here(job.id) {
+                return Err(why);
+            }
             let taking = match items {
                 None => None,
                 Some(WatchItems { from, window }) => {
@@ -70,7 +72,9 @@ impl Watching {
                         let refused = Refused::new(RefusalCode::ItemsGone, "");
                         return Err(refused.past(first, next));
                     }
-                    now.items.taken(next);
+                    if !now.holds_items() {
+                        now.items.taken(next);
+                    }
                     Some(Taking {
                         watch: now.items.take_over(),
                         next,
@@ -104,7 +108,7 @@ impl Watching {
         if let Some(items) = &mut self.items {
             let below = below.min(items.next);
             items.taken = items.taken.max(below);
-            self.job.items_taken(below);
+            self.job.items_taken(items.watch, below);
         }
     }
 
@@ -160,13 +164,18 @@ impl Watching {
     /// What there is to tell of how the job is.
     fn found(&mut self) -> Option<JobEvent> {
         let now = self.job.now();
+        if let Some(why) = now.is_over_here(self.job.id) {
+            return Some(JobEvent::Over(why));
+        }
         if let Some(items) = &mut self.items {
             if !now.items.belong_to(items.watch) {
-                return Some(JobEvent::TakenOver);
+                let why = Refused::new(RefusalCode::ItemsTakenOver, "");
+                return Some(JobEvent::Over(why));
             }
             let ended = matches!(now.phase, Phase::Ended(_));
             let held_back = !ended && !self.job.at_least_once();
             if items.next - items.taken < items.window
+                && !now.holds_items()
                 && let Some(item) = now.items.get(items.next, held_back)
             {
                 items.next += 1;
@@ -189,6 +198,19 @@ impl Watching {
             return Some(JobEvent::Changed(standing));
         }
         None
+    }
+}
+
+impl Now {
+    /// Why there is nothing to watch here any more: the job was given up, or forgotten.
+    pub(super) fn is_over_here(&self, job: JobId) -> Option<Refused> {
+        match self.custody() {
+            None => Some(Refused::new(RefusalCode::UnknownJob, job.to_string())),
+            given_up @ Some(Custody::GaveUp { .. }) => {
+                Custody::serves(given_up).err().map(|error| error.refusal())
+            }
+            Some(_) => None,
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Kept {
     pub(crate) stops: u64,
     pub(crate) done: u64,
     pub(crate) total: u64,
+    /// The first item that was not taken
+    pub(crate) items_first: u64,
     /// How it has ended, if it has; a payload lies beside
     pub(crate) ended: Option<EndedAs>,
 }

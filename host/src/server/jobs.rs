@@ -133,9 +133,7 @@ impl Serving {
                 }
                 JobEvent::Changed(changed) => self.send(Message::JobChanged(changed)).await?,
                 JobEvent::Item(sequence, item) => self.item(sequence, item).await?,
-                JobEvent::TakenOver => {
-                    return Err(Refused::new(RefusalCode::ItemsTakenOver, "").into());
-                }
+                JobEvent::Over(why) => return Err(why.into()),
                 JobEvent::Ended(finished) => return self.job_ending(finished).await,
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use spore_bundle::BundleId;
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Alive, Charged, Kept, Saved, SavedAs, Session, State, Turn};
 use crate::code::chain;
@@ -67,15 +68,19 @@ impl Session {
     }
 }
 
+/// The turn to write a session down. They come in the order in which what is to be written was seen.
+pub(crate) type DiskTurn = OwnedMutexGuard<()>;
+
 /// Saves a session.
-pub(crate) async fn save(turn: Turn) -> Result<Saved, Refused> {
+pub(crate) async fn save(turn: Turn) -> Result<(Saved, DiskTurn), Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
     let image = session.image(&mut kept).await?;
     let saved = SavedAs::new(&session.bundle, image)?;
     let (bundle, blocks_new) = (saved.bundle.clone(), saved.blocks_new(kept.saved.as_ref()));
     kept.saved = Some(saved);
     session.note(&kept);
-    Ok(Saved { bundle, blocks_new })
+    let disk = session.disk.clone().lock_owned().await;
+    Ok((Saved { bundle, blocks_new }, disk))
 }
 
 /// Keeps the instance as its image from now on, if it may.
@@ -115,7 +120,7 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
 }
 
 /// Ends a session; with `expected`, only while its state is still that of this saved bundle.
-pub(crate) async fn close(turn: Turn, expected: Option<BundleId>) -> Result<(), Refused> {
+pub(crate) async fn close(turn: Turn, expected: Option<BundleId>) -> Result<DiskTurn, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
     if matches!(kept.state, State::Closed) {
         let id = session.id.to_string();
@@ -134,5 +139,5 @@ pub(crate) async fn close(turn: Turn, expected: Option<BundleId>) -> Result<(), 
     }
     kept.state = State::Closed;
     kept.image = None;
-    Ok(())
+    Ok(session.disk.clone().lock_owned().await)
 }

@@ -134,6 +134,15 @@ impl Session {
         &self.loaded.ready().entries[callable as usize]
     }
 
+    fn live<'a>(&'a self, alive: &'a mut Alive) -> Live<'a> {
+        Live {
+            store: &mut alive.store,
+            instance: alive.instance,
+            memory: alive.memory,
+            code: self.code(),
+        }
+    }
+
     fn guest(&self, means: &Means, events: &Arc<Events>, output: u64, seed: Seed) -> Guest {
         let world = World {
             outlet: Outlet::new(events.clone(), output),
@@ -220,21 +229,9 @@ impl Session {
             Ok(alive) => alive,
             Err((outcome, _)) => return (outcome, false),
         };
-        let code = self.code();
         let beginning = async {
             let begun = async {
-                let Alive {
-                    store,
-                    instance,
-                    memory,
-                    ..
-                } = &mut alive;
-                let mut live = Live {
-                    store,
-                    instance: *instance,
-                    memory: *memory,
-                    code,
-                };
+                let mut live = self.live(&mut alive);
                 live.initialize().await?;
                 if let Some(hook) = &self.init {
                     live.run_init(hook, self.bundle.code_id()).await?;
@@ -275,6 +272,8 @@ impl Session {
             Ok(alive) => alive,
             Err(outcome) => return (outcome, false),
         };
+        // A session that has only rested is not to notice.
+        let hook = self.restored.as_ref().filter(|_| kept.from_outside);
         let SessionCall {
             callable,
             arguments,
@@ -286,10 +285,17 @@ impl Session {
         let seed = self.seed(callable, seed, arguments.clone());
         alive.store.data_mut().turn_to(events, limits.output, seed);
         let outlet = alive.store.data().output.clone();
+        let mut woke = false;
         let running = async {
-            let ended = self
-                .run_in(&mut alive, callable, &arguments, limits.result)
-                .await;
+            let ended = async {
+                if let Some(hook) = hook {
+                    self.live(&mut alive).run_hook(hook).await?;
+                }
+                woke = true;
+                self.run_in(&mut alive, callable, &arguments, limits.result)
+                    .await
+            };
+            let ended = ended.await;
             run::ended_as(alive.store.data(), ended)
         };
         let outcome = Limited {
@@ -300,7 +306,13 @@ impl Session {
             timer: None,
         }
         .await;
+        if !woke {
+            // It is the image that it was.
+            kept.state = State::Resting;
+            return (outcome, outlet.was_cut());
+        }
         lock(&self.notes).calls += 1;
+        kept.from_outside = false;
         kept.changed = true;
         // Anything but an end of the callable itself leaves memory in between.
         kept.state = match &outcome {
@@ -339,6 +351,7 @@ impl Session {
             return Err(refused(RefusalCode::Cancelled, ""));
         };
         let image = kept.image.as_ref().expect("a session rests as its image");
+        // What draws from it comes with a seed of its own.
         let seed = self.seed(0, 0, Bytes::new());
         let guest = self.guest(means, call.events, call.limits.output, seed);
         let mut alive = match self.enter(means, guest, slots).await {
@@ -352,25 +365,11 @@ impl Session {
             bound,
             ..
         } = &mut alive;
-        let code = self.code();
-        let restored = snapshot::restore(store, *instance, *memory, code, &image.image).await;
+        let restored =
+            snapshot::restore(store, *instance, *memory, self.code(), &image.image).await;
         if let Err(error) = restored {
             return Err(run::ended_as(store.data(), Err(error)));
         }
-        // A session that has only rested is not to notice.
-        if let (true, Some(hook)) = (kept.from_outside, &self.restored) {
-            let mut live = Live {
-                store,
-                instance: *instance,
-                memory: *memory,
-                code,
-            };
-            let hooked = live.run_hook(hook);
-            if let Err(error) = hooked.await {
-                return Err(run::ended_as(store.data(), Err(error)));
-            }
-        }
-        kept.from_outside = false;
         *bound = image.image.index().bound.first().copied();
         kept.state = stopped();
         Ok(Box::new(alive))
@@ -383,21 +382,9 @@ impl Session {
         arguments: &[u8],
         result_max: u64,
     ) -> wasmtime::Result<Outcome> {
-        let Alive {
-            store,
-            instance,
-            memory,
-            bound,
-            ..
-        } = alive;
-        let mut live = Live {
-            store,
-            instance: *instance,
-            memory: *memory,
-            code: self.code(),
-        };
         let entry = self.entry(callable);
-        let kept = bound.filter(|bound| bound.callable == callable);
+        let kept = alive.bound.filter(|bound| bound.callable == callable);
+        let mut live = self.live(alive);
         let handle = match kept {
             Some(bound) => bound.handle,
             None => live.bind(entry, &[]).await?,

@@ -4,7 +4,17 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spore_value::{DecodeError, Limits, codec};
 
+use crate::exchange::ITEM_BYTES_MAX_DEFAULT;
 use crate::message::byte_string;
+
+/// Items that a host holds for a job at most before the guest waits.
+pub const HELD_ITEMS_MAX: u64 = 64;
+
+/// The same in bytes. One item alone may have more.
+pub const HELD_BYTES_MAX: u64 = 256 << 10;
+
+/// Longest blob of held items: all but the last are within [`HELD_BYTES_MAX`].
+pub const HELD_BLOB_BYTES_MAX: u64 = HELD_BYTES_MAX + ITEM_BYTES_MAX_DEFAULT + 1024;
 
 /// Items that a host holds for a job, one after the other. The blob is their encoding as a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +35,14 @@ pub enum HeldItemsError {
     /// They are not the encoding.
     #[error("unreadable items")]
     Body(#[source] DecodeError),
+    /// They are more bytes than a host holds for a job.
+    #[error("{bytes} bytes of items, at most {limit} are held")]
+    TooLarge {
+        /// Bytes of the blob
+        bytes: u64,
+        /// How many it may have
+        limit: u64,
+    },
     /// They are not those that the run has emitted.
     #[error("{count} items from {first} do not end where the run stands, at {emitted}")]
     Count {
@@ -64,22 +82,28 @@ impl HeldItems {
     ///
     /// # Errors
     ///
-    /// When the bytes are not the encoding.
+    /// When the bytes are not the encoding, or more than a host holds.
     pub fn decode_any(bytes: &[u8]) -> Result<HeldItems, HeldItemsError> {
         let length = bytes.len() as u64;
+        if length > HELD_BLOB_BYTES_MAX {
+            return Err(HeldItemsError::TooLarge {
+                bytes: length,
+                limit: HELD_BLOB_BYTES_MAX,
+            });
+        }
         let limits = Limits::default()
             .with_bytes(length)
-            .with_elements(length)
+            .with_elements(HELD_ITEMS_MAX)
             .with_work(4 * length + 64);
         codec::decode_serde(bytes, &limits).map_err(HeldItemsError::Body)
     }
 
-    /// Reads the bytes of the blob, which are bounded by who took them, and holds them against the
+    /// Reads the bytes of the blob, and holds them against the
     /// number of items that the image says were emitted.
     ///
     /// # Errors
     ///
-    /// When they are not the encoding, or others than the last that were emitted.
+    /// When they are not the encoding, more than a host holds, or others than the last that were emitted.
     pub fn decode(bytes: &[u8], emitted: u64) -> Result<HeldItems, HeldItemsError> {
         let held = Self::decode_any(bytes)?;
         let count = held.items.len() as u64;
@@ -119,6 +143,9 @@ mod tests {
             matches!(wrong, Err(HeldItemsError::Count { .. })),
             "{wrong:?}"
         );
+        let many = HeldItems::new(0, vec![Bytes::new(); 65]).encode();
+        let wrong = HeldItems::decode(&many, 65);
+        assert!(matches!(wrong, Err(HeldItemsError::Body(_))), "{wrong:?}");
         // Two thousand million items, in five bytes.
         let wrong = HeldItems::decode(&[0, 0xFC, 0, 0, 0, 0x80], 0);
         assert!(matches!(wrong, Err(HeldItemsError::Body(_))), "{wrong:?}");

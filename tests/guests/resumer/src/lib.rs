@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -146,6 +147,22 @@ pub async fn by_futures(seed: u64, rounds: u32) -> Vec<f64> {
     all
 }
 
+/// Sums up numbers, one round in 10 ms. Gives the sums, and what it draws at random in the end.
+#[callable]
+pub async fn paced(seed: u64, count: u32) -> (Vec<f64>, u64) {
+    let mut numbers = Numbers(seed);
+    let mut sums = BTreeMap::new();
+    for round in 1..=count {
+        let number = numbers.next();
+        let part = f64::from(round).sqrt() / (number % 13 + 1) as f64;
+        *sums.entry(number % 61).or_insert(0.0) += part;
+        progress(round.into(), count.into());
+        sleep(Duration::from_millis(10)).await;
+    }
+    let drawn = RandomState::new().hash_one(count);
+    (sums.into_values().collect(), drawn)
+}
+
 async fn rounds_of(count: u32) -> u32 {
     rounds(count).await
 }
@@ -232,6 +249,21 @@ pub async fn primes(first: u64, items: Emitter<u64>) {
         if n > 1 && (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0) {
             items.emit(n).await;
         }
+    }
+}
+
+/// A walk of so many steps, and where it is after each: every step depends on all before.
+#[callable]
+pub async fn walk(seed: u64, steps: u32, items: Emitter<f64>) {
+    let mut numbers = Numbers(seed);
+    let mut visits = BTreeMap::new();
+    let mut place = 0.0;
+    for _ in 0..steps {
+        let number = numbers.next() % 97;
+        let times: &mut u32 = visits.entry(number).or_insert(0);
+        *times += 1;
+        place += (number as f64 - 48.0) / f64::from(*times);
+        items.emit(place).await;
     }
 }
 

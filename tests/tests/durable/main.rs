@@ -1,0 +1,132 @@
+//! What hosts keep of jobs and sessions: how they end, with what they come back, and what they refuse
+//! when the disk has not kept it.
+
+mod custody;
+mod damage;
+mod ends;
+mod items;
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use spore_client::{Connect, Host, Job, JobInfo, JobNews, Persist, Watch};
+use spore_tests::door::copy;
+use spore_tests::guests::of;
+use spore_tests::outcome::{soon, until};
+use spore_tests::{Process, resumer};
+
+/// What `paced` gives: sums, and what was drawn at random.
+type Sums = (Vec<f64>, u64);
+
+/// A job that takes at least ten milliseconds a round, so that its rounds are a clock.
+type Paced = Job<Sums, Infallible>;
+
+/// What the numbers of all guests here are made of.
+const SEED: u64 = 2026;
+
+/// Longer than any checkpoint of these guests is away.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A host on which nothing is stopped.
+static UNDISTURBED: LazyLock<Host> = LazyLock::new(|| Host::embedded().expect("the engine starts"));
+
+/// Starts a job of so many rounds.
+async fn started(host: &Host, rounds: u32, persist: Persist) -> Paced {
+    let paced = of(resumer(), resumer::paced::HANDLE);
+    let starting = host.start(&paced, (SEED, rounds)).persist(persist);
+    starting.await.expect("started")
+}
+
+/// What such a job ends with when nothing disturbs it.
+async fn undisturbed(rounds: u32) -> Sums {
+    let paced = of(resumer(), resumer::paced::HANDLE);
+    let call = UNDISTURBED.call(&paced, (SEED, rounds));
+    call.await.expect("it runs")
+}
+
+/// Waits for the end of a job, which must be `expected` down to the bits of the numbers.
+async fn ends_with(job: &Paced, expected: &Sums) {
+    let bits = |(sums, drawn): &Sums| -> (Vec<u64>, u64) {
+        (sums.iter().map(|sum| sum.to_bits()).collect(), *drawn)
+    };
+    let ended = soon("the job ends", job.result()).await;
+    assert_eq!(bits(&ended.expect("a value")), bits(expected));
+    job.acknowledge().await.expect("it has ended");
+}
+
+async fn info<R, E, I>(job: &Job<R, E, I>) -> JobInfo {
+    job.info().await.expect("it is listed")
+}
+
+/// Waits until the job has come to this round, and says to which it has.
+async fn reached(job: &Paced, round: u64) -> u64 {
+    until("the job comes so far", || async {
+        info(job).await.done >= round
+    })
+    .await;
+    info(job).await.done
+}
+
+/// The round that the job says next it has come to.
+async fn next_round(watch: &mut Watch<Sums, Infallible>) -> u64 {
+    loop {
+        match soon("the next round", watch.next()).await {
+            Some(Ok(JobNews::Progress { done, .. })) => return done,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => panic!("expected progress, got {error:?}"),
+            None => panic!("expected progress, got the end"),
+        }
+    }
+}
+
+/// The next item, with its number.
+async fn next_item<R, E: Debug, I>(watch: &mut Watch<R, E, I>) -> (u64, I) {
+    loop {
+        match soon("the next item", watch.next()).await {
+            Some(Ok(JobNews::Item { sequence, item })) => return (sequence, item),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => panic!("expected an item, got {error:?}"),
+            None => panic!("expected an item, got the end"),
+        }
+    }
+}
+
+/// Takes leave of a host that is about to end, so that nobody waits until the connection counts as
+/// lost. What belongs to it connects anew when it is used next.
+async fn take_leave(host: &Host) {
+    host.clone().close().await;
+}
+
+/// Time between the attempts of a client that is not served yet: strangers have few places.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits until a host serves this client.
+async fn served(host: &Host) {
+    until("the key is served", || async {
+        tokio::time::sleep(ATTEMPT_INTERVAL).await;
+        host.status().await.is_ok()
+    })
+    .await;
+}
+
+/// Has a host serve the client of another, and connects as that.
+async fn joined(process: &Process, other: &Process) -> Host {
+    let client = &other.clients[0];
+    process.write_authorized_keys(&format!("{}\n", client.public()));
+    let address = process.address.to_string();
+    let connect = || Connect::new().identity(copy(client)).trust(process.key);
+    // Whether it serves is not known before something was asked.
+    let host = soon("a connection", async {
+        loop {
+            tokio::time::sleep(ATTEMPT_INTERVAL).await;
+            if let Ok(host) = connect().to(&address).await {
+                break host;
+            }
+        }
+    });
+    let host = host.await;
+    served(&host).await;
+    host
+}
