@@ -138,7 +138,7 @@ pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Fai
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        std::fs::File::open(folder)?.sync_all()
     })();
     written.map_err(|error: io::Error| {
         Failure::new(

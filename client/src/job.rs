@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Job<R, E, I = Infallible> {
     result_bytes: Option<u64>,
     /// What it was last saved as: blocks that are here need not travel.
     saved: Arc<Mutex<Option<spore_bundle::Bundle>>>,
+    /// The item after the last that a watch of this program has brought.
+    pub(crate) items_seen: Arc<AtomicU64>,
 }
 
 /// A job to be started: await it.
@@ -214,6 +217,7 @@ impl<R, E, I> Job<R, E, I> {
             decode: Arc::new(decode),
             result_bytes: None,
             saved: Arc::default(),
+            items_seen: Arc::default(),
         }
     }
 
@@ -253,7 +257,8 @@ impl<R, E, I> Job<R, E, I> {
     ///
     /// Any number of watches hear what the guest prints and how far it is. Its items go to the
     /// newest alone, which thereby takes them: the host forgets an item some time after a watch has
-    /// brought the next.
+    /// brought the next. By default a watch begins after the last item that one of this job has
+    /// brought, also when the job has moved or its host was restarted.
     pub fn watch(&self) -> Watching<R, E, I> {
         Watching::new(self.clone())
     }
@@ -398,6 +403,7 @@ impl<R, E, I> Clone for Job<R, E, I> {
             decode: self.decode.clone(),
             result_bytes: self.result_bytes,
             saved: self.saved.clone(),
+            items_seen: self.items_seen.clone(),
         }
     }
 }

@@ -177,6 +177,36 @@ impl Session {
         self.host.restore(self.id).await
     }
 
+    /// Moves the session to another host: what it is now is opened there, under an id of its own, and
+    /// saved there before it is closed here. Both hosts must serve this user.
+    ///
+    /// # Errors
+    ///
+    /// When its state cannot be saved, the other host does not take it, or a call was carried out
+    /// here meanwhile: then the session is here as before, and not there. When a host is lost, it may
+    /// be on both; it is never on neither.
+    ///
+    /// Dropped before it returns, the session may be on both.
+    pub async fn move_to(&self, other: &Host) -> Result<Session, SessionError> {
+        let saved = self.save().await?;
+        let there = other.open_session(&saved).await?;
+        // On the other host's disk before it goes from this one's.
+        let moved = match there.save().await {
+            Ok(_) => self.close_unchanged(&saved).await,
+            Err(error) => Err(error),
+        };
+        match moved {
+            Ok(()) => Ok(there),
+            Err(error) => {
+                // Only a host that refuses says that the session is still here.
+                if let CallError::Refused(_) = error {
+                    let _ = there.close().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Ends the session.
     ///
     /// # Errors

@@ -5,10 +5,12 @@ use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
+use spore_transport::RefusalCode;
 use spore_transport::job::{JobChanged, JobInfo, JobWatched};
 use spore_transport::message::OutputStream;
 
@@ -31,6 +33,7 @@ pub struct Watch<R, E, I = Infallible> {
     feed: Feed,
     watched: JobWatched,
     decode: Arc<JobDecode<R, E, I>>,
+    seen: Arc<AtomicU64>,
     ended: Option<Finished>,
 }
 
@@ -68,7 +71,8 @@ impl<R, E, I> Watching<R, E, I> {
     }
 
     /// Begins with the item of this number: those below were taken before, and are forgotten. By
-    /// default with the first that the host still has.
+    /// default after the last that a watch of this job has brought here, or with the first that the
+    /// host still has.
     pub fn items_from(mut self, sequence: u64) -> Self {
         self.from = Some(sequence);
         self
@@ -81,15 +85,33 @@ impl<R, E, I> Watching<R, E, I> {
     }
 
     async fn begin(self) -> Result<Watch<R, E, I>, JobError> {
-        let items = self.items.then_some(self.from);
         let Job {
-            host, id, decode, ..
+            host,
+            id,
+            decode,
+            items_seen: seen,
+            ..
         } = self.job;
-        let (watched, feed) = host.watch_job(id, items).await?;
+        let from = match (self.from, seen.load(Ordering::Relaxed)) {
+            (None, 0) => None,
+            (None, seen) => Some(seen),
+            (from, _) => from,
+        };
+        let begun = match host.watch_job(id, self.items.then_some(from)).await {
+            // Another program has taken more than this one.
+            Err(CallError::Refused(refused))
+                if refused.code == RefusalCode::ItemsGone && self.from.is_none() =>
+            {
+                host.watch_job(id, self.items.then_some(None)).await
+            }
+            begun => begun,
+        };
+        let (watched, feed) = begun?;
         Ok(Watch {
             feed,
             watched,
             decode,
+            seen,
             ended: None,
         })
     }
@@ -153,7 +175,10 @@ impl<R, E: fmt::Debug, I> Watch<R, E, I> {
             Told::Progress(done, total) => return news(JobNews::Progress { done, total }),
             Told::Changed(changed) => return news(JobNews::State(changed)),
             Told::Item(sequence, bytes) => match (self.decode.item)(&bytes) {
-                Ok(item) => return news(JobNews::Item { sequence, item }),
+                Ok(item) => {
+                    self.seen.fetch_max(sequence + 1, Ordering::Relaxed);
+                    return news(JobNews::Item { sequence, item });
+                }
                 Err(error) => error.into(),
             },
             Told::Ended(finished) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use spore_bundle::{Grant, manifest::Callable};
+use spore_bundle::{Grant, Image, manifest::Callable};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 
@@ -55,6 +55,28 @@ impl Grants {
         }
         Ok(directories.into())
     }
+}
+
+/// Directories in the order of their numbers: first those that an image has, in its order, under
+/// which the guest knows them.
+///
+/// # Errors
+///
+/// When one that the image has is not among them.
+pub(crate) fn in_order(
+    mut directories: Vec<Directory>,
+    image: Option<&Image>,
+) -> Result<Arc<[Directory]>, Refused> {
+    let numbered = image.map_or(&[][..], |image| &image.index().directories);
+    for (number, name) in numbered.iter().enumerate() {
+        let found = directories.iter().position(|it| it.name == *name);
+        let Some(at) = found else {
+            let grant = Grant::Directory(name.clone());
+            return Err(not_given(&grant, "the image has it, and the key does not"));
+        };
+        directories[number..=at].rotate_right(1);
+    }
+    Ok(directories.into())
 }
 
 fn not_given(grant: &Grant, why: &str) -> Refused {

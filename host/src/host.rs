@@ -592,21 +592,7 @@ async fn look_round(host: Weak<Inner>) {
             let others_wait =
                 inner.instances.available_permits() == 0 || session.key.instances.are_taken();
             if session.is_over() {
-                tracing::info!(session = %session.id, "closed: nobody used it");
-                inner.sessions.remove(session.id);
-                let closing = session::close(session.turn(), None);
-                let keep = inner.keep.get().cloned();
-                let (owner, id) = (session.key.id, session.id);
-                inner.scheduler.spawn(session.key.turn(), async move {
-                    // It may have been closed meanwhile.
-                    let closed = closing.await;
-                    if let (Ok(_disk), Some(keep)) = (closed, keep) {
-                        let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
-                        if let Err(error) = removed.await {
-                            tracing::error!(session = %id, error = code::chain(&error), "still kept");
-                        }
-                    }
-                });
+                sessions::close_unused(&inner, &session);
             } else if session.is_to_rest(others_wait) {
                 let resting = session::rest(session.turn());
                 inner.scheduler.spawn(session.key.turn(), resting);

@@ -13,6 +13,7 @@ mod relay;
 mod sessions;
 mod stream;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use spore_transport::quic::Options;
-use spore_transport::{BindError, CloseCode, Connection, Identity, Incoming, Listener};
+use spore_transport::{
+    AuthorizedKeys, BindError, CloseCode, Connection, Identity, Incoming, Listener, PublicKey,
+};
 
 use crate::callers::KeyState;
 use crate::code::chain;
@@ -175,25 +178,20 @@ impl Server {
     /// Takes up sessions and jobs of keys that are authorised, and has those of others stand still.
     async fn revive(&self) {
         let Shared { host, keys, .. } = &self.shared;
+        host.sweep().await;
+        let mut taken_up = HashSet::new();
         let now = keys.borrow().clone();
-        host.revive(|key| {
-            let options = now.lookup(key)?;
-            Some(host.callers().of_key(key, options, host.limits()))
-        })
-        .await;
-        let (host, mut keys) = (Arc::downgrade(&self.requests()), keys.clone());
-        let halting = self.shared.host.clone();
+        take_up(host, now, &mut taken_up).await;
+        let (server, mut keys) = (Arc::downgrade(&self.shared.requests), keys.clone());
+        let host = host.clone();
         tokio::spawn(async move {
             // Until the server is gone.
-            while keys.changed().await.is_ok() && host.upgrade().is_some() {
+            while keys.changed().await.is_ok() && server.upgrade().is_some() {
                 let now = keys.borrow_and_update().clone();
-                halting.halt_jobs_of(|key| now.lookup(key).is_none());
+                host.halt_jobs_of(|key| now.lookup(key).is_none());
+                tokio::spawn(take_up(&host, now, &mut taken_up));
             }
         });
-    }
-
-    fn requests(&self) -> Arc<AtomicU32> {
-        self.shared.requests.clone()
     }
 
     fn accept(&self, incoming: Incoming) {
@@ -220,6 +218,27 @@ impl Server {
                 }
             }
         });
+    }
+}
+
+/// Takes up what was kept of keys that are authorised, once for each.
+fn take_up(
+    host: &Host,
+    keys: Arc<AuthorizedKeys>,
+    taken_up: &mut HashSet<PublicKey>,
+) -> impl Future<Output = ()> + use<> {
+    let authorised = keys.iter().map(|(key, _)| *key);
+    let new: HashSet<PublicKey> = authorised.filter(|key| taken_up.insert(*key)).collect();
+    let host = host.clone();
+    async move {
+        if new.is_empty() {
+            return;
+        }
+        host.revive(|key| {
+            let options = keys.lookup(key).filter(|_| new.contains(key))?;
+            Some(host.callers().of_key(key, options, host.limits()))
+        })
+        .await;
     }
 }
 

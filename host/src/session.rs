@@ -35,7 +35,7 @@ use crate::work::Slots;
 mod keeping;
 mod running;
 
-pub(crate) use keeping::{close, rest, restore, save};
+pub(crate) use keeping::{Close, close, rest, restore, save};
 pub(crate) use running::{SessionWork, Task};
 
 /// Time without a call after which an instance is kept as its image.
@@ -68,19 +68,53 @@ pub struct Saved {
     pub blocks_new: u64,
 }
 
-/// The sessions of a host.
-#[derive(Default)]
+/// The sessions of a host. Clones are the same.
+#[derive(Clone, Default)]
 pub(crate) struct Sessions {
-    all: Mutex<HashMap<SessionId, Arc<Session>>>,
+    all: Arc<Mutex<HashMap<SessionId, Arc<Session>>>>,
+    /// Those on the disk that cannot be read, by their owners, and why.
+    damaged: Arc<Mutex<HashMap<([u8; 32], SessionId), Refused>>>,
 }
 
 impl Sessions {
     /// The session of this id, if it is the caller's.
     pub(crate) fn find(&self, caller: &Caller, id: SessionId) -> Result<Arc<Session>, Refused> {
         let session = lock(&self.all).get(&id).cloned();
-        session
-            .filter(|session| Arc::ptr_eq(&session.key, &caller.state))
-            .ok_or_else(|| Refused::new(RefusalCode::UnknownSession, id.to_string()))
+        let own = session.filter(|session| Arc::ptr_eq(&session.key, &caller.state));
+        own.ok_or_else(|| match lock(&self.damaged).get(&(caller.state.id, id)) {
+            Some(why) => why.clone(),
+            None => Refused::new(RefusalCode::UnknownSession, id.to_string()),
+        })
+    }
+
+    /// Notes that a session cannot be read.
+    pub(crate) fn put_damaged(&self, owner: [u8; 32], id: SessionId, why: Refused) {
+        lock(&self.damaged).insert((owner, id), why);
+    }
+
+    /// The caller's sessions that cannot be read.
+    pub(crate) fn damaged(&self, caller: &Caller) -> Vec<SessionInfo> {
+        let damaged = lock(&self.damaged);
+        let own = damaged
+            .iter()
+            .filter(|((owner, _), _)| *owner == caller.state.id);
+        own.map(|((_, session), why)| SessionInfo {
+            session: *session,
+            bundle: BlobId([0; 32]),
+            name: String::new(),
+            state: SessionState::Poisoned,
+            why: why.to_string(),
+            memory_bytes: 0,
+            calls: 0,
+            idle_ms: 0,
+            saved: None,
+        })
+        .collect()
+    }
+
+    /// Forgets one of the caller's sessions that cannot be read. Says whether it was one.
+    pub(crate) fn forget_damaged(&self, caller: &Caller, id: SessionId) -> bool {
+        lock(&self.damaged).remove(&(caller.state.id, id)).is_some()
     }
 
     /// The caller's sessions, in the order of their ids.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
-use spore_client::{Bundle, Host, Session, SessionId, SessionInfo, SessionState, Setup, with_port};
+use spore_client::{
+    Bundle, CallError, Host, Session, SessionId, SessionInfo, SessionState, Setup, with_port,
+};
 
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, home, runtime};
@@ -408,21 +410,34 @@ impl Move {
             // Its folder is locked until it is there.
             let local = LocalSession::find(&home()?, self.session)?;
             let id = open(&to, &local.bundle()?, None).await?;
+            if let Some(to) = &to.on {
+                // On the disk there before it goes from the disk here.
+                let host = connect(to, Trust { key: None }).await?;
+                host.session(id).await?.save().await?;
+                host.close().await;
+            }
             local.close()?;
             return Ok(id);
         };
         let host = connect(on, self.place.trust).await?;
         let session = host.session(self.session).await?;
-        let saved = session.save().await?;
-        let id = open(&to, &saved, None).await?;
-        let closed = session.close_unchanged(&saved).await;
+        let Some(to_host) = &to.on else {
+            let saved = session.save().await?;
+            let id = open(&to, &saved, None).await?;
+            let closed = session.close_unchanged(&saved).await;
+            host.close().await;
+            // Only a host that refuses says that it goes on where it was.
+            if let Err(CallError::Refused(_)) = &closed {
+                close(&to, id).await?;
+            }
+            closed?;
+            return Ok(id);
+        };
+        let other = connect(to_host, Trust { key: None }).await?;
+        let moved = session.move_to(&other).await;
         host.close().await;
-        if let Err(error) = closed {
-            // It goes on where it was, and nowhere else.
-            close(&to, id).await?;
-            return Err(error.into());
-        }
-        Ok(id)
+        other.close().await;
+        Ok(moved?.id())
     }
 }
 

@@ -16,6 +16,7 @@ use super::{Host, Inner, moving};
 use crate::callers::Caller;
 use crate::code::{chain, check_image_memory, refuse_misfit};
 use crate::events::Finished;
+use crate::grants;
 use crate::job::{self, Begin, Job, JobRequest, Phase, Terms, Watching};
 use crate::session::{Charged, Means, Saved, new_seed};
 
@@ -137,7 +138,10 @@ impl Host {
             limits: caller.limits.for_call(&request.limits),
             persist: request.persist,
             persist_every: self.persist_every(request.persist),
-            directories: inner.grants.resolve(callable, &caller.allowed)?,
+            directories: grants::in_order(
+                inner.grants.resolve(callable, &caller.allowed)?.to_vec(),
+                bundle.image(),
+            )?,
             open_files: inner.limits.open_files,
         })
     }
@@ -207,10 +211,11 @@ impl Host {
         .await
     }
 
-    /// The caller's jobs.
+    /// The caller's jobs, also those on the disk that cannot be read.
     pub fn jobs(&self, caller: &Caller) -> Vec<JobInfo> {
         let jobs = self.inner.jobs.of(caller);
-        jobs.iter().map(|job| job.info()).collect()
+        let readable = jobs.iter().map(|job| job.info());
+        readable.chain(self.inner.jobs.damaged(caller)).collect()
     }
 
     /// What a job says from now on, its items if they are asked for, and its end.
@@ -318,6 +323,9 @@ impl Host {
     ///
     /// When there is no such job of the caller's, or it has not ended.
     pub async fn acknowledge_job(&self, caller: &Caller, job: JobId) -> Result<(), Refused> {
+        if self.inner.jobs.forget_damaged(caller, job) {
+            return self.remove_damaged_job(caller, job).await;
+        }
         let job = self.inner.jobs.find(caller, job)?;
         job.ending()?;
         let host = self.clone();
@@ -325,6 +333,19 @@ impl Host {
             job.change_custody(&Event::Acknowledge).await?;
             host.inner.jobs.remove(&job);
             Ok(())
+        })
+        .await
+    }
+
+    /// Removes a job from the disk that cannot be read.
+    async fn remove_damaged_job(&self, caller: &Caller, id: JobId) -> Result<(), Refused> {
+        let Some(keep) = self.inner.keep.get().cloned() else {
+            return Ok(());
+        };
+        let owner = caller.state.id;
+        self.to_the_end(async move {
+            let removed = keep.beside(move |keep| keep.remove_job(owner, id.0));
+            removed.await.map_err(|error| error.refusal())
         })
         .await
     }

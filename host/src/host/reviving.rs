@@ -7,14 +7,14 @@ use spore_store::OpenError;
 use spore_transport::job::custody::Event;
 use spore_transport::job::{Custody, JobId};
 use spore_transport::message::{Refused, Timing};
-use spore_transport::{PublicKey, SessionId};
+use spore_transport::{PublicKey, RefusalCode, SessionId};
 
 use super::{Host, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::events::Outcome;
 use crate::job::{Begin, JobRequest, Phase, Revived};
-use crate::keep::{Keep, KeepError, SessionRecord};
+use crate::keep::{Keep, SessionRecord};
 use crate::session::Charged;
 
 impl Host {
@@ -33,23 +33,21 @@ impl Host {
     /// Takes up what was kept of the program that embeds this host.
     pub async fn revive_own(&self) {
         let own = self.embedding_caller();
+        self.sweep().await;
         self.revive(|key| (key.0 == own.state.id).then(|| own.clone()))
             .await;
     }
 
-    /// Takes up what was kept: sessions rest, and jobs that ran run on. What belongs to nobody whom
-    /// `caller` knows stays where it is.
+    /// Takes up what was kept of those whom `caller` knows: sessions rest, and jobs that ran run on.
+    /// What cannot be read is told to its owner. What belongs to others stays where it is.
     pub(crate) async fn revive(&self, caller: impl Fn(&PublicKey) -> Option<Caller>) {
         let Some(keep) = self.inner.keep.get().cloned() else {
             return;
         };
-        let swept = keep
-            .beside(|keep| {
-                keep.sweep()?;
-                Ok((keep.sessions()?, keep.jobs()?))
-            })
+        let listed = keep
+            .beside(|keep| Ok((keep.sessions()?, keep.jobs()?)))
             .await;
-        let (sessions, kept) = match swept {
+        let (sessions, kept) = match listed {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(error = chain(&error), "sessions and jobs cannot be read");
@@ -62,7 +60,8 @@ impl Host {
             };
             let id = SessionId(id);
             if let Err(why) = self.revive_session(&keep, &caller, id).await {
-                tracing::error!(session = %id, why, "a session cannot be taken up");
+                tracing::error!(session = %id, %why, "a session cannot be taken up");
+                self.inner.sessions.put_damaged(owner, id, why);
             }
         }
         for (owner, id) in kept {
@@ -71,8 +70,18 @@ impl Host {
             };
             let id = JobId(id);
             if let Err(why) = self.revive_job(&keep, &caller, id).await {
-                tracing::error!(job = %id, why, "a job cannot be taken up");
+                tracing::error!(job = %id, %why, "a job cannot be taken up");
+                self.inner.jobs.put_damaged(owner, id, why);
             }
+        }
+    }
+
+    /// Removes from the disk what an end at a bad moment left. Nothing may be written meanwhile.
+    pub(crate) async fn sweep(&self) {
+        if let Some(keep) = self.inner.keep.get()
+            && let Err(error) = keep.beside(Keep::sweep).await
+        {
+            tracing::error!(error = chain(&error), "the store of sessions and jobs");
         }
     }
 
@@ -81,17 +90,17 @@ impl Host {
         keep: &Keep,
         caller: &Caller,
         id: SessionId,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refused> {
         let owner = caller.state.id;
         let read = keep.beside(move |keep| keep.session(owner, id.0)).await;
         let (SessionRecord::V1 { asked, idle_ms }, bundle, image) =
-            read.map_err(|error| chain(&error))?;
+            read.map_err(|error| error.refusal())?;
         let idle = Duration::from_millis(idle_ms);
         let revived = self.resume_session(caller, id, &bundle, image, &asked, idle);
-        revived.await.map_err(|refused| refused.to_string())
+        revived.await
     }
 
-    async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), String> {
+    async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), Refused> {
         let key = caller.state.clone();
         let read = keep
             .beside(move |keep| Revived::read(keep, &key, id.0))
@@ -103,8 +112,7 @@ impl Host {
             image,
             items,
             ended,
-        } = read.map_err(|error: KeepError| chain(&error))?;
-        let refused = |refused: Refused| refused.to_string();
+        } = read.map_err(|error| error.refusal())?;
         let request = JobRequest {
             callable: kept.callable,
             arguments,
@@ -115,12 +123,13 @@ impl Host {
         };
         let lapsed = Custody::after(id, Some(kept.custody), &Event::Lapse);
         let Ok(Some(custody)) = lapsed else {
-            return Err("it was nowhere".to_owned());
+            let what = "it was nowhere";
+            return Err(Refused::new(RefusalCode::StoreDamaged, what));
         };
         // A job that was lost while it ran, and was not to be persisted, has no image: it begins
         // again, and takes the same steps.
         let image = match image {
-            Some(image) => Some(Charged::take(&caller.state, image).map_err(refused)?),
+            Some(image) => Some(Charged::take(&caller.state, image)?),
             None => None,
         };
         let begin = Begin {
@@ -133,8 +142,8 @@ impl Host {
             stops: kept.stops,
             progress: (kept.done, kept.total),
         };
-        let terms = self.terms(caller, &bundle, &request).map_err(refused)?;
-        let job = self.job(caller, terms, begin).await.map_err(refused)?;
+        let terms = self.terms(caller, &bundle, &request)?;
+        let job = self.job(caller, terms, begin).await?;
         if let Some(ended) = ended {
             let payload = match &ended.outcome {
                 Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.len() as u64,
@@ -145,7 +154,7 @@ impl Host {
             now.phase = Phase::Ended(ended);
         }
         let job = std::sync::Arc::new(job);
-        self.inner.jobs.put(&job, u32::MAX).map_err(refused)?;
+        self.inner.jobs.put(&job, u32::MAX)?;
         jobs::run(&self.inner, &job);
         Ok(())
     }

@@ -8,11 +8,15 @@ use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::session::SessionInfo;
 use spore_transport::{RefusalCode, SessionId};
 
-use super::Host;
+use super::{Host, Inner};
 use crate::callers::Caller;
+use crate::code::chain;
 use crate::events::{Events, Running};
+use crate::grants;
 use crate::limits::{RunLimits, nanos};
-use crate::session::{self, Opened, Saved, Session, SessionRequest, SessionWork, Task, Turn};
+use crate::session::{
+    self, Close, Opened, Saved, Session, SessionRequest, SessionWork, Task, Turn,
+};
 use crate::wasi::Directory;
 use crate::work::Ticket;
 
@@ -48,7 +52,7 @@ impl Host {
             limits,
             asked,
             idle,
-            directories: self.session_directories(caller, bundle),
+            directories: self.session_directories(caller, bundle, bundle.image())?,
             open_files: inner.limits.open_files,
         };
         let session = Arc::new(Session::new(caller, opened)?);
@@ -202,7 +206,7 @@ impl Host {
             limits,
             asked: *asked,
             idle: idle.min(self.inner.limits.session_idle),
-            directories: self.session_directories(caller, bundle),
+            directories: self.session_directories(caller, bundle, Some(&image))?,
             open_files: self.inner.limits.open_files,
         };
         let session = Session::resting(caller, id, opened, image)?;
@@ -210,8 +214,13 @@ impl Host {
     }
 
     /// What the callables of a bundle may read, of what they ask for. One that asks for what is not
-    /// granted is refused when it is called.
-    fn session_directories(&self, caller: &Caller, bundle: &Bundle) -> Arc<[Directory]> {
+    /// granted is refused when it is called; an image that has it open, at once.
+    fn session_directories(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        image: Option<&Image>,
+    ) -> Result<Arc<[Directory]>, Refused> {
         let mut directories = Vec::new();
         for callable in &bundle.manifest().callables {
             let granted = self.inner.grants.resolve(callable, &caller.allowed);
@@ -221,7 +230,7 @@ impl Host {
                 }
             }
         }
-        directories.into()
+        grants::in_order(directories, image)
     }
 
     /// Puts a session back to what it was last saved as.
@@ -246,10 +255,14 @@ impl Host {
         id: SessionId,
         expected: Option<BundleId>,
     ) -> Result<(), Refused> {
+        if self.inner.sessions.forget_damaged(caller, id) {
+            return self.remove_damaged(caller, id).await;
+        }
         let session = self.inner.sessions.find(caller, id)?;
         let (host, turn) = (self.clone(), session.turn());
+        let when = expected.map_or(Close::Always, Close::Unchanged);
         self.to_the_end(async move {
-            let closing = session::close(turn, expected);
+            let closing = session::close(turn, when);
             let _disk = host.on_worker(session.key.turn(), closing).await??;
             host.inner.sessions.remove(id);
             if let Some(keep) = host.inner.keep.get() {
@@ -262,10 +275,26 @@ impl Host {
         .await
     }
 
-    /// The caller's sessions.
+    /// Removes a session from the disk that cannot be read.
+    async fn remove_damaged(&self, caller: &Caller, id: SessionId) -> Result<(), Refused> {
+        let Some(keep) = self.inner.keep.get().cloned() else {
+            return Ok(());
+        };
+        let owner = caller.state.id;
+        self.to_the_end(async move {
+            let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
+            removed.await.map_err(|error| error.refusal())
+        })
+        .await
+    }
+
+    /// The caller's sessions, also those on the disk that cannot be read.
     pub fn sessions(&self, caller: &Caller) -> Vec<SessionInfo> {
         let sessions = self.inner.sessions.of(caller);
-        sessions.iter().map(|session| session.info()).collect()
+        let readable = sessions.iter().map(|session| session.info());
+        readable
+            .chain(self.inner.sessions.damaged(caller))
+            .collect()
     }
 
     /// What the caller's sessions were last saved as.
@@ -288,4 +317,24 @@ impl Host {
         let session = self.inner.sessions.find(caller, id)?;
         Ok(session.bundle().clone())
     }
+}
+
+/// Ends a session that nobody has used for as long as it may wait.
+pub(super) fn close_unused(inner: &Arc<Inner>, session: &Arc<Session>) {
+    let closing = session::close(session.turn(), Close::Unused);
+    let (owner, id) = (session.key.id, session.id);
+    // Nothing that runs on a worker may be the last to have the host.
+    let (sessions, keep) = (inner.sessions.clone(), inner.keep.get().cloned());
+    inner.scheduler.spawn(session.key.turn(), async move {
+        // It may have been used or closed meanwhile.
+        let Ok(_disk) = closing.await else { return };
+        sessions.remove(id);
+        tracing::info!(session = %id, "closed: nobody used it");
+        if let Some(keep) = keep {
+            let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
+            if let Err(error) = removed.await {
+                tracing::error!(session = %id, error = chain(&error), "still kept");
+            }
+        }
+    });
 }

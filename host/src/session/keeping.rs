@@ -119,14 +119,29 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Ends a session; with `expected`, only while its state is still that of this saved bundle.
-pub(crate) async fn close(turn: Turn, expected: Option<BundleId>) -> Result<DiskTurn, Refused> {
+/// When a session is to end.
+pub(crate) enum Close {
+    /// However it is.
+    Always,
+    /// While its state is still that of this saved bundle.
+    Unchanged(BundleId),
+    /// If nobody has used it for as long as it may wait.
+    Unused,
+}
+
+/// Ends a session, if it is to.
+pub(crate) async fn close(turn: Turn, when: Close) -> Result<DiskTurn, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
     if matches!(kept.state, State::Closed) {
         let id = session.id.to_string();
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }
-    if let Some(expected) = expected {
+    if let Close::Unused = when
+        && lock(&session.notes).used.elapsed() < session.idle
+    {
+        return Err(Refused::new(RefusalCode::SessionChanged, "it is used"));
+    }
+    if let Close::Unchanged(expected) = when {
         let saved = kept.saved.as_ref();
         let saved = saved.filter(|saved| saved.bundle.id() == expected);
         let same = |saved: &SavedAs| {

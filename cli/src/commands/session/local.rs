@@ -37,7 +37,10 @@ impl LocalSession {
             folder,
             id,
         };
-        session.keep(bundle)
+        session.keep(bundle)?;
+        // The folder itself is there after a loss of power as well.
+        let sessions = File::open(home.sessions_path()).or_exit(Exit::Local)?;
+        sessions.sync_all().or_exit(Exit::Local)
     }
 
     /// The session of this id. Waits while another command uses it.
