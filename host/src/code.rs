@@ -45,6 +45,9 @@ pub(crate) struct Code {
     pub(crate) fresh: OnceLock<Fresh>,
     /// The code as it is after an initialiser, by the initialiser's name, while it is kept.
     pub(crate) initialised: Mutex<HashMap<String, Initialised>>,
+    /// What an initialiser has left, when that is what the code begins with: for instances of which
+    /// images are taken, and which are of the code as it was.
+    initial: OnceLock<(Image, Held)>,
     /// Of the Wasm that was compiled: a bundle's code, or that with an image put in.
     pub(crate) id: CodeId,
     /// Memory of the machine code and of the Wasm that it was made of, in bytes.
@@ -73,6 +76,11 @@ pub(crate) enum Beginning {
 impl Code {
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
+    }
+
+    /// What an initialiser has left, when that is what the code begins with.
+    pub(crate) fn initial(&self) -> Option<&Image> {
+        self.initial.get().map(|(image, _)| image)
     }
 
     /// A function that the manifest names, which takes and gives nothing.
@@ -329,12 +337,16 @@ impl Compiler {
         bundle: &Bundle,
         image: Image,
     ) -> Result<Arc<Code>, Refused> {
-        let (id, code) = self.baked(bundle, image).await?;
+        let (id, code) = self.baked(bundle, image.clone()).await?;
         let kept = lock(&self.shop.cache).get(&id);
-        match kept {
-            Some(code) => Ok(code),
-            None => Ok(self.compile(id, key, bundle, code).await?.0),
-        }
+        let code = match kept {
+            Some(code) => code,
+            None => self.compile(id, key, bundle, code).await?.0,
+        };
+        let bytes = image.changed_bytes();
+        code.initial
+            .get_or_init(|| (image, self.bundles.hold(bytes)));
+        Ok(code)
     }
 
     /// The Wasm of code that is kept, if a bundle shares it.
@@ -593,6 +605,7 @@ impl Shop {
             interior,
             fresh: OnceLock::new(),
             initialised: Mutex::default(),
+            initial: OnceLock::new(),
             id,
             bytes,
             wasm: OnceLock::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use spore_bundle::{Grant, Image, manifest::Callable};
+use spore_bundle::{Grant, Image, Manifest, manifest::Callable};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 
@@ -32,28 +32,90 @@ impl Grants {
         &self,
         callable: &Callable,
         allowed: &Allowed,
-    ) -> Result<Arc<[Directory]>, Refused> {
+    ) -> Result<Vec<Directory>, Refused> {
         let mut directories = Vec::new();
         for grant in &callable.grants {
             let Grant::Directory(name) = grant else {
                 return Err(not_given(grant, "this host offers no such grant"));
             };
-            let may = match allowed {
-                Allowed::All => true,
-                Allowed::Named(names) => names.contains(name),
-            };
-            // Whether a grant exists is not told to a key that does not have it.
-            match self.directories.get(name).filter(|_| may) {
-                Some(path) => {
-                    directories.push(Directory {
-                        name: name.clone(),
-                        path: path.clone(),
-                    });
-                }
-                None => return Err(not_given(grant, "the key does not have it on this host")),
+            let directory = self.directory(name, allowed).ok_or_else(|| {
+                // Whether a grant exists is not told to a key that does not have it.
+                not_given(grant, "the key does not have it on this host")
+            })?;
+            directories.push(directory);
+        }
+        Ok(directories)
+    }
+
+    /// What a call or a job sees: what its callable asks for, behind what the image has.
+    ///
+    /// # Errors
+    ///
+    /// When something of it is not granted.
+    pub(crate) fn of_call(
+        &self,
+        manifest: &Manifest,
+        callable: &Callable,
+        allowed: &Allowed,
+        image: Option<&Image>,
+    ) -> Result<Arc<[Directory]>, Refused> {
+        let mut directories = self.resolve(callable, allowed)?;
+        for name in image.map_or(&[][..], |image| &image.index().directories) {
+            let asked = Grant::Directory(name.clone());
+            let is_asked = |callable: &Callable| callable.grants.contains(&asked);
+            if !directories.iter().any(|it| it.name == *name)
+                && manifest.callables.iter().any(is_asked)
+            {
+                directories.extend(self.directory(name, allowed));
             }
         }
-        Ok(directories.into())
+        in_order(directories, image)
+    }
+
+    /// What a session sees: of what its callables ask for, behind what the image has, all that is
+    /// granted. One that asks for what is not is refused when it is called.
+    ///
+    /// # Errors
+    ///
+    /// When the image has what is not granted.
+    pub(crate) fn of_session(
+        &self,
+        manifest: &Manifest,
+        allowed: &Allowed,
+        image: Option<&Image>,
+    ) -> Result<Arc<[Directory]>, Refused> {
+        let mut directories = Vec::new();
+        for callable in &manifest.callables {
+            for directory in self.resolve(callable, allowed).into_iter().flatten() {
+                if !directories.contains(&directory) {
+                    directories.push(directory);
+                }
+            }
+        }
+        in_order(directories, image)
+    }
+
+    /// Refuses directories that were granted and are not any more.
+    pub(crate) fn check(&self, given: &[Directory], allowed: &Allowed) -> Result<(), Refused> {
+        for directory in given {
+            if self.directory(&directory.name, allowed).is_none() {
+                let grant = Grant::Directory(directory.name.clone());
+                return Err(not_given(&grant, "the key does not have it any more"));
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&self, name: &str, allowed: &Allowed) -> Option<Directory> {
+        let may = match allowed {
+            Allowed::All => true,
+            Allowed::Named(names) => names.iter().any(|it| it == name),
+        };
+        let path = self.directories.get(name).filter(|_| may)?;
+        Some(Directory {
+            name: name.to_owned(),
+            path: path.clone(),
+        })
     }
 }
 
@@ -63,7 +125,7 @@ impl Grants {
 /// # Errors
 ///
 /// When one that the image has is not among them.
-pub(crate) fn in_order(
+fn in_order(
     mut directories: Vec<Directory>,
     image: Option<&Image>,
 ) -> Result<Arc<[Directory]>, Refused> {

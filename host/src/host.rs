@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spore_bundle::{Bundle, BundleId, CodeId};
+use spore_bundle::{Bundle, BundleId, CodeId, Image};
 use spore_transport::RefusalCode;
 use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::status::{Amount, FinishedCalls, NamedLimit, StatusReport};
@@ -16,7 +16,7 @@ use wasmtime::Engine;
 use crate::background::Background;
 use crate::bundles::{self, Bundles, Charge, Loaded};
 use crate::callers::{Caller, Callers};
-use crate::code::{self, Beginning, Compiler, Hook, Ready};
+use crate::code::{self, Beginning, Code, Compiler, Hook, Ready};
 use crate::engine;
 use crate::events::{Events, Finished, Outcome, Running};
 use crate::grants::Grants;
@@ -357,14 +357,44 @@ impl Host {
             let hook = Hook::Init(hook, bundle.code_id());
             return self.inner.compiler.ready(bundle, code, Some(hook));
         }
+        let initialised = self.initialise(caller, &bundle, code, init).await?;
+        self.inner.compiler.ready(bundle, initialised, None)
+    }
+
+    /// What the initialiser of a bundle leaves, for an instance of the code as it is; nothing when it
+    /// has none. Such instances have images.
+    async fn initial(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        loaded: &Loaded,
+    ) -> Result<Option<Image>, Refused> {
+        let init = bundle.manifest().init.as_deref();
+        let Some(init) = init.filter(|_| bundle.image().is_none()) else {
+            return Ok(None);
+        };
+        let code = loaded.ready().code.clone();
+        let initialised = self.initialise(caller, bundle, code, init).await?;
+        Ok(initialised.initial().cloned())
+    }
+
+    /// The code as it is after its initialiser, which runs unless what it leaves is kept.
+    async fn initialise(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        code: Arc<Code>,
+        init: &str,
+    ) -> Result<Arc<Code>, Refused> {
+        let hook = code.hook(init)?;
         let kept = lock(&code.initialised)
             .entry(init.to_owned())
             .or_default()
             .clone();
         // Whoever else wants it waits here, and finds it done.
         let mut kept = kept.lock().await;
-        let initialised = match kept.upgrade() {
-            Some(initialised) => initialised,
+        match kept.upgrade() {
+            Some(initialised) => Ok(initialised),
             None => {
                 let initialiser = Initialiser {
                     means: self.means(),
@@ -376,13 +406,12 @@ impl Host {
                 };
                 let image = self.on_worker(caller.turn, initialiser.run()).await??;
                 let compiler = &self.inner.compiler;
-                let compiling = compiler.load_initialised(&caller.state, &bundle, image);
+                let compiling = compiler.load_initialised(&caller.state, bundle, image);
                 let initialised = compiling.await?;
                 *kept = Arc::downgrade(&initialised);
-                initialised
+                Ok(initialised)
             }
-        };
-        self.inner.compiler.ready(bundle, initialised, None)
+        }
     }
 
     /// Runs a callable in a fresh instance. What is wrong with the request comes as its outcome.
@@ -429,7 +458,9 @@ impl Host {
             return Err(Refused::new(RefusalCode::WrongCaptures, what));
         }
         self.check_arguments(&request.arguments)?;
-        let directories = inner.grants.resolve(callable, &caller.allowed)?;
+        let image = bundle.image();
+        let grants = &inner.grants;
+        let directories = grants.of_call(manifest, callable, &caller.allowed, image)?;
         let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
 
         let limits = caller.limits.for_call(&request.limits);

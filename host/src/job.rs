@@ -21,7 +21,7 @@ use crate::bundles::Loaded;
 use crate::callers::{Caller, KeyState};
 use crate::checkpoints::Checkpoints;
 use crate::events::{Events, Finished, Outcome};
-use crate::keep::Keep;
+use crate::keep::{Ahead, Keep};
 use crate::limits::{RunLimits, millis};
 use crate::room::Held;
 use crate::scheduler::lock;
@@ -69,10 +69,12 @@ pub(crate) struct Jobs {
 type Owned = ([u8; 32], JobId);
 
 /// A job that may come. Nothing depends on it, so that it does not survive a restart.
-struct Offer {
+pub(crate) struct Offer {
     custody: Custody,
     /// What came ahead.
     bundle: Option<Bundle>,
+    /// The same on the disk.
+    _ahead: Option<Ahead>,
     _room: Room,
     made: Instant,
 }
@@ -179,6 +181,7 @@ impl Jobs {
         id: JobId,
         custody: Custody,
         bundle: Option<Bundle>,
+        ahead: Option<Ahead>,
     ) -> Result<(), Refused> {
         let bytes = bundle.as_ref().map_or(0, crate::code::bytes);
         let room = Room::take(&caller.state, bytes)?;
@@ -195,6 +198,7 @@ impl Jobs {
         let offer = Offer {
             custody,
             bundle,
+            _ahead: ahead,
             _room: room,
             made: Instant::now(),
         };
@@ -219,11 +223,10 @@ impl Jobs {
         lock(&self.offers).retain(|_, offer| offer.made.elapsed() < older);
     }
 
-    /// Takes in a job that was offered.
-    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
+    /// Takes in a job that was offered. Gives the offer, which holds what came ahead.
+    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<Option<Offer>, Refused> {
         self.put(job, limit)?;
-        lock(&self.offers).remove(&(job.key.id, job.id));
-        Ok(())
+        Ok(lock(&self.offers).remove(&(job.key.id, job.id)))
     }
 
     /// Every job, for the look round.
@@ -257,6 +260,8 @@ pub(crate) struct Job {
     pub(crate) terms: Terms,
     /// The code as it is, into whose instances images are put.
     loaded: Arc<Loaded>,
+    /// What it begins with, when the bundle has an initialiser.
+    initial: Option<Image>,
     /// What the guest says, for all who watch.
     hub: Arc<Events>,
     /// Where its random bytes begin, once it was asked for: it is a hash of all arguments.
@@ -272,7 +277,7 @@ pub(crate) struct Job {
     /// Where it is kept, if it is.
     pub(crate) keep: Option<Keep>,
     /// Whose turn it is to write to the disk: each writes how the job is then.
-    pub(crate) disk: tokio::sync::Mutex<()>,
+    pub(crate) disk: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How a job is.
@@ -285,6 +290,8 @@ pub(crate) struct Now {
     pub(crate) not_stopped: Option<Refused>,
     /// The host wants it to stand still: it shuts down, or the owner's key is revoked.
     pub(crate) halt: bool,
+    /// It does so until the host has ended.
+    pub(crate) halted_for_good: bool,
     /// What keeps it from running for a moment: see [`hold`](Job::hold).
     holds: u32,
     /// It was forgotten. Whoever still holds it finds nothing.
@@ -362,6 +369,7 @@ impl Job {
         key: Arc<KeyState>,
         terms: Terms,
         loaded: Arc<Loaded>,
+        initial: Option<Image>,
         keep: Option<Keep>,
         begin: Begin,
     ) -> Result<Job, Refused> {
@@ -371,6 +379,7 @@ impl Job {
             custody: begin.custody,
             pause: begin.paused,
             halt: false,
+            halted_for_good: false,
             holds: 0,
             gone: false,
             persist_due: false,
@@ -399,13 +408,14 @@ impl Job {
             key,
             terms,
             loaded,
+            initial,
             hub: Events::hub(),
             checkpoints: Checkpoints::default(),
             wake: Notify::new(),
             now: Mutex::new(now),
             changes: watch::Sender::new(0),
             keep,
-            disk: tokio::sync::Mutex::default(),
+            disk: Arc::default(),
         })
     }
 

@@ -36,6 +36,8 @@ const JOB: Kind = Kind(3);
 const JOB_PARTS: Kind = Kind(4);
 /// What a job has ended with.
 const JOB_ENDING: Kind = Kind(5);
+/// The bundle that came ahead of a job.
+const JOB_AHEAD: Kind = Kind(6);
 
 /// Bytes of a record whose sizes the host bounds itself.
 fn limits(bytes: &[u8]) -> Limits {
@@ -112,6 +114,27 @@ pub(crate) struct Keep {
     background: Handle,
 }
 
+/// What came ahead of a job, on the disk until this is dropped.
+pub(crate) struct Ahead {
+    keep: Keep,
+    owner: [u8; 32],
+    id: [u8; 16],
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let (keep, owner, id) = (self.keep.clone(), self.owner, self.id);
+        self.keep.background.spawn_blocking(move || {
+            if let Err(error) = keep.store.remove(&key(owner, JOB_AHEAD, id)) {
+                tracing::error!(
+                    error = chain(&error),
+                    "what came ahead of a job is still kept"
+                );
+            }
+        });
+    }
+}
+
 /// The owner that the program is which embeds the host. It shares with nobody.
 const EMBEDDING: [u8; 32] = [0; 32];
 
@@ -181,6 +204,11 @@ impl Keep {
         }
     }
 
+    /// Where work goes on that nobody waits for.
+    pub(crate) fn background(&self) -> &Handle {
+        &self.background
+    }
+
     /// Does what blocks beside, to its end whatever becomes of who waits for it.
     pub(crate) async fn beside<T: Send + 'static>(
         &self,
@@ -191,21 +219,24 @@ impl Keep {
         done.await.unwrap_or(Err(KeepError::GivenUp))
     }
 
-    /// Keeps blocks under a record. Hashes them.
+    /// Keeps blocks under a record. Hashes those whose ids are not among the `known`, which are those
+    /// of the last blocks.
     fn save_blocks(
         &self,
         key: &Key,
-        meta: &[u8],
         index: &[u8],
         blocks: &[Arc<Block>],
+        known: Vec<BlockId>,
     ) -> Result<(), KeepError> {
-        let ids: Vec<BlockId> = blocks.iter().map(|block| BlockId::of(block)).collect();
+        let unknown = &blocks[..blocks.len() - known.len()];
+        let mut ids: Vec<BlockId> = unknown.iter().map(|block| BlockId::of(block)).collect();
+        ids.extend(known);
         let image = ImageToSave {
             index,
             ids: &ids,
             block: &|at| blocks.get(at).map(|block| &**block),
         };
-        let save = Save::meta(meta).with_image(image);
+        let save = Save::meta(&[]).with_image(image);
         let save = save.within(self.quota(key.owner));
         self.store.save(key, &save)?;
         Ok(())
@@ -282,9 +313,12 @@ impl Keep {
         blocks(bundle.code(), &mut all);
         blocks(captures.map_or(&[], |captures| captures), &mut all);
         blocks(arguments, &mut all);
-        let image = bundle.image().into_iter().flat_map(Image::distinct);
-        all.extend(image.map(|(_, block)| block.clone()));
-        self.save_blocks(key, &[], &encode(&parts), &all)
+        let mut known = Vec::new();
+        for (id, block) in bundle.image().into_iter().flat_map(Image::distinct) {
+            known.push(BlockId(*id.as_bytes()));
+            all.push(block.clone());
+        }
+        self.save_blocks(key, &encode(&parts), &all, known)
     }
 
     fn parts(&self, key: &Key) -> Result<(Bundle, Bytes), KeepError> {
@@ -372,6 +406,19 @@ impl Keep {
         }
     }
 
+    /// Keeps what came ahead of a job that may come, so that little is left to be written when it
+    /// comes.
+    pub(crate) fn save_job_ahead(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+        bundle: &Bundle,
+    ) -> Result<Ahead, KeepError> {
+        self.save_parts(&key(owner, JOB_AHEAD, id), bundle, &[])?;
+        let keep = self.clone();
+        Ok(Ahead { keep, owner, id })
+    }
+
     /// Keeps how a job is; its image and the items that it holds when there are new ones.
     pub(crate) fn save_job(
         &self,
@@ -407,7 +454,8 @@ impl Keep {
             payload_bytes: payload.len() as u64,
             items_bytes: items.len() as u64,
         };
-        self.save_blocks(&key(owner, JOB_ENDING, id), &[], &encode(&ending), &all)?;
+        let at = key(owner, JOB_ENDING, id);
+        self.save_blocks(&at, &encode(&ending), &all, Vec::new())?;
         // From here on it has ended.
         let meta = encode(record);
         let save = Save::meta(&meta).without_image();
@@ -470,8 +518,12 @@ impl Keep {
         self.image(&key(owner, JOB, id))
     }
 
-    /// Removes parts and endings whose session or job is not there: what an end at a bad moment left.
+    /// Removes parts and endings whose session or job is not there, which an end at a bad moment left,
+    /// and what came ahead of jobs: no offer survives a restart.
     pub(crate) fn sweep(&self) -> Result<(), KeepError> {
+        for (owner, id) in self.ids(JOB_AHEAD)? {
+            self.store.remove(&key(owner, JOB_AHEAD, id))?;
+        }
         for (part, of) in [
             (SESSION_PARTS, SESSION),
             (JOB_PARTS, JOB),

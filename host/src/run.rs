@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spore_abi::{fault, poll};
-use spore_bundle::CodeId;
+use spore_bundle::{CodeId, Image};
 use spore_transport::RefusalCode;
 use spore_transport::exchange::ITEM_BYTES_MAX_DEFAULT;
 use spore_transport::failure::{BACKTRACE_FRAMES_MAX, BACKTRACE_NAME_BYTES_MAX, Failure, TrapCode};
@@ -20,6 +20,7 @@ use crate::code::{Code, Entry, Hook};
 use crate::events::Outcome;
 use crate::guest::{Fault, Guest, OutsideMemory, slice, slice_mut};
 use crate::limits::RunLimits;
+use crate::snapshot;
 
 /// Ticks of the epoch clock before a guest lets others run.
 const SLICE_TICKS: u64 = 1;
@@ -140,6 +141,11 @@ impl<'a> Live<'a> {
             self.call::<(), ()>(function, ()).await?;
         }
         Ok(())
+    }
+
+    /// Puts an image into the instance, instead of what runs before anything else.
+    pub(crate) async fn restore(&mut self, image: &Image) -> wasmtime::Result<()> {
+        snapshot::restore(self.store, self.instance, self.memory, self.code, image).await
     }
 
     /// Binds captures, and gives their handle.

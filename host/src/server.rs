@@ -142,7 +142,10 @@ impl Server {
     /// at most `grace`, and closes all connections.
     pub async fn run(self, shutdown: impl Future<Output = ()>, grace: Duration) {
         let mut shutdown = std::pin::pin!(shutdown);
-        self.revive().await;
+        tokio::select! {
+            () = self.revive() => {}
+            () = &mut shutdown => return,
+        }
         loop {
             tokio::select! {
                 incoming = self.listener.accept() => match incoming {
@@ -188,7 +191,10 @@ impl Server {
             // Until the server is gone.
             while keys.changed().await.is_ok() && server.upgrade().is_some() {
                 let now = keys.borrow_and_update().clone();
-                host.halt_jobs_of(|key| now.lookup(key).is_none());
+                host.halt_jobs_but(|key| {
+                    let options = now.lookup(key)?;
+                    Some(host.callers().of_key(key, options, host.limits()))
+                });
                 tokio::spawn(take_up(&host, now, &mut taken_up));
             }
         });

@@ -73,8 +73,11 @@ pub struct Saved {
 pub(crate) struct Sessions {
     all: Arc<Mutex<HashMap<SessionId, Arc<Session>>>>,
     /// Those on the disk that cannot be read, by their owners, and why.
-    damaged: Arc<Mutex<HashMap<([u8; 32], SessionId), Refused>>>,
+    damaged: Arc<Mutex<HashMap<Owned, Refused>>>,
 }
+
+/// A session's id with its owner.
+type Owned = ([u8; 32], SessionId);
 
 impl Sessions {
     /// The session of this id, if it is the caller's.
@@ -161,8 +164,8 @@ pub(crate) struct Session {
     bundle: Bundle,
     /// The bundle without its image: an image is put into an instance of the code as it is.
     loaded: Arc<Loaded>,
-    /// What the instance runs once, unless the bundle has an image.
-    init: Option<ModuleExport>,
+    /// What the instance begins with, when the bundle has an initialiser.
+    initial: Option<Image>,
     /// What it runs when it was restored.
     restored: Option<ModuleExport>,
     limits: RunLimits,
@@ -341,6 +344,8 @@ pub(crate) struct Opened {
     pub(crate) bundle: Bundle,
     /// The bundle's code as it is.
     pub(crate) loaded: Arc<Loaded>,
+    /// What its initialiser has left, if it has one.
+    pub(crate) initial: Option<Image>,
     pub(crate) limits: RunLimits,
     /// What its owner allowed at most.
     pub(crate) asked: CallLimits,
@@ -384,7 +389,7 @@ impl Session {
         let code = &opened.loaded.ready().code;
         let hook = |name: &Option<String>| name.as_ref().map(|name| code.hook(name)).transpose();
         let manifest = opened.bundle.manifest();
-        let (init, restored) = (hook(&manifest.init)?, hook(&manifest.restored)?);
+        let restored = hook(&manifest.restored)?;
         let notes = Notes {
             used: Instant::now(),
             busy: 0,
@@ -399,7 +404,7 @@ impl Session {
             key: caller.state.clone(),
             bundle: opened.bundle,
             loaded: opened.loaded,
-            init,
+            initial: opened.initial,
             restored,
             limits: opened.limits,
             asked: opened.asked,
@@ -446,6 +451,11 @@ impl Session {
     /// The bundle that it was opened from.
     pub(crate) fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// What its callables may read.
+    pub(crate) fn directories(&self) -> &[Directory] {
+        &self.directories
     }
 
     /// The callable whose captures are bound, by the bundle's captures or by its image's.
@@ -537,6 +547,10 @@ pub(crate) fn check(bundle: &Bundle, loaded: &Loaded, memory_max: u64) -> Result
             .check(image.index())
             .map_err(|misfit| refuse_misfit(&misfit))?;
         check_image_memory(image, memory_max)?;
+        if image.index().run.is_some() {
+            let what = "the bundle holds a run, which goes on as a job";
+            return Err(Refused::new(RefusalCode::Unsupported, what));
+        }
         if image.index().bound.len() > 1 {
             let what = "an image in which captures of more than one callable are bound";
             return Err(Refused::new(RefusalCode::Unsupported, what));

@@ -1,9 +1,11 @@
 //! A host that is killed at random moments while sessions are saved and jobs are made durable: what it
 //! has acknowledged is there afterwards, whole, and every job ends with the right result.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use spore_client::{Host, JobId, JobState, Persist, Session, SessionId};
+use spore_client::{Host, Job, JobId, JobNews, JobState, Persist, Session, SessionId};
+use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::{Process, keeper, resumer};
 
@@ -11,8 +13,13 @@ use spore_tests::{Process, keeper, resumer};
 /// second, for the host compiles its guests anew.
 const KILLS: u32 = 20;
 
-/// Longest time between a start of the host and its end.
-const LIFE_MAX: Duration = Duration::from_millis(120);
+/// Longest time between a start of the host and its end. A host looks four times a second whether
+/// an image is due, so that most write one of each job.
+const LIFE_MAX: Duration = Duration::from_millis(400);
+
+/// Rounds of a job, and the least time that each takes: it outlives many hosts.
+const ROUNDS: u32 = 150;
+const ROUND: Duration = Duration::from_millis(10);
 
 /// Sessions and jobs at one time.
 const SESSIONS: usize = 3;
@@ -44,6 +51,8 @@ struct Counts {
     saves: u32,
     jobs_started: u32,
     jobs_ended: u32,
+    /// Jobs that were found further than they could have come from their beginning.
+    went_on: u32,
     lost_answers: u32,
 }
 
@@ -90,6 +99,17 @@ async fn recall_or_none(session: &Session) -> Option<Vec<String>> {
     call.expect("it is there").await.ok()
 }
 
+/// The round that a job says next it has come to; nothing when it ends before.
+async fn next_round(job: &Job<(Vec<f64>, u64), Infallible>) -> Option<u32> {
+    let mut watch = job.watch().await.expect("watched");
+    while let Some(news) = soon("news", watch.next()).await {
+        if let JobNews::Progress { done, .. } = news.expect("the watch goes on") {
+            return Some(done as u32);
+        }
+    }
+    None
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_acknowledged_survives_a_host_that_is_killed() {
     let seed = u64::from(std::process::id());
@@ -97,15 +117,10 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
     let mut moments = Moments(0x9e37_79b9_7f4a_7c15 ^ seed);
     let mut process = Process::start("job_persist = \"100ms\"\n", &[""]);
     let mut counts = Counts::default();
-    let (rounds, weights) = (400u32, vec![1.0, 2.5, -3.0]);
 
     let host = connect(&process).await;
-    let entwined = resumer()
-        .callable(resumer::entwined::HANDLE)
-        .expect("it is there")
-        .capture(&weights)
-        .expect("it is encodable");
-    let expected = host.call(&entwined, (7, rounds)).await.expect("it runs");
+    let paced = of(resumer(), resumer::paced::HANDLE);
+    let expected = host.call(&paced, (7, ROUNDS)).await.expect("it runs");
     let mut known = Vec::new();
     for _ in 0..SESSIONS {
         let session = host.open_session(keeper()).await.expect("opened");
@@ -118,6 +133,7 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
     }
     let mut jobs: Vec<JobId> = Vec::new();
     drop(host);
+    let mut restarted = Instant::now();
 
     let kills =
         std::env::var("SPORE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
@@ -146,9 +162,15 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
         for info in &listed {
             // One that was started as the host was killed is not known here.
             left.push(info.job);
-            let job = host.job_of(resumer::entwined::HANDLE, info.job);
+            let job = host.job_of(resumer::paced::HANDLE, info.job);
             let job = job.await.expect("it is of that callable");
-            if let JobState::Ended(_) = info.state {
+            let running = match info.state {
+                JobState::Ended(_) => None,
+                _ => next_round(&job).await,
+            };
+            if let Some(round) = running {
+                counts.went_on += u32::from(ROUND * round > restarted.elapsed());
+            } else {
                 let ended = job.result().await;
                 assert_eq!(ended.expect("it ends well"), expected, "kill {kill}");
                 job.acknowledge().await.expect("forgotten");
@@ -159,7 +181,7 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
         jobs = left;
         while jobs.len() < JOBS {
             let start = host
-                .start(&entwined, (7, rounds))
+                .start(&paced, (7, ROUNDS))
                 .persist(Persist::HostDefault);
             let job = start.await.expect("started");
             jobs.push(job.id());
@@ -174,20 +196,23 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
         process.kill();
         drop(host);
         process.restart();
+        restarted = Instant::now();
     }
 
     // Every job that is left ends with the right result.
     let host = connect(&process).await;
     for id in jobs {
-        let job = host.job_of(resumer::entwined::HANDLE, id).await;
+        let job = host.job_of(resumer::paced::HANDLE, id).await;
         let job = job.expect("it is there");
         let ended = tokio::time::timeout(PATIENCE, job.result()).await;
         assert_eq!(ended.expect("it ends").expect("it ends well"), expected);
         counts.jobs_ended += 1;
     }
     println!(
-        "{kills} kills: {} saves acknowledged, {} answers lost, {} jobs started, {} ended right",
-        counts.saves, counts.lost_answers, counts.jobs_started, counts.jobs_ended
+        "{kills} kills: {} saves acknowledged, {} answers lost, {} jobs started, {} ended right, \
+         {} times one went on from an image",
+        counts.saves, counts.lost_answers, counts.jobs_started, counts.jobs_ended, counts.went_on
     );
     assert!(counts.saves > kills && counts.jobs_ended >= JOBS as u32);
+    assert!(counts.went_on >= kills / 4, "jobs begin again and again");
 }

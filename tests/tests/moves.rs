@@ -142,7 +142,10 @@ impl Pair {
             let connect = Connect::new()
                 .identity(copy(&source.clients[0]))
                 .trust(target.key);
-            connect.to(&target.address.to_string()).await.is_ok()
+            match connect.to(&target.address.to_string()).await {
+                Ok(host) => host.status().await.is_ok(),
+                Err(_) => false,
+            }
         })
         .await;
         Pair { source, target }

@@ -44,8 +44,9 @@ pub const OUTPUT_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 /// An item is held whole by the host until it is taken, and by the client until it is complete.
 pub const ITEM_BYTES_MAX_DEFAULT: u64 = 16 << 20;
 /// Longest blob of items that were not taken which a host accepts with a job unless configured
-/// otherwise, in bytes. So much a host may hold of a job before its guest waits.
-pub const HELD_ITEMS_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+/// otherwise, in bytes. A host holds a longest item at most beside
+/// [`HELD_BYTES_MAX`](crate::job::HELD_BYTES_MAX) of others.
+pub const HELD_ITEMS_BYTES_MAX_DEFAULT: u64 = 17 << 20;
 
 /// What a size limit is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::message::{Call, CallLimits, MessageError, Refused, cut, not_empty, wi
 use crate::{BlobId, PublicKey};
 
 pub use custody::{Custody, Lock, MoveId, MoveStep, Place, Release};
-pub use held::{HELD_BLOB_BYTES_MAX, HELD_BYTES_MAX, HELD_ITEMS_MAX, HeldItems, HeldItemsError};
+pub use held::{HELD_BYTES_MAX, HELD_ITEMS_MAX, HeldItems, HeldItemsError};
 
 /// Most jobs that a list names.
 pub const JOBS_LISTED_MAX: usize = 1024;

@@ -1,5 +1,8 @@
 //! Two state machines in memory: orders that are right, and peers that lie.
 
+mod any_message;
+
+use any_message::{any_message, any_request};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use spore_transport::exchange::{
@@ -8,9 +11,11 @@ use spore_transport::exchange::{
 };
 use spore_transport::failure::{Failure, TrapCode};
 use spore_transport::frame::{FrameReader, put_header};
+use spore_transport::job::{JobInfo, JobState, JobWatched, Place};
 use spore_transport::message::*;
+use spore_transport::session::{BlockSet, BlocksMissing};
 use spore_transport::status::StatusReport;
-use spore_transport::{BlobId, Message, Received, RefusalCode, tag};
+use spore_transport::{BlobId, JobId, Message, Received, RefusalCode, tag};
 
 const BUNDLE: BlobId = BlobId([1; 32]);
 const CODE: BlobId = BlobId([2; 32]);
@@ -614,45 +619,88 @@ fn a_program_cannot_send_out_of_order() {
     assert!(host.send(&refused(RefusalCode::Internal)).is_err(), "once");
 }
 
-fn ids() -> impl Strategy<Value = BlobId> {
-    (0u8..4).prop_map(|n| BlobId([n; 32]))
-}
-
-fn any_message() -> impl Strategy<Value = Message> {
-    let small = 0u64..40;
-    prop_oneof![
-        small.clone().prop_map(call),
-        Just(Message::Status),
-        ids().prop_map(|bundle| Message::Ship(Ship { bundle })),
-        ids().prop_map(|bundle| Message::Describe(Describe { bundle })),
-        (ids(), any::<bool>(), small.clone(), small.clone()).prop_map(|(id, z, raw, wire)| {
-            let encoding = if z { Encoding::Zstd } else { Encoding::Raw };
-            Message::Blob(Blob {
-                id,
-                encoding,
-                raw_bytes: raw,
-                wire_bytes: wire,
-            })
-        }),
-        (0u32..2).prop_map(|index| Message::Cancel(Cancel { index })),
-        ids().prop_map(|id| Message::Absent(Absent { id })),
-        ids().prop_map(|id| missing(&[(id, BlobKind::Code)])),
-        Just(output(b"text")),
-        small.clone().prop_map(done),
-        Just(failed()),
-        Just(refused(RefusalCode::WallTime)),
-        ids().prop_map(|bundle| Message::Stored(Stored { bundle })),
-        small.prop_map(|n| Message::Description(Description { manifest_bytes: n })),
-        Just(Message::StatusReport(StatusReport::default())),
-    ]
-}
-
 fn any_received() -> impl Strategy<Value = Received> {
     prop_oneof![
         6 => any_message().prop_map(Received::Message),
         3 => (1usize..50).prop_map(data),
         1 => Just(Received::End),
     ]
+}
+
+/// Whether a host is asked for something by it.
+fn is_request(event: &HostEvent) -> bool {
+    !matches!(
+        event,
+        HostEvent::Arguments { .. }
+            | HostEvent::Blob { .. }
+            | HostEvent::BlobBytes { .. }
+            | HostEvent::Blocks(_)
+            | HostEvent::BlocksBytes { .. }
+            | HostEvent::Absent { .. }
+            | HostEvent::Cancel
+            | HostEvent::Taken { .. }
+            | HostEvent::Late
+            | HostEvent::End
+    )
+}
+
+/// What a host says to get all that a request may bring: a blob, blocks, and word of items.
+fn said_to_a_request() -> Vec<Message> {
+    let watched = |items_from| {
+        Message::JobWatched(JobWatched {
+            info: JobInfo {
+                job: JobId([1; 16]),
+                bundle: BUNDLE,
+                callable: String::new(),
+                state: JobState::Running,
+                place: Place::Here,
+                why: String::new(),
+                done: 0,
+                total: 0,
+                age_ms: 0,
+                stops: 0,
+                items: 0,
+                saved: None,
+            },
+            items_from,
+            at_least_once: false,
+        })
+    };
+    let item = |sequence| {
+        Message::Item(Item {
+            index: 0,
+            sequence,
+            item_bytes: 0,
+        })
+    };
+    vec![
+        missing(&[(BUNDLE, BlobKind::Code)]),
+        Message::BlocksMissing(BlocksMissing {
+            index: BUNDLE,
+            missing: BlockSet::new(0..1),
+        }),
+        watched(None),
+        watched(Some(0)),
+        item(0),
+        item(1),
+    ]
+}
+
+/// Whether a client has by it what its request comes to, but for the payload.
+fn is_outcome(event: &ClientEvent, is_watch: bool) -> bool {
+    match event {
+        ClientEvent::Missing(_)
+        | ClientEvent::BlocksMissing(_)
+        | ClientEvent::Output(_)
+        | ClientEvent::Progress(_)
+        | ClientEvent::Item(_)
+        | ClientEvent::ItemBytes { .. }
+        | ClientEvent::Payload { .. }
+        | ClientEvent::JobWatched(_)
+        | ClientEvent::End => false,
+        ClientEvent::JobChanged(_) => !is_watch,
+        _ => true,
+    }
 }
 
 /// Feeds a stream's bytes to both machines, as a peer that writes whatever it likes.
@@ -683,44 +731,62 @@ fn feed(stream: &[u8], size: usize) {
 proptest! {
     /// A host never takes more than was announced and asked for, whatever comes.
     #[test]
-    fn a_host_stays_within_its_budgets(all in prop::collection::vec(any_received(), 0..60)) {
-        let limits = HostLimits { args_bytes: 30, manifest_bytes: 10, code_bytes: 20, state_bytes: 10, ..HostLimits::default() };
+    fn a_host_stays_within_its_budgets(
+        request in any_request(),
+        all in prop::collection::vec(any_received(), 0..60),
+    ) {
+        let limits = HostLimits {
+            args_bytes: 30,
+            manifest_bytes: 10,
+            code_bytes: 20,
+            state_bytes: 4096,
+            held_items_bytes: 10,
+        };
         let mut host = HostExchange::new(limits);
         let mut payload = 0;
-        let mut calls = 0;
-        for (index, received) in all.into_iter().enumerate() {
+        let mut requests = 0;
+        for received in std::iter::once(Received::Message(request)).chain(all) {
             match host.receive(received) {
-                Ok(HostEvent::Call(_) | HostEvent::Ship(_) | HostEvent::Describe(_) | HostEvent::Status) => {
-                    calls += 1;
-                    let _ = host.send(&missing(&[(BlobId([index as u8 % 4; 32]), BlobKind::Code)]));
-                }
-                Ok(HostEvent::Arguments { bytes, .. } | HostEvent::BlobBytes { bytes, .. }) => {
-                    payload += bytes.len() as u64;
+                Ok(
+                    HostEvent::Arguments { bytes, .. }
+                    | HostEvent::BlobBytes { bytes, .. }
+                    | HostEvent::BlocksBytes { bytes, .. },
+                ) => payload += bytes.len() as u64,
+                Ok(event) if is_request(&event) => {
+                    requests += 1;
+                    // Of these the request takes what it needs.
+                    for said in said_to_a_request() {
+                        let _ = host.send(&said);
+                    }
                 }
                 Ok(_) => {}
+                // The stream would be over. Nothing more may come of it if it is not.
                 Err(error) => {
                     let refusal = error.refusal();
                     prop_assert!(refusal.message.len() <= REFUSAL_TEXT_BYTES_MAX);
-                    break;
                 }
             }
         }
-        prop_assert!(calls <= 1);
-        prop_assert!(payload <= limits.args_bytes + limits.code_bytes);
+        prop_assert!(requests <= 1);
+        prop_assert!(payload <= limits.args_bytes + limits.code_bytes + limits.state_bytes);
     }
 
     /// A client sees one outcome at most, whatever comes.
     #[test]
-    fn a_client_sees_one_outcome(all in prop::collection::vec(any_received(), 0..60)) {
+    fn a_client_sees_one_outcome(
+        request in any_request(),
+        all in prop::collection::vec(any_received(), 0..60),
+    ) {
+        let is_watch = matches!(request, Message::JobWatch(_));
         let mut client = ClientExchange::new(ClientLimits::default());
-        client.send(&call(0)).expect("in order");
+        client.send(&request).expect("in order");
         let mut outcomes = 0;
         for received in all {
             match client.receive(received) {
-                Ok(ClientEvent::Done(_) | ClientEvent::Failed(_) | ClientEvent::Refused(_)) => outcomes += 1,
                 Ok(ClientEvent::End) => prop_assert_eq!(outcomes, 1),
-                Ok(_) => {}
-                Err(_) => break,
+                Ok(event) => outcomes += u32::from(is_outcome(&event, is_watch)),
+                // As above.
+                Err(_) => {}
             }
         }
         prop_assert!(outcomes <= 1);

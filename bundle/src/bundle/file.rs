@@ -140,8 +140,7 @@ fn image(
             None => Ok(None),
         };
     };
-    let index = Index::decode(index_bytes).map_err(PartsError::from)?;
-    index.check_manifest(manifest).map_err(PartsError::from)?;
+    let index = Index::of_bundle(index_bytes, manifest).map_err(PartsError::from)?;
     let frame = frame.ok_or(PartsError::BlocksMissing)?;
     let announced = limits.admit_image(index_bytes.len() as u64, &index)?;
     let contents = state::decompress(frame, announced).map_err(DecodeError::Blocks)?;

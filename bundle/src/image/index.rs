@@ -135,6 +135,19 @@ impl Index {
         Ok(index)
     }
 
+    /// Reads the index of the image that a bundle with this manifest has.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode) and [`check_manifest`](Self::check_manifest). An index of a later
+    /// layout is not read.
+    pub fn of_bundle(bytes: &[u8], manifest: &Manifest) -> Result<Index, ImageError> {
+        run_announced(manifest)?;
+        let index = Index::decode(bytes)?;
+        index.check_manifest(manifest)?;
+        Ok(index)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         codec::encode_serde(self).expect("an index is nested a few levels deep")
     }
@@ -214,13 +227,7 @@ impl Index {
     ///
     /// When the two contradict each other.
     pub fn check_manifest(&self, manifest: &Manifest) -> Result<(), ImageError> {
-        let said = match manifest.state.map(|state| state.kind) {
-            Some(StateKind::Image { layout, job }) if layout == super::LAYOUT => job,
-            Some(StateKind::Image { layout, .. }) => {
-                return Err(ImageError::UnknownLayout { found: layout });
-            }
-            _ => None,
-        };
+        let said = run_announced(manifest)?;
         if self.code != manifest.code.id {
             return Err(ImageError::OtherCode { found: self.code });
         }
@@ -251,6 +258,15 @@ impl Index {
             }
         }
         Ok(())
+    }
+}
+
+/// The callable whose run a manifest says that the image holds, if its layout is known.
+fn run_announced(manifest: &Manifest) -> Result<Option<u32>, ImageError> {
+    match manifest.state.map(|state| state.kind) {
+        Some(StateKind::Image { layout, job }) if layout == super::LAYOUT => Ok(job),
+        Some(StateKind::Image { layout, .. }) => Err(ImageError::UnknownLayout { found: layout }),
+        _ => Ok(None),
     }
 }
 

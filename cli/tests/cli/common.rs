@@ -1,4 +1,4 @@
-//! Folders of users, guests compiled once for all tests, and hosts as processes.
+//! Folders of users, guests compiled once for all tests, hosts as processes, and what they keep.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -111,10 +111,23 @@ impl User {
 
     /// Starts a host and waits until it is ready.
     pub(crate) fn host(&self) -> Host {
+        self.host_at("127.0.0.1:0")
+    }
+
+    /// The same for another user, who trusts the host from then on.
+    pub(crate) fn host_for(&self, user: &User) -> Host {
+        self.spore(["key", "authorize", &user.key()]).ok();
+        let host = self.host();
+        user.spore(["key", "trust", &host.address, &host.key]).ok();
+        host
+    }
+
+    /// The same at an address: that of a host which was killed.
+    pub(crate) fn host_at(&self, listen: &str) -> Host {
         let log = fs::File::create(self.path("host.log")).expect("it is ours");
         let mut child = self
             .command()
-            .args(["host", "--listen", "127.0.0.1:0"])
+            .args(["host", "--listen", listen])
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -170,6 +183,62 @@ impl Drop for Host {
     }
 }
 
+/// The jobs of a user on a host.
+pub(crate) struct Jobs<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) on: &'a str,
+}
+
+impl Jobs<'_> {
+    /// Starts one that stirs a number for so many rounds, and gives its id.
+    pub(crate) fn stir(&self, rounds: u64) -> String {
+        let bundle = text(&guests().trouble);
+        let arguments = format!("[{rounds}]");
+        let args = ["run", bundle, "stirs", &arguments, "--job", "--on", self.on];
+        self.user.spore(args).ok().trim_end().to_owned()
+    }
+
+    /// Asks something of a job.
+    pub(crate) fn ask(&self, verb: &str, id: &str, more: &[&str]) -> Ended {
+        let args = ["job", verb, id, "--on", self.on];
+        self.user.spore(args.iter().chain(more))
+    }
+
+    /// What the host says of a job, or null when it has none of this id.
+    pub(crate) fn info(&self, id: &str) -> Json {
+        let listed = self.user.spore(["job", "ls", "--json", "--on", self.on]);
+        let listed = listed.json();
+        let jobs = listed.as_array().expect("a list");
+        let found = jobs.iter().find(|job| job["job"] == id);
+        found.cloned().unwrap_or_default()
+    }
+
+    /// Waits until a job has gone through so many rounds.
+    pub(crate) fn comes_to(&self, id: &str, rounds: u64) {
+        until("the job goes on", || {
+            self.info(id)["done"].as_u64() >= Some(rounds)
+        });
+    }
+}
+
+/// What stirring for so many rounds comes to, as the guest below does it.
+pub(crate) fn stirred(rounds: u64) -> u64 {
+    (0..rounds).fold(1, |number, round| (31 * number + round) % 1_000_003)
+}
+
+/// Writes what a session of the guest that remembers is saved as, after these calls: each a callable
+/// and its arguments.
+pub(crate) fn saved_after(user: &User, calls: &[[&str; 2]], file: &str) {
+    let id = user.spore(["session", "open", text(&guests().keeper)]).ok();
+    let id = id.trim_end();
+    for [callable, arguments] in calls {
+        user.spore(["session", "call", id, callable, arguments])
+            .ok();
+    }
+    user.spore(["session", "save", id, "-o", file]).ok();
+    user.spore(["session", "close", id]).ok();
+}
+
 pub(crate) fn signal(process: u32, name: &str) {
     let status = Command::new("kill")
         .args(["-s", name, &process.to_string()])
@@ -195,6 +264,8 @@ pub(crate) struct Guests {
     pub(crate) hello_far: PathBuf,
     /// The closure example
     pub(crate) closure: PathBuf,
+    /// The guest of the tests that remembers from one call to the next
+    pub(crate) keeper: PathBuf,
     /// The guest below that does all kinds of things
     pub(crate) trouble: PathBuf,
     /// What `spore new` and `spore build` said
@@ -303,6 +374,19 @@ pub async fn rests(rounds: u64) -> u64 {
     rounds
 }
 
+/// Stirs a number round by round, and rests after each.
+#[callable]
+pub async fn stirs(rounds: u64) -> u64 {
+    let mut number = 1_u64;
+    for round in 0..rounds {
+        println!("round {round}");
+        number = (31 * number + round) % 1_000_003;
+        progress(round + 1, rounds);
+        sleep(Duration::from_millis(20)).await;
+    }
+    number
+}
+
 /// Reads a file of the granted directory.
 #[callable(directory = "prices")]
 pub fn reads(name: &str) -> String {
@@ -338,10 +422,13 @@ fn build_guests() -> Guests {
     build(&near, "trouble-out");
     let closure = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/closure/guest");
     build(&closure, "closure-out");
+    let keeper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/keeper");
+    build(&keeper, "keeper-out");
     Guests {
         hello: root.join("near-out/hello.spore"),
         hello_far: root.join("far-out/hello.spore"),
         closure: root.join("closure-out/closure.spore"),
+        keeper: root.join("keeper-out/keeper.spore"),
         trouble: root.join("trouble-out/hello.spore"),
         said: [said_new, said_build],
     }

@@ -158,11 +158,16 @@ impl Remote {
                 other => return Err(other.unexpected()),
             };
             let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
-            let blocks = missing.iter().zip(blocks);
-            // Each is checked against its id when the image is put together.
-            known.extend(blocks.map(|((_, id), block)| (*id, Arc::new(*block))));
+            for ((_, named), block) in missing.iter().zip(blocks) {
+                let found = BlockId::of(block);
+                if found != *named {
+                    return Err(lie(format!("block {found} in the place of {named}")));
+                }
+                known.insert(*named, Arc::new(*block));
+            }
         }
-        Image::from_parts(index_bytes, |id| known.get(id).cloned())
+        // Those of `last` were checked when that came.
+        Image::dangerous_from_checked_blocks(index_bytes, |id| known.get(id).cloned())
             .map_err(|error| parts_refused(&error.into()))
     }
 

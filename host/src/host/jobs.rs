@@ -16,7 +16,6 @@ use super::{Host, Inner, moving};
 use crate::callers::Caller;
 use crate::code::{chain, check_image_memory, refuse_misfit};
 use crate::events::Finished;
-use crate::grants;
 use crate::job::{self, Begin, Job, JobRequest, Phase, Terms, Watching};
 use crate::session::{Charged, Means, Saved, new_seed};
 
@@ -138,8 +137,10 @@ impl Host {
             limits: caller.limits.for_call(&request.limits),
             persist: request.persist,
             persist_every: self.persist_every(request.persist),
-            directories: grants::in_order(
-                inner.grants.resolve(callable, &caller.allowed)?.to_vec(),
+            directories: inner.grants.of_call(
+                bundle.manifest(),
+                callable,
+                &caller.allowed,
                 bundle.image(),
             )?,
             open_files: inner.limits.open_files,
@@ -175,8 +176,12 @@ impl Host {
                 .map_err(|misfit| refuse_misfit(&misfit))?;
             check_image_memory(image, terms.limits.memory)?;
         }
+        let initial = match begin.image {
+            Some(_) => None,
+            None => self.initial(caller, bundle, &loaded).await?,
+        };
         let keep = self.inner.keep.get().cloned();
-        Job::new(caller.state.clone(), terms, loaded, keep, begin)
+        Job::new(caller.state.clone(), terms, loaded, initial, keep, begin)
     }
 
     /// Takes a job in and has it run. Once it has begun to it does, whoever waits for it.

@@ -18,6 +18,7 @@ use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::job::{self, Begin, Items, Job, JobRequest};
+use crate::keep::Ahead;
 use crate::limits::millis;
 use crate::session::{Charged, Room, Saved, new_seed, rand_bytes};
 
@@ -27,7 +28,7 @@ impl Host {
     /// # Errors
     ///
     /// When the job is here, or on its way in another move.
-    pub fn offer_job(
+    pub async fn offer_job(
         &self,
         caller: &Caller,
         offer: &JobOffer,
@@ -35,17 +36,61 @@ impl Host {
     ) -> Result<JobOffered, Refused> {
         self.check_open()?;
         let jobs = &self.inner.jobs;
+        let after = self.may_offer(caller, offer)?;
+        let Some(custody @ Custody::Offered { move_id, .. }) = after else {
+            return Err(Refused::new(RefusalCode::Internal, "an offer that is none"));
+        };
+        let ahead = match &bundle {
+            Some(bundle) => self.write_ahead(caller, offer.job, bundle).await,
+            None => None,
+        };
+        jobs.offer(caller, offer.job, custody, bundle, ahead)?;
+        Ok(JobOffered { move_id })
+    }
+
+    /// What an offer would make of what is here of the job.
+    ///
+    /// # Errors
+    ///
+    /// When the job is here, or on its way in another move.
+    pub(crate) fn may_offer(
+        &self,
+        caller: &Caller,
+        offer: &JobOffer,
+    ) -> Result<Option<Custody>, Refused> {
         let event = Event::Offer {
             drawn: MoveId(rand_bytes()),
             from: offer.from,
         };
-        let now = jobs.custody(caller, offer.job);
-        let after = Custody::after(offer.job, now, &event).map_err(|error| error.refusal())?;
-        let Some(custody @ Custody::Offered { move_id, .. }) = after else {
-            return Err(Refused::new(RefusalCode::Internal, "an offer that is none"));
+        let now = self.inner.jobs.custody(caller, offer.job);
+        Custody::after(offer.job, now, &event).map_err(|error| error.refusal())
+    }
+
+    /// Refuses a job that was not offered so.
+    pub(crate) fn may_arrive(&self, caller: &Caller, arrive: &JobArrive) -> Result<(), Refused> {
+        let event = Event::Arrive {
+            move_id: arrive.move_id,
+            lock: arrive.lock,
         };
-        jobs.offer(caller, offer.job, custody, bundle)?;
-        Ok(JobOffered { move_id })
+        let now = self.inner.jobs.custody(caller, arrive.job);
+        let after = Custody::after(arrive.job, now, &event);
+        after.map(|_| ()).map_err(|error| error.refusal())
+    }
+
+    /// Writes what came ahead of a job to the disk, so that little is left to be written while it
+    /// stands still. It does not depend on it.
+    async fn write_ahead(&self, caller: &Caller, id: JobId, bundle: &Bundle) -> Option<Ahead> {
+        let keep = self.inner.keep.get()?;
+        let _turn = caller.state.keeping.lock().await;
+        let (owner, bundle) = (caller.state.id, bundle.clone());
+        let written = keep.beside(move |keep| keep.save_job_ahead(owner, id.0, &bundle));
+        match written.await {
+            Ok(ahead) => Some(ahead),
+            Err(error) => {
+                tracing::info!(job = %id, error = chain(&error), "not written ahead");
+                None
+            }
+        }
     }
 
     /// Stops a job and saves it, to be moved.
@@ -223,7 +268,7 @@ impl Host {
         let job = Arc::new(self.job(caller, terms, begin).await?);
         // Taken in first: two that arrive under one id would write over each other.
         let jobs = &self.inner.jobs;
-        jobs.arrive(&job, caller.limits.jobs_per_key)?;
+        let _offer = jobs.arrive(&job, caller.limits.jobs_per_key)?;
         let kept = job.keep_begin(Some(&image), after).await;
         kept.map_err(|error| {
             jobs.remove(&job);

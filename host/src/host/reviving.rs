@@ -175,10 +175,19 @@ impl Host {
         while halts.join_next().await.is_some() {}
     }
 
-    /// Has jobs stand still whose owners may not use the host now, and others go on.
-    pub(crate) fn halt_jobs_of(&self, may_not: impl Fn(&PublicKey) -> bool) {
+    /// Has jobs stand still whose owners may not use the host now, or not what the jobs see of it, and
+    /// others go on.
+    pub(crate) fn halt_jobs_but(&self, caller: impl Fn(&PublicKey) -> Option<Caller>) {
+        if self.refuses_new_calls() {
+            // All of them do, for good.
+            return;
+        }
         for job in self.inner.jobs.every() {
-            let halted = may_not(&PublicKey(job.key.id));
+            let grants = &self.inner.grants;
+            let halted = caller(&PublicKey(job.key.id)).is_none_or(|caller| {
+                let given = &job.terms.directories;
+                grants.check(given, &caller.allowed).is_err()
+            });
             let mut now = job.now();
             if now.halt != halted {
                 now.halt = halted;

@@ -12,12 +12,10 @@ use super::{Host, Inner};
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::events::{Events, Running};
-use crate::grants;
 use crate::limits::{RunLimits, nanos};
 use crate::session::{
     self, Close, Opened, Saved, Session, SessionRequest, SessionWork, Task, Turn,
 };
-use crate::wasi::Directory;
 use crate::work::Ticket;
 
 impl Host {
@@ -42,6 +40,7 @@ impl Host {
         let asked = *limits;
         let limits = caller.limits.for_call(&asked);
         session::check(bundle, &loaded, limits.memory)?;
+        let initial = self.initial(caller, bundle, &loaded).await?;
         let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
         let idle = idle.map_or(inner.limits.session_idle, |it| {
             it.min(inner.limits.session_idle)
@@ -49,10 +48,15 @@ impl Host {
         let opened = Opened {
             bundle: bundle.clone(),
             loaded,
+            initial,
             limits,
             asked,
             idle,
-            directories: self.session_directories(caller, bundle, bundle.image())?,
+            directories: inner.grants.of_session(
+                bundle.manifest(),
+                &caller.allowed,
+                bundle.image(),
+            )?,
             open_files: inner.limits.open_files,
         };
         let session = Arc::new(Session::new(caller, opened)?);
@@ -121,6 +125,8 @@ impl Host {
         }
         self.check_arguments(&request.arguments)?;
         inner.grants.resolve(callable, &caller.allowed)?;
+        // Any callable sees what was granted when the session was opened.
+        inner.grants.check(session.directories(), &caller.allowed)?;
         let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
         let limits = caller.limits.for_call(&request.limits);
         let task = Task::Call {
@@ -203,34 +209,20 @@ impl Host {
         let opened = Opened {
             bundle: bundle.clone(),
             loaded,
+            // It goes on from an image of its own.
+            initial: None,
             limits,
             asked: *asked,
             idle: idle.min(self.inner.limits.session_idle),
-            directories: self.session_directories(caller, bundle, Some(&image))?,
+            directories: self.inner.grants.of_session(
+                bundle.manifest(),
+                &caller.allowed,
+                Some(&image),
+            )?,
             open_files: self.inner.limits.open_files,
         };
         let session = Session::resting(caller, id, opened, image)?;
         self.inner.sessions.put(caller, &Arc::new(session))
-    }
-
-    /// What the callables of a bundle may read, of what they ask for. One that asks for what is not
-    /// granted is refused when it is called; an image that has it open, at once.
-    fn session_directories(
-        &self,
-        caller: &Caller,
-        bundle: &Bundle,
-        image: Option<&Image>,
-    ) -> Result<Arc<[Directory]>, Refused> {
-        let mut directories = Vec::new();
-        for callable in &bundle.manifest().callables {
-            let granted = self.inner.grants.resolve(callable, &caller.allowed);
-            for directory in granted.iter().flat_map(|granted| granted.iter()) {
-                if !directories.contains(directory) {
-                    directories.push(directory.clone());
-                }
-            }
-        }
-        grants::in_order(directories, image)
     }
 
     /// Puts a session back to what it was last saved as.

@@ -18,6 +18,8 @@ pub(crate) struct Items {
     bytes: u64,
     /// Items below this one are in a durable image, and may leave a host that keeps its jobs.
     durable: u64,
+    /// Items below this one were taken of an earlier run of the same, and are not held.
+    skipped: u64,
     /// Which watch has them.
     watch: u64,
 }
@@ -31,6 +33,7 @@ impl Items {
             held: VecDeque::new(),
             bytes: 0,
             durable: emitted,
+            skipped: 0,
             watch: 0,
         }
     }
@@ -64,6 +67,11 @@ impl Items {
     }
 
     pub(crate) fn push(&mut self, item: Bytes) {
+        if self.emitted() < self.skipped {
+            // All that are held were taken with it.
+            self.first += 1;
+            return;
+        }
         // Past the limit too: the guest is held to it before its next, and others with it.
         let room = self.total.hold(item.len() as u64);
         self.bytes += room.bytes;
@@ -94,8 +102,10 @@ impl Items {
         self.held.get(at).map(|(item, _)| item.clone())
     }
 
-    /// Forgets the items below this one, which were taken.
+    /// Forgets the items below this one, which were taken: also those that are emitted only now, by a
+    /// run that was begun or gone on with again.
     pub(crate) fn taken(&mut self, below: u64) {
+        self.skipped = self.skipped.max(below);
         while self.first < below {
             let Some((_, room)) = self.held.pop_front() else {
                 break;
@@ -145,9 +155,14 @@ mod tests {
         items.taken(2);
         assert_eq!(items.get(1, false), None, "it was taken");
         assert_eq!((items.first(), items.emitted()), (2, 3));
-        items.taken(100);
+        items.taken(5);
         assert_eq!((items.first(), items.emitted()), (3, 3));
         assert_eq!(items.total.taken(), 0);
+        for byte in 3..6 {
+            items.push(Bytes::from(vec![byte]));
+        }
+        assert_eq!((items.first(), items.emitted()), (5, 6));
+        assert_eq!(items.get(5, false).as_deref(), Some(&[5][..]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use spore_transport::RefusalCode;
 use spore_transport::job::custody::Event;
 use spore_transport::job::{Custody, HeldItems};
 use spore_transport::message::Refused;
+use tokio::sync::oneshot;
 
 use super::{Items, Job, Now, Phase};
 use crate::callers::KeyState;
@@ -18,7 +19,7 @@ use crate::keep::{EndedAs, JobRecord, Keep, KeepError, Kept};
 use crate::limits::millis;
 use crate::room::Held;
 use crate::run::refused;
-use crate::session::Room;
+use crate::session::{Charged, Room, Saved};
 
 /// Time between two images that are only taken so that items may leave.
 pub(super) const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
@@ -29,6 +30,16 @@ const ENDING_PAUSE: Duration = Duration::from_secs(1);
 /// What an ending may have, in bytes, when nothing is left of what the key may have held.
 const ENDING_FREE_BYTES: u64 = 1 << 20;
 
+/// Whoever waits for what a job was saved as.
+pub(super) type Waiting = oneshot::Sender<Result<Saved, Refused>>;
+
+/// How a job is at one moment, to be written down with an image of then.
+struct AsNow {
+    kept: Kept,
+    items: Vec<u8>,
+    emitted: u64,
+}
+
 impl Job {
     /// Writes down what it is made of, and that this is where it is: here that holds from then on. One
     /// that cannot be written down is gone.
@@ -38,56 +49,94 @@ impl Job {
         custody: Custody,
     ) -> Result<(), KeepError> {
         let _turn = self.disk.lock().await;
-        let kept = self.write_whole(image, custody).await;
+        let mut as_now = self.as_now();
+        as_now.kept.custody = custody;
+        let written = self.write_whole(image, &as_now).await;
         {
             let mut now = self.now();
-            match kept {
-                Ok(_) => (now.custody, now.moved) = (custody, Instant::now()),
+            match written {
+                Ok(()) => (now.custody, now.moved) = (custody, Instant::now()),
                 Err(_) => now.gone = true,
             }
         }
         self.changed();
-        kept.map(|_| ())
+        written
     }
 
     /// Writes an image of it down, with the items that it holds then.
     pub(crate) async fn keep_image(&self, image: &Image) -> Result<(), KeepError> {
         let _turn = self.disk.lock().await;
-        let custody = {
-            let mut now = self.now();
-            now.persisted = Instant::now();
-            now.custody
+        let as_now = self.as_now();
+        self.write_image(image, &as_now).await
+    }
+
+    /// Has an image of it written down as it is now, while it goes on; then answers those who wait
+    /// for that. Waits for its turn first.
+    pub(super) async fn keep_beside(self: &Arc<Self>, image: Arc<Charged>, saves: Vec<Waiting>) {
+        let Some(keep) = &self.keep else {
+            return self.answer(saves, self.saved_as(image));
         };
-        let emitted = self.write_whole(Some(image), custody).await?;
-        self.now().items.set_durable(emitted);
+        let turn = self.disk.clone().lock_owned().await;
+        let (job, as_now) = (self.clone(), self.as_now());
+        keep.background().spawn(async move {
+            let written = job.write_image(&image.image, &as_now).await;
+            drop(turn);
+            let saved = match written {
+                Ok(()) if saves.is_empty() => return job.changed(),
+                Ok(()) => job.saved_as(image),
+                Err(error) => {
+                    tracing::error!(job = %job.id, error = chain(&error), "a job was not kept");
+                    Err(error.refusal())
+                }
+            };
+            job.answer(saves, saved);
+        });
+    }
+
+    fn answer(&self, saves: Vec<Waiting>, saved: Result<Saved, Refused>) {
+        for waiting in saves {
+            // Whoever wanted it may be gone.
+            let _ = waiting.send(saved.clone());
+        }
+        self.changed();
+    }
+
+    /// How it is now, to be written down. Whoever calls has the turn.
+    fn as_now(&self) -> AsNow {
+        let mut now = self.now();
+        now.persisted = Instant::now();
+        let JobRecord::V1(kept) = self.record(&now);
+        AsNow {
+            kept,
+            items: now.items.to_held().encode(),
+            emitted: now.items.emitted(),
+        }
+    }
+
+    async fn write_image(&self, image: &Image, as_now: &AsNow) -> Result<(), KeepError> {
+        self.write_whole(Some(image), as_now).await?;
+        self.now().items.set_durable(as_now.emitted);
         Ok(())
     }
 
-    /// Writes all of it down, and gives the number of items that it had emitted. Whoever calls has the
-    /// turn.
-    async fn write_whole(&self, image: Option<&Image>, custody: Custody) -> Result<u64, KeepError> {
-        let (JobRecord::V1(record), items, emitted) = {
-            let now = self.now();
-            let items = now.items.to_held().encode();
-            (self.record(&now), items, now.items.emitted())
-        };
+    /// Writes all of it down. Whoever calls has the turn.
+    async fn write_whole(&self, image: Option<&Image>, as_now: &AsNow) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
-            return Ok(emitted);
+            return Ok(());
         };
-        let first = record.items_first;
-        let record = JobRecord::V1(Kept { custody, ..record });
         let _turn_of_key = self.key.keeping.lock().await;
         let (owner, id) = (self.key.id, self.id.0);
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
-        let image = image.cloned();
+        let (image, items) = (image.cloned(), as_now.items.clone());
+        let record = JobRecord::V1(as_now.kept.clone());
         keep.beside(move |keep| {
             keep.save_job_parts(owner, id, &bundle, &arguments)?;
             let image = image.as_ref().map(|image| (image, &items[..]));
             keep.save_job(owner, id, &record, image)
         })
         .await?;
-        self.now().items_kept = first;
-        Ok(emitted)
+        self.now().items_kept = as_now.kept.items_first;
+        Ok(())
     }
 
     /// Writes down how it is otherwise. One that was never written down stays so.
@@ -120,13 +169,14 @@ impl Job {
             return Ok(());
         }
         let _turn = self.disk.lock().await;
-        let (image, custody, still) = {
+        let (image, still) = {
             let now = self.now();
             let image = now.image.as_ref().map(|it| it.image.clone());
-            (image, now.custody, matches!(now.phase, Phase::Still))
+            (image, matches!(now.phase, Phase::Still))
         };
         if still {
-            self.write_whole(image.as_ref(), custody).await?;
+            let as_now = self.as_now();
+            self.write_whole(image.as_ref(), &as_now).await?;
         }
         Ok(())
     }

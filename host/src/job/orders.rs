@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{Job, Now, Phase};
 use crate::events::Finished;
 use crate::limits::millis;
-use crate::session::{Saved, SavedAs};
+use crate::session::{Charged, Saved, SavedAs};
 
 impl Job {
     /// Has it stand still at its next checkpoint, if it reaches one in this time.
@@ -91,6 +91,12 @@ impl Job {
         };
         let saved = SavedAs::new(&self.terms.bundle, charged)?;
         Ok(now.saved_as(saved))
+    }
+
+    /// Notes that it was saved as this image.
+    pub(super) fn saved_as(&self, charged: Arc<Charged>) -> Result<Saved, Refused> {
+        let saved = SavedAs::new(&self.terms.bundle, charged)?;
+        Ok(self.now().saved_as(saved))
     }
 
     /// Ends it wherever it is. One that has ended stays as it is.
@@ -179,16 +185,17 @@ impl Job {
         self.wake.notify_one();
     }
 
-    /// Has the run stand still for the host, waits for that, and has it written down. It stands until
-    /// `halt` is taken back.
+    /// Has the run stand still because the host ends, waits for that, and has it written down.
     pub(crate) async fn halt(&self, within: Duration) -> Result<(), Refused> {
         {
             let mut now = self.now();
-            now.halt = true;
+            (now.halt, now.halted_for_good) = (true, true);
             now.not_stopped = None;
             self.tell_run(&now);
         }
         self.stopped(within).await?;
+        // Whoever watches hears of it, if it stood still before.
+        self.changed();
         let kept = self.keep_at_all().await;
         kept.map_err(|error| error.refusal())
     }

@@ -10,18 +10,17 @@ use bytes::Bytes;
 use spore_bundle::image::{Bound, Image, Run};
 use spore_transport::message::{Refused, Timing};
 use spore_transport::{BlobId, RefusalCode};
-use tokio::sync::oneshot;
 use wasmtime::Store;
 
-use super::keeping::ITEMS_PERSIST_INTERVAL;
-use super::{Job, Now, Phase};
+use super::keeping::{ITEMS_PERSIST_INTERVAL, Waiting};
+use super::{Job, Phase};
 use crate::checkpoints::Checkpoints;
 use crate::code::{Entry, chain};
 use crate::events::{Events, Finished, Outcome};
 use crate::guest::{Guest, MemoryTotals};
 use crate::limits::{millis, nanos};
 use crate::run::{self, Live, Polled, refused};
-use crate::session::{Charged, Means, Saved, SavedAs};
+use crate::session::{Charged, Means};
 use crate::snapshot::{self, Around};
 use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{Interrupted, slots};
@@ -144,7 +143,10 @@ impl Job {
     }
 
     /// Goes on from the image, or begins. Nothing when the job is to stand still.
-    async fn carry(&self, store: &mut Store<Guest>) -> wasmtime::Result<Option<Outcome>> {
+    async fn carry(
+        self: &Arc<Self>,
+        store: &mut Store<Guest>,
+    ) -> wasmtime::Result<Option<Outcome>> {
         let code = &self.loaded.ready().code;
         let mut live = Live::enter(store, code).await?;
         snapshot::note_fresh(live.store, live.instance, live.memory, code);
@@ -162,8 +164,7 @@ impl Job {
     }
 
     async fn restore(&self, live: &mut Live<'_>, image: &Image) -> wasmtime::Result<()> {
-        let (instance, memory) = (live.instance, live.memory);
-        snapshot::restore(live.store, instance, memory, live.code, image).await?;
+        live.restore(image).await?;
         if let Some(name) = &self.terms.bundle.manifest().restored {
             let hook = live.code.hook(name).map_err(no_hook)?;
             // What it draws is new each time, and what the run draws the same as without it.
@@ -186,13 +187,10 @@ impl Job {
                 self.restore(live, image).await?;
                 bound.clone_from(&image.index().bound);
             }
-            None => {
-                live.initialize().await?;
-                if let Some(name) = &bundle.manifest().init {
-                    let hook = live.code.hook(name).map_err(no_hook)?;
-                    live.run_init(&hook, bundle.code_id()).await?;
-                }
-            }
+            None => match &self.initial {
+                Some(image) => live.restore(image).await?,
+                None => live.initialize().await?,
+            },
         }
         let known = bound.iter().find(|it| it.callable == callable);
         let handle = match known {
@@ -220,12 +218,14 @@ impl Job {
     }
 
     async fn drive(
-        &self,
+        self: &Arc<Self>,
         live: &mut Live<'_>,
         bound: &[Bound],
         run: Run,
     ) -> wasmtime::Result<Option<Outcome>> {
         let result_max = self.terms.limits.result;
+        // Until when the guest waits, and since when it does here.
+        let mut waits = None;
         loop {
             // Between its start and its first poll a run stands as well as at a checkpoint.
             if self.now().is_wanted() && self.attend(live, bound, run).await? {
@@ -241,8 +241,15 @@ impl Job {
                 Polled::Yield => {}
                 Polled::Wait(until) => {
                     let left = until.saturating_sub(live.store.data().clock_ns());
+                    let left = Duration::from_nanos(left);
+                    let began = match waits {
+                        // It was woken for something else in between.
+                        Some((same, began)) if same == until => began,
+                        _ => tokio::time::Instant::now(),
+                    };
+                    waits = Some((until, began));
                     tokio::select! {
-                        () = tokio::time::sleep(Duration::from_nanos(left)) => {
+                        () = tokio::time::sleep(left.saturating_sub(began.elapsed())) => {
                             live.store.data().clock().move_to(until);
                         }
                         () = self.wanted() => {}
@@ -296,50 +303,83 @@ impl Job {
     /// Does what is wanted of the run, which stands where an image can be taken. Says whether it is
     /// to stay there.
     async fn attend(
-        &self,
+        self: &Arc<Self>,
         live: &mut Live<'_>,
         bound: &[Bound],
         run: Run,
     ) -> wasmtime::Result<bool> {
         self.checkpoints.rest(true);
-        let (saves, last, emitted, durable) = {
+        let (saves, last, items, stops) = {
             let mut now = self.now();
             self.checkpoints.want_stop(false);
-            // What stands still must be there after a restart too.
-            let durable = now.persist_due || now.stops();
             now.persist_due = false;
             let last = now.image.as_ref().map(|it| it.image.clone());
-            (
-                std::mem::take(&mut now.saves),
-                last,
-                now.items.emitted(),
-                durable,
-            )
+            let saves = std::mem::take(&mut now.saves);
+            (saves, last, now.items.emitted(), now.stops())
         };
-        let run = Run {
-            items: emitted,
-            ..run
-        };
-        let mut taken = self.image(live, bound, run, last.as_ref()).await;
+        let run = Run { items, ..run };
+        let taken = self.image(live, bound, run, last.as_ref()).await;
         drop(last);
-        if durable && let Ok(charged) = &taken {
-            let kept = self.keep_image(&charged.image).await;
-            if let Err(error) = kept {
-                tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
-                taken = Err(error.refusal());
+        let stays = match taken {
+            // What stands still must be there after a restart too, before anybody is told.
+            Ok(image) if stops => match self.keep_image(&image.image).await {
+                Ok(()) => self.stands(saves, image),
+                Err(error) => {
+                    tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
+                    self.goes_on(saves, error.refusal()).await
+                }
+            },
+            Ok(image) => {
+                self.keep_beside(image, saves).await;
+                false
+            }
+            Err(why) => self.goes_on(saves, why).await,
+        };
+        self.checkpoints.rest(false);
+        Ok(stays)
+    }
+
+    /// It is on the disk as it is. Says whether it stands still from now on.
+    fn stands(&self, saves: Vec<Waiting>, image: Arc<Charged>) -> bool {
+        let saved = match saves.is_empty() {
+            true => None,
+            // Only for those who asked: a saved bundle is held until the next.
+            false => Some(self.saved_as(image)),
+        };
+        let stays = {
+            let mut now = self.now();
+            // What was wanted a moment ago may not be any more.
+            let stays = now.stops() && !self.hub.is_cancelled();
+            if stays {
+                now.phase = Phase::Still;
+                now.stops = now.stops.saturating_add(1);
+                for waiting in std::mem::take(&mut now.saves) {
+                    let _ = waiting.send(self.saved_still(&mut now));
+                }
+            }
+            stays
+        };
+        if let Some(saved) = saved {
+            for waiting in saves {
+                // Whoever wanted it may be gone.
+                let _ = waiting.send(saved.clone());
             }
         }
-        // Only for those who asked: a saved bundle is held until the next.
-        let saved = taken.and_then(|image| match saves.is_empty() {
-            true => Ok(None),
-            false => SavedAs::new(&self.terms.bundle, image).map(Some),
-        });
-        let failed = saved.is_err();
-        let (stays, waits) = {
+        self.changed();
+        stays
+    }
+
+    /// It cannot be kept as it is, and goes on; or waits, if it may not. That is tried anew after a
+    /// while.
+    async fn goes_on(&self, saves: Vec<Waiting>, why: Refused) -> bool {
+        for waiting in saves {
+            let _ = waiting.send(Err(why.clone()));
+        }
+        let waits = {
             let mut now = self.now();
-            let stays = self.attended(&mut now, saves, saved, durable);
-            // It may not go on, and cannot be kept as it is. That is tried again and again.
-            (stays, failed && now.stops())
+            now.not_stopped = Some(why);
+            now.pause = false;
+            now.stops()
         };
         self.changed();
         if waits {
@@ -348,47 +388,7 @@ impl Job {
                 () = tokio::time::sleep(STOP_PAUSE) => {}
             }
         }
-        self.checkpoints.rest(false);
-        Ok(stays)
-    }
-
-    /// Tells those who waited what came of it. Says whether the run stands still from now on.
-    fn attended(
-        &self,
-        now: &mut Now,
-        saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
-        saved: Result<Option<SavedAs>, Refused>,
-        durable: bool,
-    ) -> bool {
-        match saved {
-            Ok(saved) => {
-                if let Some(saved) = saved.map(|saved| now.saved_as(saved)) {
-                    for waiting in saves {
-                        // Whoever wanted it may be gone.
-                        let _ = waiting.send(Ok(saved.clone()));
-                    }
-                }
-                // What was wanted a moment ago may not be any more, and what is wanted now may not
-                // have been then: that comes next time.
-                let stays = now.stops() && durable && !self.hub.is_cancelled();
-                if stays {
-                    now.phase = Phase::Still;
-                    now.stops = now.stops.saturating_add(1);
-                    for waiting in std::mem::take(&mut now.saves) {
-                        let _ = waiting.send(self.saved_still(now));
-                    }
-                }
-                stays
-            }
-            Err(why) => {
-                for waiting in saves {
-                    let _ = waiting.send(Err(why.clone()));
-                }
-                now.not_stopped = Some(why);
-                now.pause = false;
-                false
-            }
-        }
+        false
     }
 
     async fn image(

@@ -202,8 +202,12 @@ impl Watching {
 }
 
 impl Now {
-    /// Why there is nothing to watch here any more: the job was given up, or forgotten.
+    /// Why there is nothing to watch here any more: the job was given up or forgotten, or stands still
+    /// because the host ends.
     pub(super) fn is_over_here(&self, job: JobId) -> Option<Refused> {
+        if self.halted_for_good && matches!(self.phase, Phase::Still) {
+            return Some(Refused::new(RefusalCode::ShuttingDown, ""));
+        }
         match self.custody() {
             None => Some(Refused::new(RefusalCode::UnknownJob, job.to_string())),
             given_up @ Some(Custody::GaveUp { .. }) => {

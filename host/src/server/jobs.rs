@@ -200,14 +200,15 @@ impl Serving {
     }
 
     pub(super) async fn job_offer(&mut self, offer: JobOffer) -> Result<(), End> {
+        // Before anything of it is taken.
+        self.peer.host.may_offer(&self.peer.caller, &offer)?;
         let bundle = match offer.bundle {
             Some(id) => Some(self.bundle(id).await?),
             None => None,
         };
-        let offered = self
-            .peer
-            .host
-            .offer_job(&self.peer.caller, &offer, bundle)?;
+        let peer = self.peer.clone();
+        let offering = async move { peer.host.offer_job(&peer.caller, &offer, bundle).await };
+        let offered = self.wait_for(offering).await??;
         self.answer(Message::JobOffered(offered)).await
     }
 
@@ -219,6 +220,8 @@ impl Serving {
     }
 
     pub(super) async fn job_arrive(&mut self, arrive: JobArrive) -> Result<(), End> {
+        // Before anything of it is taken.
+        self.peer.host.may_arrive(&self.peer.caller, &arrive)?;
         let bundle = self.bundle(arrive.bundle).await?;
         let items = match arrive.terms.items {
             Some(id) => {

@@ -305,7 +305,9 @@ pub(super) fn refuse_parts(error: &PartsError) -> Refused {
         | PartsError::Manifest(spore_bundle::ManifestError::UnknownAbi { .. }) => {
             Refused::new(RefusalCode::UnsupportedVersion, chain(error))
         }
-        PartsError::Manifest(_) => Refused::new(RefusalCode::InvalidManifest, chain(error)),
+        PartsError::Manifest(_) | PartsError::StateSize { .. } => {
+            Refused::new(RefusalCode::InvalidManifest, chain(error))
+        }
         _ => Refused::new(RefusalCode::InvalidModule, chain(error)),
     }
 }

@@ -222,8 +222,7 @@ impl Serving {
         let bytes = index_bytes.clone();
         let read = move || {
             let manifest = Manifest::decode(&manifest)?;
-            let index = Index::decode(&bytes)?;
-            index.check_manifest(&manifest)?;
+            let index = Index::of_bundle(&bytes, &manifest)?;
             limits.admit_image(bytes.len() as u64, &index)?;
             Ok(index.ids)
         };
@@ -239,7 +238,8 @@ impl Serving {
         let image = move || {
             let came: Blocks = came.into_iter().collect();
             let block = |id: &BlockId| known.get(id).or_else(|| came.get(id)).cloned();
-            Image::from_parts(index_bytes, block)
+            // Those that came were checked, and the others are of saved images.
+            Image::dangerous_from_checked_blocks(index_bytes, block)
         };
         let image = self.beside(image).await?;
         image.map_err(|error| refuse_parts(&error.into()).into())
@@ -268,6 +268,10 @@ impl Serving {
                     let peer = self.peer.clone();
                     let room = peer.blobs.receive(&peer.caller.state, blob);
                     arriving = Some(self.wait_unread(room).await??);
+                    if blocks.wire_bytes == 0 {
+                        // None follow; that they are too few is found below.
+                        break;
+                    }
                     self.expect_bytes(blocks.wire_bytes);
                 }
                 HostEvent::BlocksBytes { bytes, last } => {

@@ -232,9 +232,9 @@ impl Session {
         let beginning = async {
             let begun = async {
                 let mut live = self.live(&mut alive);
-                live.initialize().await?;
-                if let Some(hook) = &self.init {
-                    live.run_init(hook, self.bundle.code_id()).await?;
+                match &self.initial {
+                    Some(image) => live.restore(image).await?,
+                    None => live.initialize().await?,
                 }
                 Ok(match self.bundle.captures() {
                     Some((callable, captures)) => Some(Bound {

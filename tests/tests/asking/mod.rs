@@ -72,6 +72,20 @@ impl Parts {
         bytes
     }
 
+    /// Brings the blocks that are asked for.
+    pub(crate) async fn bring_blocks(&self, peer: &mut Peer, missing: &BlocksMissing) {
+        let wanted = self.wanted(missing);
+        let bytes = wanted.len() as u64;
+        peer.say(&Message::Blocks(Blocks {
+            index: missing.index,
+            encoding: Encoding::Raw,
+            raw_bytes: bytes,
+            wire_bytes: bytes,
+        }))
+        .await;
+        peer.pour(wanted).await;
+    }
+
     /// Asks for something about the bundle, and brings every part that the host asks for. Gives what
     /// the request comes to, and how many blocks were asked for.
     pub(crate) async fn answer(
@@ -91,16 +105,7 @@ impl Parts {
                 }
                 Message::BlocksMissing(missing) => {
                     asked += missing.missing.len();
-                    let wanted = self.wanted(&missing);
-                    let bytes = wanted.len() as u64;
-                    peer.say(&Message::Blocks(Blocks {
-                        index: missing.index,
-                        encoding: Encoding::Raw,
-                        raw_bytes: bytes,
-                        wire_bytes: bytes,
-                    }))
-                    .await;
-                    peer.pour(wanted).await;
+                    self.bring_blocks(&mut peer, &missing).await;
                 }
                 Message::Output(_) | Message::Progress(_) => {}
                 outcome => return (outcome, asked),

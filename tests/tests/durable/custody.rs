@@ -2,7 +2,7 @@
 
 use spore_client::{Host, JobState, MoveStage, Persist, Place, RefusalCode, Session, Settled};
 use spore_tests::outcome::{refused, soon, until};
-use spore_tests::{Process, keeper, resumer};
+use spore_tests::{Process, keeper};
 use tokio::sync::oneshot;
 
 use crate::{

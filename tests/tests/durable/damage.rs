@@ -1,23 +1,27 @@
 //! Images of which a byte is not any more what was written.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt::Debug;
 
 use spore_bundle::image::{BLOCK_BYTES, Block};
+use spore_bundle::{BlockId, Image};
 use spore_client::{Bundle, CallError, Host, Persist, RefusalCode, Session};
 use spore_tests::outcome::{refused, soon};
 use spore_tests::{Process, keeper};
 
 use crate::{WITHIN, ends_with, reached, started, take_leave, undisturbed};
 
+fn image_of(bundle: &Bundle) -> &Image {
+    bundle.inner().image().expect("it was saved")
+}
+
 /// A block that the image of the first has and none of the others.
-fn own_block(image: &Bundle, others: &[&Bundle]) -> Block {
-    let image_of = |bundle: &Bundle| bundle.inner().image().expect("it was saved").clone();
-    let theirs = others.iter().map(|bundle| image_of(bundle));
-    let theirs: HashSet<_> = theirs.flat_map(|image| image.index().ids.clone()).collect();
-    let image = image_of(image);
-    let mut blocks = image.blocks();
-    let own = blocks.find(|(_, id, _)| !theirs.contains(*id));
+fn own_block(bundle: &Bundle, others: &[&Bundle]) -> Block {
+    let ids = others.iter().flat_map(|other| &image_of(other).index().ids);
+    let theirs: HashSet<&BlockId> = ids.collect();
+    let mut blocks = image_of(bundle).blocks();
+    let own = blocks.find(|(_, id, _)| !theirs.contains(id));
     let (_, _, block) = own.expect("it has done something of its own");
     **block
 }
@@ -53,7 +57,7 @@ async fn remember(session: &Session, word: &str) {
     call.expect("it is there").await.expect("remembered");
 }
 
-async fn recall(session: &Session) -> Result<Vec<String>, CallError<std::convert::Infallible>> {
+async fn recall(session: &Session) -> Result<Vec<String>, CallError<Infallible>> {
     let call = session.call(keeper::recall::HANDLE, ());
     soon("an answer", call.expect("it is there").into_future()).await
 }

@@ -11,7 +11,7 @@ use spore_transport::BlobId;
 use spore_transport::job::JobStart;
 use spore_transport::message::{Call, CallLimits, Message};
 
-use crate::{SEED, UNDISTURBED, WITHIN, info, joined, next_item, take_leave};
+use crate::{SEED, UNDISTURBED, WITHIN, info, joined, next_item};
 
 type Walk = Job<(), Infallible, f64>;
 
@@ -34,7 +34,8 @@ async fn started(host: &Host, steps: u32, persist: Persist) -> Walk {
     starting.await.expect("started")
 }
 
-/// The job, by way of a new connection: the last one was lost with its host.
+/// The job as another program finds it, which has seen none of its items, by way of a connection of
+/// its own: the last one was lost with its host.
 async fn found(process: &Process, id: JobId) -> Walk {
     let host = soon("the host serves", process.connect(0)).await;
     let job = host.job_of(resumer::walk::HANDLE, id).await;
@@ -123,17 +124,17 @@ async fn a_host_says_whether_items_may_come_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_items_of_a_durable_stream_come_once_however_often_its_host_is_killed() {
-    let expected = undisturbed(600).await;
+    let expected = undisturbed(450).await;
     let mut process = Process::start("", &[""]);
     let host = process.connect(0).await;
     // Images are written when items wait for them, and not for the time that has passed.
     let seldom = Persist::Every { ms: 3_600_000 };
-    let id = started(&host, 600, seldom).await.id();
+    let id = started(&host, 450, seldom).await.id();
     let mut taken = Taken {
         expected: &expected,
         next: 0,
     };
-    for killed_at in [50, 190, 431] {
+    for killed_at in [50, 190, 331] {
         let job = found(&process, id).await;
         let mut watch = taken.watch(&job).await;
         assert!(!watch.at_least_once());
@@ -166,11 +167,10 @@ async fn items_of_a_stream_that_is_not_durable_come_again_with_their_numbers() {
         .expect("it waits for its items to be taken");
     job.resume().await.expect("it is paused");
     taken.take_until(&mut watch, 300).await;
-    drop(watch);
-    take_leave(&host).await;
     process.kill();
     process.restart();
 
+    let job = found(&process, job.id()).await;
     let mut watch = job.watch().await.expect("it is there");
     assert!(watch.at_least_once());
     let first = watch.items_from().expect("it emits items");
@@ -188,7 +188,7 @@ async fn items_of_a_stream_that_is_not_durable_come_again_with_their_numbers() {
 async fn a_watch_from_a_later_item_does_not_wait_for_those_before() {
     let expected = undisturbed(300).await;
     let job = started(&UNDISTURBED, 300, Persist::Off).await;
-    // As after a restart that has lost more items than a host holds, when a client has them.
+    // As after a restart that has lost more items than a host holds, all of which the client has.
     let mut taken = Taken {
         expected: &expected,
         next: 200,

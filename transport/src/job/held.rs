@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spore_value::{DecodeError, Limits, codec};
 
-use crate::exchange::ITEM_BYTES_MAX_DEFAULT;
+use crate::exchange::HELD_ITEMS_BYTES_MAX_DEFAULT;
 use crate::message::byte_string;
 
 /// Items that a host holds for a job at most before the guest waits.
@@ -12,9 +12,6 @@ pub const HELD_ITEMS_MAX: u64 = 64;
 
 /// The same in bytes. One item alone may have more.
 pub const HELD_BYTES_MAX: u64 = 256 << 10;
-
-/// Longest blob of held items: all but the last are within [`HELD_BYTES_MAX`].
-pub const HELD_BLOB_BYTES_MAX: u64 = HELD_BYTES_MAX + ITEM_BYTES_MAX_DEFAULT + 1024;
 
 /// Items that a host holds for a job, one after the other. The blob is their encoding as a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +63,9 @@ impl HeldItems {
 
     /// Each with its sequence number.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Bytes)> {
-        (self.first..).zip(self.items.iter().map(|item| &item.0))
+        let items = (0..).zip(&self.items);
+        // The numbers of those that were read end within 64 bits.
+        items.map(|(at, item)| (self.first.saturating_add(at), &item.0))
     }
 
     /// The bytes of the blob.
@@ -85,10 +84,10 @@ impl HeldItems {
     /// When the bytes are not the encoding, or more than a host holds.
     pub fn decode_any(bytes: &[u8]) -> Result<HeldItems, HeldItemsError> {
         let length = bytes.len() as u64;
-        if length > HELD_BLOB_BYTES_MAX {
+        if length > HELD_ITEMS_BYTES_MAX_DEFAULT {
             return Err(HeldItemsError::TooLarge {
                 bytes: length,
-                limit: HELD_BLOB_BYTES_MAX,
+                limit: HELD_ITEMS_BYTES_MAX_DEFAULT,
             });
         }
         let limits = Limits::default()
