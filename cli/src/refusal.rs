@@ -47,12 +47,20 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             failure.help("try again later")
         }
         RefusalCode::NotResumable => failure.help("without --job it can be called"),
+        RefusalCode::UnknownSession => failure.help(
+            "`spore session ls --on HOST` shows your sessions there; one that nobody uses is closed \
+             after a while",
+        ),
+        RefusalCode::SessionPoisoned => failure.help(
+            "spore session restore SESSION, if it was saved, or spore session close SESSION",
+        ),
         RefusalCode::UnknownJob => failure.help(
             "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken",
         ),
         RefusalCode::TooManyJobs => {
             failure.help("those that have ended count until their result was taken: spore job result")
         }
+        RefusalCode::EmitsItems => failure.help("call it with spore run"),
         RefusalCode::NoCheckpoint => failure.help("allow more time with --within TIME"),
         RefusalCode::JobElsewhere | RefusalCode::MoveUnderWay => failure.help(
             "`spore job ls` shows where it is; a move that broke off is ended with `spore job settle`",

@@ -446,7 +446,7 @@ impl Job {
     pub(crate) fn info(&self) -> JobInfo {
         let now = self.now();
         let manifest = self.terms.bundle.manifest();
-        let (done, total) = self.hub.progressed().unwrap_or((now.done, now.total));
+        let (done, total) = self.progressed(&now);
         JobInfo {
             job: self.id,
             bundle: BlobId(*self.terms.bundle.id().as_bytes()),
@@ -466,6 +466,11 @@ impl Job {
                 .as_ref()
                 .map(|it| BlobId(*it.bundle.id().as_bytes())),
         }
+    }
+
+    /// How far it is: done, and the whole or 0.
+    pub(crate) fn progressed(&self, now: &Now) -> (u64, u64) {
+        self.hub.progressed().unwrap_or((now.done, now.total))
     }
 
     /// How it is, in short.
@@ -490,9 +495,7 @@ impl Job {
         if matches!(now.phase, Phase::Ended(_)) {
             return;
         }
-        if let Some((done, total)) = self.hub.progressed() {
-            (now.done, now.total) = (done, total);
-        }
+        (now.done, now.total) = self.progressed(&now);
         if let Outcome::Failed(failure) = &finished.outcome {
             now.why = failure.to_string();
         }

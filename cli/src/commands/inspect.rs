@@ -138,6 +138,11 @@ impl Inspected {
             if callable.consumes_captures {
                 text.push_str("      takes its captures by value\n");
             }
+            if callable.streams {
+                text.push_str("      emits items of what it returns; can run as a job\n");
+            } else if callable.resumable {
+                text.push_str("      can run as a job\n");
+            }
         }
         text.push_str(&self.types());
         text.push_str(&self.captures_text());
@@ -259,5 +264,7 @@ fn callable_json(callable: &Callable) -> Json {
         "consumes_captures".to_owned(),
         callable.consumes_captures.into(),
     );
+    object.insert("resumable".to_owned(), callable.resumable.into());
+    object.insert("streams".to_owned(), callable.streams.into());
     Json::Object(object)
 }

@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use spore_client::{
-    Bundle, CallError, Host, Session, SessionId, SessionInfo, SessionState, Setup, with_port,
+    Bundle, CallError, CallLimits, Host, Session, SessionId, SessionInfo, SessionState, Setup,
+    with_port,
 };
 
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, home, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
 use crate::output::{self, plain, size};
+use crate::refusal::{self, By};
 use crate::screen::Screen;
+use crate::signals::Signals;
 
 mod local;
 
@@ -50,10 +53,34 @@ enum Verb {
 #[derive(clap::Args)]
 struct Place {
     /// The host: NAME, NAME:PORT, ADDRESS or ADDRESS:PORT. Without it, here
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = arguments::host)]
     on: Option<String>,
     #[command(flatten)]
     trust: Trust,
+}
+
+/// Does something on a host, and takes leave of it however that ends.
+async fn on_host<T>(
+    on: &str,
+    trust: Trust,
+    ask: impl AsyncFnOnce(&Host) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let host = connect(on, trust).await?;
+    let answered = ask(&host).await;
+    host.close().await;
+    answered
+}
+
+/// The same with a session of it, in a runtime of its own.
+fn with_session<T>(
+    on: &str,
+    trust: Trust,
+    id: SessionId,
+    ask: impl AsyncFnOnce(Session) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    runtime()?.block_on(on_host(on, trust, async |host| {
+        ask(host.session(id).await?).await
+    }))
 }
 
 /// Open a session of a bundle, and print its id
@@ -158,7 +185,7 @@ struct Move {
     /// The session
     session: SessionId,
     /// The host that it goes to; `here` for this machine
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = arguments::host)]
     to: String,
     #[command(flatten)]
     place: Place,
@@ -204,10 +231,19 @@ async fn open(
     bundle: &Bundle,
     idle: Option<Duration>,
 ) -> Result<SessionId, Failure> {
-    let host = match &place.on {
-        Some(on) => connect(on, place.trust).await?,
-        None => embedded()?,
+    let Some(on) = &place.on else {
+        let session = open_on(&embedded()?, bundle, idle).await?;
+        let id = session.id();
+        LocalSession::create(&home()?, id, &session.save().await?)?;
+        return Ok(id);
     };
+    on_host(on, place.trust, async |host| {
+        Ok(open_on(host, bundle, idle).await?.id())
+    })
+    .await
+}
+
+async fn open_on(host: &Host, bundle: &Bundle, idle: Option<Duration>) -> Result<Session, Failure> {
     let screen = Screen::new();
     let output = screen.clone();
     let mut opening = host
@@ -218,13 +254,7 @@ async fn open(
     }
     let opened = opening.await;
     screen.finish();
-    let session = opened?;
-    let id = session.id();
-    if place.on.is_none() {
-        LocalSession::create(&home()?, id, &session.save().await?)?;
-    }
-    host.close().await;
-    Ok(id)
+    Ok(opened?)
 }
 
 /// A host in this process for one session.
@@ -262,16 +292,18 @@ impl Call {
 
     async fn result(&self, arguments: Json) -> Result<Json, Failure> {
         if let Some(on) = &self.place.on {
-            let host = connect(on, self.place.trust).await?;
-            let session = host.session(self.session).await?;
-            let result = self.call_in(&session, arguments).await;
-            host.close().await;
-            return result;
+            let by = By::Host(CallLimits::default());
+            return on_host(on, self.place.trust, async |host| {
+                let session = host.session(self.session).await?;
+                self.call_in(&session, arguments, by).await
+            })
+            .await;
         }
         let mut local = LocalSession::find(&home()?, self.session)?;
         let host = embedded()?;
         let session = host.open_session(&local.bundle()?).await?;
-        let result = self.call_in(&session, arguments).await;
+        let by = By::Embedded(CallLimits::default());
+        let result = self.call_in(&session, arguments, by).await;
         // Whatever came of the call: what the session is now is what the next command finds.
         let info = host.sessions().await?;
         match info.iter().find(|it| it.session == session.id()) {
@@ -281,7 +313,7 @@ impl Call {
         result
     }
 
-    async fn call_in(&self, session: &Session, arguments: Json) -> Result<Json, Failure> {
+    async fn call_in(&self, session: &Session, arguments: Json, by: By) -> Result<Json, Failure> {
         let screen = Screen::new();
         let (output, progress) = (screen.clone(), screen.clone());
         let mut call = session
@@ -291,10 +323,26 @@ impl Call {
         if let Some(seed) = self.seed {
             call = call.seed(seed);
         }
-        let result = call.await;
+        let mut signals = Signals::catch()?;
+        let result = tokio::select! {
+            result = call => Some(result),
+            _ = signals.next() => None,
+        };
         screen.finish();
-        let own_error = |error| Failure::guest_error(&self.callable, error);
-        result.map_err(|error| exit::call_failure(error, own_error))
+        let Some(result) = result else {
+            screen.end_line();
+            return Err(exit::interrupted());
+        };
+        result.map_err(|error| match error {
+            CallError::Refused(refused) => refusal::failure(&refused, by),
+            error @ CallError::Failed(_) => {
+                exit::call_failure(error, |_| unreachable!()).help(format!(
+                    "the session is poisoned now: see spore session restore {}",
+                    self.session
+                ))
+            }
+            error => exit::call_failure(error, |error| Failure::guest_error(&self.callable, error)),
+        })
     }
 }
 
@@ -302,12 +350,9 @@ impl Ls {
     fn run(self) -> Result<(), Failure> {
         let sessions = match &self.place.on {
             None => LocalSession::list(&home()?)?,
-            Some(on) => runtime()?.block_on(async {
-                let host = connect(on, self.place.trust).await?;
-                let sessions = host.sessions().await;
-                host.close().await;
-                Ok::<_, Failure>(sessions?)
-            })?,
+            Some(on) => runtime()?.block_on(on_host(on, self.place.trust, async |host| {
+                Ok(host.sessions().await?)
+            }))?,
         };
         if self.json {
             return output::print_json(&sessions.iter().map(info_json).collect());
@@ -361,11 +406,8 @@ impl Save {
     fn run(self) -> Result<(), Failure> {
         let bundle = match &self.place.on {
             None => LocalSession::find(&home()?, self.session)?.save()?,
-            Some(on) => runtime()?.block_on(async {
-                let host = connect(on, self.place.trust).await?;
-                let saved = host.session(self.session).await?.save().await;
-                host.close().await;
-                Ok::<_, Failure>(saved?)
+            Some(on) => with_session(on, self.place.trust, self.session, async |session| {
+                Ok(session.save().await?)
             })?,
         };
         let file = bundle.inner().encode();
@@ -385,11 +427,8 @@ impl Restore {
     fn run(self) -> Result<(), Failure> {
         match &self.place.on {
             None => LocalSession::find(&home()?, self.session)?.restore(),
-            Some(on) => runtime()?.block_on(async {
-                let host = connect(on, self.place.trust).await?;
-                let restored = host.session(self.session).await?.restore().await;
-                host.close().await;
-                Ok(restored?)
+            Some(on) => with_session(on, self.place.trust, self.session, async |session| {
+                Ok(session.restore().await?)
             }),
         }
     }
@@ -410,34 +449,36 @@ impl Move {
             // Its folder is locked until it is there.
             let local = LocalSession::find(&home()?, self.session)?;
             let id = open(&to, &local.bundle()?, None).await?;
-            if let Some(to) = &to.on {
+            if let Some(on) = &to.on {
                 // On the disk there before it goes from the disk here.
-                let host = connect(to, Trust { key: None }).await?;
-                host.session(id).await?.save().await?;
-                host.close().await;
+                on_host(on, to.trust, async |host| {
+                    host.session(id).await?.save().await?;
+                    Ok(())
+                })
+                .await?;
             }
             local.close()?;
             return Ok(id);
         };
-        let host = connect(on, self.place.trust).await?;
-        let session = host.session(self.session).await?;
-        let Some(to_host) = &to.on else {
+        on_host(on, self.place.trust, async |host| {
+            let session = host.session(self.session).await?;
+            if let Some(on) = &to.on {
+                return on_host(on, to.trust, async |other| {
+                    Ok(session.move_to(other).await?.id())
+                })
+                .await;
+            }
             let saved = session.save().await?;
             let id = open(&to, &saved, None).await?;
             let closed = session.close_unchanged(&saved).await;
-            host.close().await;
             // Only a host that refuses says that it goes on where it was.
             if let Err(CallError::Refused(_)) = &closed {
                 close(&to, id).await?;
             }
             closed?;
-            return Ok(id);
-        };
-        let other = connect(to_host, Trust { key: None }).await?;
-        let moved = session.move_to(&other).await;
-        host.close().await;
-        other.close().await;
-        Ok(moved?.id())
+            Ok(id)
+        })
+        .await
     }
 }
 
@@ -451,10 +492,10 @@ async fn close(place: &Place, id: SessionId) -> Result<(), Failure> {
     match &place.on {
         None => LocalSession::find(&home()?, id)?.close(),
         Some(on) => {
-            let host = connect(on, place.trust).await?;
-            let closed = host.session(id).await?.close().await;
-            host.close().await;
-            Ok(closed?)
+            on_host(on, place.trust, async |host| {
+                Ok(host.session(id).await?.close().await?)
+            })
+            .await
         }
     }
 }

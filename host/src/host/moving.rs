@@ -139,6 +139,7 @@ impl Host {
             let mut now = job.now();
             let saved = job.saved_still(&mut now)?;
             let blob = items.as_ref().map(|(blob, _)| *blob);
+            let (done, total) = job.progressed(&now);
             now.leaving_items = items;
             let terms = JobTerms {
                 limits: job.terms.asked,
@@ -146,8 +147,8 @@ impl Host {
                 paused: now.pause,
                 age_ms: millis(now.age()),
                 stops: now.stops,
-                done: now.done,
-                total: now.total,
+                done,
+                total,
                 items: blob,
             };
             (saved, terms)

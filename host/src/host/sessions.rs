@@ -119,6 +119,10 @@ impl Host {
             let what = format!("index {index}");
             return Err(Refused::new(RefusalCode::UnknownCallable, what));
         };
+        if callable.streams {
+            let what = callable.name.clone();
+            return Err(Refused::new(RefusalCode::EmitsItems, what));
+        }
         if !callable.signature.captures.is_empty() && !session.has_captures_of(index) {
             let what = format!("{} has captures, and none are bound to it", callable.name);
             return Err(Refused::new(RefusalCode::WrongCaptures, what));

@@ -336,7 +336,7 @@ impl Job {
     }
 
     fn record(&self, now: &Now) -> JobRecord {
-        let (done, total) = self.hub.progressed().unwrap_or((now.done, now.total));
+        let (done, total) = self.progressed(now);
         JobRecord::V1(Kept {
             callable: self.terms.callable,
             asked: self.terms.asked,

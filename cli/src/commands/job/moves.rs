@@ -143,7 +143,7 @@ impl Move {
         if let (Some(before), Some(after)) = (at(MoveStage::Ahead), at(MoveStage::TakenOver)) {
             let paused = (after - before).as_millis();
             let told = format!(
-                "it stood still for {paused} ms, and goes on at {}\n",
+                "it stood still for {paused} ms at most, and goes on at {}\n",
                 self.hosts.to
             );
             output::to_stderr(told.as_bytes());
