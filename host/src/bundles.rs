@@ -188,6 +188,15 @@ impl Bundles {
         lend(key, ready, charge)
     }
 
+    /// Keeps a bundle instead of what is kept of it, for calls that begin from now on.
+    pub(crate) fn replace(&mut self, key: &KeyState, ready: Ready) {
+        let ready = Arc::new(ready);
+        let id = ready.bundle.id();
+        self.all.insert(id, Arc::downgrade(&ready));
+        lock(&key.charges).lent.remove(&id);
+        self.keep(&ready);
+    }
+
     /// What is not kept any more since this was asked last. To drop it takes as long as it is large:
     /// that is to be done without the lock, and not on the thread of I/O.
     pub(crate) fn take_gone(&mut self) -> Vec<Arc<Ready>> {

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_abi::export;
+use spore_bundle::image::Bound;
 use spore_bundle::module::{self, Interior, Item, Misfit, RewriteError};
 use spore_bundle::{AbiError, Bundle, CodeId, Image, Interface, ModuleError, ModuleLimits};
 use spore_transport::RefusalCode;
@@ -32,6 +33,12 @@ const PAGE_BYTES: u64 = 64 << 10;
 /// Memory of a decoded manifest for each byte of the encoded one, in bytes. The most is that of a
 /// type: one byte names it, and it may lie in a box of its own, to which the allocator adds a word.
 pub(crate) const DECODED_PER_BYTE: u64 = 32;
+
+/// Captures below this size are decoded in each call, which takes less than they would of memory.
+const PREPARED_BYTES_MIN: u64 = 1 << 20;
+
+/// Calls with captures after which these are decoded once for all.
+const PREPARED_AFTER: u32 = 4;
 
 /// Code of one module, compiled and linked.
 pub(crate) struct Code {
@@ -137,8 +144,19 @@ pub(crate) struct Ready {
     pub(crate) entries: Vec<Entry>,
     /// What an instance runs before captures are bound, besides what all code runs.
     pub(crate) hook: Option<Hook>,
+    /// The bundle's captures, when the code begins with them bound.
+    prepared: Option<Prepared>,
+    /// Calls that have used the bundle's captures, as far as that matters.
+    uses: AtomicU32,
     own: Held,
     _code: Arc<Held>,
+}
+
+/// Captures that were decoded once for all calls.
+pub(crate) struct Prepared {
+    pub(crate) bound: Bound,
+    /// What they take of what the key may have of them.
+    pub(crate) _room: Held,
 }
 
 /// A function of the guest's that takes and gives nothing.
@@ -171,7 +189,33 @@ impl Ready {
             code,
             entries,
             hook,
+            prepared: None,
+            uses: AtomicU32::new(0),
         })
+    }
+
+    /// The same with the code that begins with its captures bound.
+    pub(crate) fn with_prepared(mut self, prepared: Prepared) -> Ready {
+        self.prepared = Some(prepared);
+        self
+    }
+
+    /// Whether the code begins with the bundle's captures bound.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
+    }
+
+    /// Counts a use of the bundle's captures. Says whether it is the one after which they are to be
+    /// decoded once for all.
+    pub(crate) fn is_worth_preparing(&self) -> bool {
+        let captures = self.bundle.captures();
+        let bytes = captures.map_or(0, |(_, captures)| captures.len() as u64);
+        if self.prepared.is_some() || bytes < PREPARED_BYTES_MIN {
+            return false;
+        }
+        // It is one of them alone, however many there are at one time.
+        self.uses.fetch_add(1, Ordering::Relaxed) + 1 == PREPARED_AFTER
+            && self.code.interior.check_imageable().is_ok()
     }
 
     /// Lets bundles that have the same code use the memory that this one has it in: those which come
@@ -186,6 +230,10 @@ impl Ready {
     /// The handle of the callable's captures, when the code begins with an image that has them
     /// bound.
     pub(crate) fn bound(&self, callable: u32) -> Option<u32> {
+        if let Some(prepared) = &self.prepared {
+            let bound = prepared.bound;
+            return (bound.callable == callable).then_some(bound.handle);
+        }
         let bound = &self.bundle.image()?.index().bound;
         let found = bound.iter().find(|bound| bound.callable == callable)?;
         Some(found.handle)
@@ -337,16 +385,27 @@ impl Compiler {
         bundle: &Bundle,
         image: Image,
     ) -> Result<Arc<Code>, Refused> {
-        let (id, code) = self.baked(bundle, image.clone()).await?;
-        let kept = lock(&self.shop.cache).get(&id);
-        let code = match kept {
-            Some(code) => code,
-            None => self.compile(id, key, bundle, code).await?.0,
-        };
+        let (code, _) = self.load_prepared(key, bundle, image.clone()).await?;
         let bytes = image.changed_bytes();
         code.initial
             .get_or_init(|| (image, self.bundles.hold(bytes)));
         Ok(code)
+    }
+
+    /// The bundle's code beginning with this image, which an instance of it has left. Also says how
+    /// long its compilation took.
+    pub(crate) async fn load_prepared(
+        &self,
+        key: &Arc<KeyState>,
+        bundle: &Bundle,
+        image: Image,
+    ) -> Result<(Arc<Code>, Duration), Refused> {
+        let (id, code) = self.baked(bundle, image).await?;
+        let kept = lock(&self.shop.cache).get(&id);
+        match kept {
+            Some(code) => Ok((code, Duration::ZERO)),
+            None => self.compile(id, key, bundle, code).await,
+        }
     }
 
     /// The Wasm of code that is kept, if a bundle shares it.

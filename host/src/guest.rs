@@ -171,6 +171,11 @@ impl Guest {
             .collect()
     }
 
+    /// Whether it has asked for anything that is not its own: files, clocks, random bytes, output.
+    pub(crate) fn has_looked_outside(&self) -> bool {
+        self.wasi.is_some() || self.random.is_some() || self.events.progressed().is_some()
+    }
+
     /// Files that it has open.
     pub(crate) fn files_left_open(&mut self) -> usize {
         self.wasi.as_mut().map_or(0, Wasi::open_files)

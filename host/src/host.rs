@@ -16,15 +16,15 @@ use wasmtime::Engine;
 use crate::background::Background;
 use crate::bundles::{self, Bundles, Charge, Loaded};
 use crate::callers::{Caller, Callers};
-use crate::code::{self, Beginning, Code, Compiler, Hook, Ready};
+use crate::code::{self, Beginning, Code, Compiler, Hook, Prepared, Ready};
 use crate::engine;
 use crate::events::{Events, Finished, Outcome, Running};
 use crate::grants::Grants;
 use crate::guest::{Guest, MemoryTotals};
-use crate::initialise::Initialiser;
 use crate::job::{self, Jobs};
 use crate::keep::Keep;
 use crate::limits::{Limits, millis};
+use crate::prepare::{Preparation, Task};
 use crate::room::Total;
 use crate::scheduler::{self, Scheduler, lock};
 use crate::session::{self, Means, Sessions};
@@ -312,7 +312,10 @@ impl Host {
         bundle: &Bundle,
     ) -> Result<(Arc<Loaded>, Duration), Refused> {
         if bundle.image().is_none() && bundle.manifest().init.is_none() {
-            return self.load(caller, bundle).await;
+            let (loaded, took) = self.load(caller, bundle).await?;
+            if !loaded.ready().is_prepared() {
+                return Ok((loaded, took));
+            }
         }
         let charge = self.admit_bundle(caller, bundle).await?;
         let compiler = &self.inner.compiler;
@@ -396,15 +399,8 @@ impl Host {
         match kept.upgrade() {
             Some(initialised) => Ok(initialised),
             None => {
-                let initialiser = Initialiser {
-                    means: self.means(),
-                    key: caller.state.clone(),
-                    id: bundle.code_id(),
-                    code,
-                    hook,
-                    limits: caller.limits.for_call(&CallLimits::default()),
-                };
-                let image = self.on_worker(caller.turn, initialiser.run()).await??;
+                let task = Task::Initialise(hook);
+                let image = self.prepare(caller, bundle, code, task).await?;
                 let compiler = &self.inner.compiler;
                 let compiling = compiler.load_initialised(&caller.state, bundle, image);
                 let initialised = compiling.await?;
@@ -412,6 +408,77 @@ impl Host {
                 Ok(initialised)
             }
         }
+    }
+
+    /// An image of what a fresh instance of the bundle's code is after this.
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        code: Arc<Code>,
+        task: Task,
+    ) -> Result<Image, Refused> {
+        let preparation = Preparation {
+            means: self.means(),
+            key: caller.state.clone(),
+            id: bundle.code_id(),
+            code,
+            task,
+            limits: caller.limits.for_call(&CallLimits::default()),
+        };
+        self.on_worker(caller.turn, preparation.run()).await?
+    }
+
+    /// Has the captures of a bundle decoded once, for calls that begin after that is done.
+    fn prepare_captures(&self, caller: &Caller, bundle: &Bundle) {
+        let (host, caller, bundle) = (self.clone(), caller.clone(), bundle.clone());
+        self.background().spawn(async move {
+            if let Err(why) = host.with_captures(&caller, &bundle).await {
+                tracing::info!(bundle = %bundle.id(), %why, "each call decodes its captures");
+            }
+        });
+    }
+
+    async fn with_captures(&self, caller: &Caller, bundle: &Bundle) -> Result<(), Refused> {
+        let Some((callable, captures)) = bundle.captures() else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let (loaded, _) = self.load_plain(caller, bundle).await?;
+        let initial = self.initial(caller, bundle, &loaded).await?;
+        let task = Task::Bind {
+            loaded: loaded.clone(),
+            callable,
+            initial,
+        };
+        let code = loaded.ready().code.clone();
+        let image = self.prepare(caller, bundle, code, task).await?;
+        let decoding = began.elapsed();
+        // The image lies in the Wasm, and once more where the compiler has put it.
+        let bytes = 2 * image.changed_bytes();
+        let total = &caller.state.prepared;
+        let bound = image.index().bound.first().copied();
+        let (Some(bound), Ok(())) = (bound, total.take(bytes)) else {
+            let refused = Refused::new(RefusalCode::StateTooLarge, "captures that are prepared");
+            return Err(refused.past(total.limit(), bytes));
+        };
+        let room = total.hold(bytes);
+        total.give_back(bytes);
+        let compiler = &self.inner.compiler;
+        let compiling = compiler.load_prepared(&caller.state, bundle, image);
+        let (code, compiling) = compiling.await?;
+        let ready = compiler.ready(bundle.clone(), code, None)?;
+        let ready = ready.with_prepared(Prepared { bound, _room: room });
+        tracing::info!(
+            bundle = %bundle.id(),
+            captures = captures.len(),
+            memory = bytes,
+            ?decoding,
+            ?compiling,
+            "captures are decoded once for all calls"
+        );
+        self.on_bundles(|bundles| bundles.replace(&caller.state, ready));
+        Ok(())
     }
 
     /// Runs a callable in a fresh instance. What is wrong with the request comes as its outcome.
@@ -452,6 +519,9 @@ impl Host {
             return Err(Refused::new(RefusalCode::Unsupported, what));
         }
         let captured = bundle.captures().map(|(index, _)| index) == Some(index);
+        if captured && loaded.ready().is_worth_preparing() {
+            self.prepare_captures(caller, bundle);
+        }
         let bound = captured || loaded.ready().bound(index).is_some();
         if !callable.signature.captures.is_empty() && !bound {
             let what = format!("{} has captures, and none are bound to it", callable.name);

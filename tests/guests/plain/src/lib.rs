@@ -71,6 +71,12 @@ pub fn weigh(#[capture] bytes: &[u8]) -> (u64, u64) {
     )
 }
 
+/// Whether a number is among captured ones, whose order in memory is drawn at random.
+#[callable]
+pub fn is_among(#[capture] numbers: &HashSet<u64>, number: u64) -> bool {
+    numbers.contains(&number)
+}
+
 /// As many parameters as a tuple of values can have, each with a weight of its own.
 #[callable]
 #[allow(clippy::too_many_arguments, reason = "that is what it is for")]

@@ -1,14 +1,17 @@
-//! Initialisers: what a guest does once for all instances of its code.
+//! What is done once, in an instance of its own, so that others begin with the image which that
+//! leaves: a guest's initialiser, and the decoding of large captures that are used again and again.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use spore_bundle::image::Bound;
 use spore_bundle::{CodeId, Image};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
 use wasmtime::{ModuleExport, Store};
 
+use crate::bundles::Loaded;
 use crate::callers::KeyState;
 use crate::code::{Code, chain};
 use crate::events::{Events, Outcome};
@@ -20,19 +23,38 @@ use crate::snapshot::{self, Around};
 use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{Limited, slots};
 
-/// A run of an initialiser, for an image of what it leaves.
-pub(crate) struct Initialiser {
+/// Something to be done for an image of what it leaves.
+pub(crate) struct Preparation {
     pub(crate) means: Means,
     pub(crate) key: Arc<KeyState>,
+    /// Of the code as it is.
     pub(crate) id: CodeId,
     pub(crate) code: Arc<Code>,
-    pub(crate) hook: ModuleExport,
+    pub(crate) task: Task,
     pub(crate) limits: RunLimits,
 }
 
-impl Initialiser {
-    /// Runs it in a fresh instance, which sees no directory and whose output goes nowhere: what it
+/// What is to be done.
+pub(crate) enum Task {
+    /// The initialiser of this name.
+    Initialise(ModuleExport),
+    /// Binding the captures of a bundle, in an instance that begins with what its initialiser has
+    /// left, if it has one.
+    Bind {
+        loaded: Arc<Loaded>,
+        callable: u32,
+        initial: Option<Image>,
+    },
+}
+
+impl Preparation {
+    /// Does it in a fresh instance, which sees no directory and whose output goes nowhere: what it
     /// leaves is the same for whoever uses the code.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to its end; and for captures, when the guest looks at anything outside
+    /// of itself, which each call is to see anew.
     pub(crate) async fn run(self) -> Result<Image, Refused> {
         let _slots = slots(&self.key, &self.means.instances).await;
         let events = Events::new();
@@ -80,7 +102,7 @@ impl Initialiser {
             )),
             _ => Err(Refused::new(
                 RefusalCode::Internal,
-                "an initialiser without an image",
+                "a preparation without an image",
             )),
         }
     }
@@ -89,10 +111,38 @@ impl Initialiser {
         let mut live = Live::enter(store, &self.code).await?;
         let (instance, memory) = (live.instance, live.memory);
         snapshot::note_fresh(live.store, instance, memory, &self.code);
-        live.initialize().await?;
-        live.run_init(&self.hook, self.id).await?;
+        let bound = match &self.task {
+            Task::Initialise(hook) => {
+                live.initialize().await?;
+                live.run_init(hook, self.id).await?;
+                None
+            }
+            Task::Bind {
+                loaded,
+                callable,
+                initial,
+            } => {
+                match initial {
+                    Some(image) => live.restore(image).await?,
+                    None => live.initialize().await?,
+                }
+                let ready = loaded.ready();
+                let captures = ready.bundle.captures();
+                let captures = captures.map_or_else(Bytes::new, |(_, captures)| captures.clone());
+                let entry = &ready.entries[*callable as usize];
+                let handle = live.bind(entry, &captures).await?;
+                if live.store.data().has_looked_outside() {
+                    let what = "decoding the captures looks outside of the guest";
+                    return Ok(Err(Refused::new(RefusalCode::Unsupported, what)));
+                }
+                Some(Bound {
+                    callable: *callable,
+                    handle,
+                })
+            }
+        };
         let around = Around {
-            bound: Vec::new(),
+            bound: bound.into_iter().collect(),
             run: None,
             directories: Vec::new(),
         };
