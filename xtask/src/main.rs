@@ -65,6 +65,9 @@ fn main() -> Result<()> {
     }
 }
 
+/// Where the number of tests is set that run at one time.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 fn test(rest: &[String]) -> Result<()> {
     setup::wasm_target()?;
     // The end-to-end tests start the command as a host, and the examples' programs. All targets, so
@@ -75,6 +78,11 @@ fn test(rest: &[String]) -> Result<()> {
     test.args(["test", "--workspace"])
         .args(rest)
         .env("SPORE_BIN", spore);
+    if std::env::var_os(THREADS).is_none() {
+        // Most of them wait for hosts, clocks and disks.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        test.env(THREADS, (2 * cores).to_string());
+    }
     run::run(&mut test)
 }
 
