@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::bundles::Loaded;
 use crate::callers::{Caller, KeyState};
 use crate::checkpoints::Checkpoints;
+use crate::damaged::Damaged;
 use crate::events::{Events, Finished, Outcome};
 use crate::keep::{Ahead, Keep};
 use crate::limits::{RunLimits, millis};
@@ -60,8 +61,8 @@ pub struct JobRequest {
 #[derive(Default)]
 pub(crate) struct Jobs {
     all: Mutex<HashMap<Owned, Arc<Job>>>,
-    /// Those on the disk that cannot be read, and why.
-    damaged: Mutex<HashMap<Owned, Refused>>,
+    /// Those on the disk that cannot be read.
+    pub(crate) damaged: Damaged<JobId>,
     offers: Mutex<HashMap<Owned, Offer>>,
 }
 
@@ -85,31 +86,22 @@ const OFFERS_MAX: usize = 16;
 impl Jobs {
     /// The job of this id, if it is the caller's.
     pub(crate) fn find(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>, Refused> {
-        let owned = (caller.state.id, id);
-        let job = lock(&self.all).get(&owned).cloned();
-        job.ok_or_else(|| match lock(&self.damaged).get(&owned) {
-            Some(why) => why.clone(),
-            None => Refused::new(RefusalCode::UnknownJob, id.to_string()),
+        let job = lock(&self.all).get(&(caller.state.id, id)).cloned();
+        job.ok_or_else(|| {
+            let why = self.damaged.why(caller.state.id, id);
+            why.unwrap_or_else(|| Refused::new(RefusalCode::UnknownJob, id.to_string()))
         })
     }
 
-    /// Notes that a job cannot be read.
-    pub(crate) fn put_damaged(&self, owner: [u8; 32], id: JobId, why: Refused) {
-        lock(&self.damaged).insert((owner, id), why);
-    }
-
     /// The caller's jobs that cannot be read.
-    pub(crate) fn damaged(&self, caller: &Caller) -> Vec<JobInfo> {
-        let damaged = lock(&self.damaged);
-        let own = damaged
-            .iter()
-            .filter(|((owner, _), _)| *owner == caller.state.id);
-        own.map(|((_, job), why)| JobInfo {
-            job: *job,
+    pub(crate) fn unreadable(&self, caller: &Caller) -> Vec<JobInfo> {
+        let own = self.damaged.of(caller.state.id).into_iter();
+        own.map(|(job, why)| JobInfo {
+            job,
             bundle: BlobId([0; 32]),
             callable: String::new(),
             state: JobState::Ended(Ending::Refused),
-            place: Custody::Here.place(*job),
+            place: Custody::Here.place(job),
             why: why.to_string(),
             done: 0,
             total: 0,
@@ -119,11 +111,6 @@ impl Jobs {
             saved: None,
         })
         .collect()
-    }
-
-    /// Forgets one of the caller's jobs that cannot be read. Says whether it was one.
-    pub(crate) fn forget_damaged(&self, caller: &Caller, id: JobId) -> bool {
-        lock(&self.damaged).remove(&(caller.state.id, id)).is_some()
     }
 
     /// The caller's jobs, in the order of their ids.

@@ -24,6 +24,7 @@ use wasmtime::{Engine, Instance, Memory, ModuleExport, Store};
 use crate::bundles::Loaded;
 use crate::callers::{Caller, KeyState};
 use crate::code::{check_image_memory, refuse_misfit};
+use crate::damaged::Damaged;
 use crate::guest::Guest;
 use crate::keep::SessionRecord;
 use crate::limits::{RunLimits, millis};
@@ -72,37 +73,26 @@ pub struct Saved {
 #[derive(Clone, Default)]
 pub(crate) struct Sessions {
     all: Arc<Mutex<HashMap<SessionId, Arc<Session>>>>,
-    /// Those on the disk that cannot be read, by their owners, and why.
-    damaged: Arc<Mutex<HashMap<Owned, Refused>>>,
+    /// Those on the disk that cannot be read.
+    pub(crate) damaged: Arc<Damaged<SessionId>>,
 }
-
-/// A session's id with its owner.
-type Owned = ([u8; 32], SessionId);
 
 impl Sessions {
     /// The session of this id, if it is the caller's.
     pub(crate) fn find(&self, caller: &Caller, id: SessionId) -> Result<Arc<Session>, Refused> {
         let session = lock(&self.all).get(&id).cloned();
         let own = session.filter(|session| Arc::ptr_eq(&session.key, &caller.state));
-        own.ok_or_else(|| match lock(&self.damaged).get(&(caller.state.id, id)) {
-            Some(why) => why.clone(),
-            None => Refused::new(RefusalCode::UnknownSession, id.to_string()),
+        own.ok_or_else(|| {
+            let why = self.damaged.why(caller.state.id, id);
+            why.unwrap_or_else(|| Refused::new(RefusalCode::UnknownSession, id.to_string()))
         })
     }
 
-    /// Notes that a session cannot be read.
-    pub(crate) fn put_damaged(&self, owner: [u8; 32], id: SessionId, why: Refused) {
-        lock(&self.damaged).insert((owner, id), why);
-    }
-
     /// The caller's sessions that cannot be read.
-    pub(crate) fn damaged(&self, caller: &Caller) -> Vec<SessionInfo> {
-        let damaged = lock(&self.damaged);
-        let own = damaged
-            .iter()
-            .filter(|((owner, _), _)| *owner == caller.state.id);
-        own.map(|((_, session), why)| SessionInfo {
-            session: *session,
+    pub(crate) fn unreadable(&self, caller: &Caller) -> Vec<SessionInfo> {
+        let own = self.damaged.of(caller.state.id).into_iter();
+        own.map(|(session, why)| SessionInfo {
+            session,
             bundle: BlobId([0; 32]),
             name: String::new(),
             state: SessionState::Poisoned,
@@ -113,11 +103,6 @@ impl Sessions {
             saved: None,
         })
         .collect()
-    }
-
-    /// Forgets one of the caller's sessions that cannot be read. Says whether it was one.
-    pub(crate) fn forget_damaged(&self, caller: &Caller, id: SessionId) -> bool {
-        lock(&self.damaged).remove(&(caller.state.id, id)).is_some()
     }
 
     /// The caller's sessions, in the order of their ids.

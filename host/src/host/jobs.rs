@@ -220,7 +220,7 @@ impl Host {
     pub fn jobs(&self, caller: &Caller) -> Vec<JobInfo> {
         let jobs = self.inner.jobs.of(caller);
         let readable = jobs.iter().map(|job| job.info());
-        readable.chain(self.inner.jobs.damaged(caller)).collect()
+        readable.chain(self.inner.jobs.unreadable(caller)).collect()
     }
 
     /// What a job says from now on, its items if they are asked for, and its end.
@@ -328,8 +328,11 @@ impl Host {
     ///
     /// When there is no such job of the caller's, or it has not ended.
     pub async fn acknowledge_job(&self, caller: &Caller, job: JobId) -> Result<(), Refused> {
-        if self.inner.jobs.forget_damaged(caller, job) {
-            return self.remove_damaged_job(caller, job).await;
+        if self.inner.jobs.damaged.forget(caller.state.id, job) {
+            let owner = caller.state.id;
+            return self
+                .remove_kept(move |keep| keep.remove_job(owner, job.0))
+                .await;
         }
         let job = self.inner.jobs.find(caller, job)?;
         job.ending()?;
@@ -338,19 +341,6 @@ impl Host {
             job.change_custody(&Event::Acknowledge).await?;
             host.inner.jobs.remove(&job);
             Ok(())
-        })
-        .await
-    }
-
-    /// Removes a job from the disk that cannot be read.
-    async fn remove_damaged_job(&self, caller: &Caller, id: JobId) -> Result<(), Refused> {
-        let Some(keep) = self.inner.keep.get().cloned() else {
-            return Ok(());
-        };
-        let owner = caller.state.id;
-        self.to_the_end(async move {
-            let removed = keep.beside(move |keep| keep.remove_job(owner, id.0));
-            removed.await.map_err(|error| error.refusal())
         })
         .await
     }

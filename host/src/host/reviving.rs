@@ -14,7 +14,7 @@ use crate::callers::Caller;
 use crate::code::chain;
 use crate::events::Outcome;
 use crate::job::{Begin, JobRequest, Phase, Revived};
-use crate::keep::{Keep, SessionRecord};
+use crate::keep::{Keep, KeepError, SessionRecord};
 use crate::session::Charged;
 
 impl Host {
@@ -61,7 +61,7 @@ impl Host {
             let id = SessionId(id);
             if let Err(why) = self.revive_session(&keep, &caller, id).await {
                 tracing::error!(session = %id, %why, "a session cannot be taken up");
-                self.inner.sessions.put_damaged(owner, id, why);
+                self.inner.sessions.damaged.put(owner, id, why);
             }
         }
         for (owner, id) in kept {
@@ -71,9 +71,24 @@ impl Host {
             let id = JobId(id);
             if let Err(why) = self.revive_job(&keep, &caller, id).await {
                 tracing::error!(job = %id, %why, "a job cannot be taken up");
-                self.inner.jobs.put_damaged(owner, id, why);
+                self.inner.jobs.damaged.put(owner, id, why);
             }
         }
+    }
+
+    /// Removes something from the disk that cannot be read, as its owner wants.
+    pub(super) async fn remove_kept(
+        &self,
+        remove: impl FnOnce(&Keep) -> Result<(), KeepError> + Send + 'static,
+    ) -> Result<(), Refused> {
+        let Some(keep) = self.inner.keep.get().cloned() else {
+            return Ok(());
+        };
+        self.to_the_end(async move {
+            let removed = keep.beside(remove).await;
+            removed.map_err(|error| error.refusal())
+        })
+        .await
     }
 
     /// Removes from the disk what an end at a bad moment left. Nothing may be written meanwhile.

@@ -251,8 +251,11 @@ impl Host {
         id: SessionId,
         expected: Option<BundleId>,
     ) -> Result<(), Refused> {
-        if self.inner.sessions.forget_damaged(caller, id) {
-            return self.remove_damaged(caller, id).await;
+        if self.inner.sessions.damaged.forget(caller.state.id, id) {
+            let owner = caller.state.id;
+            return self
+                .remove_kept(move |keep| keep.remove_session(owner, id.0))
+                .await;
         }
         let session = self.inner.sessions.find(caller, id)?;
         let (host, turn) = (self.clone(), session.turn());
@@ -271,25 +274,12 @@ impl Host {
         .await
     }
 
-    /// Removes a session from the disk that cannot be read.
-    async fn remove_damaged(&self, caller: &Caller, id: SessionId) -> Result<(), Refused> {
-        let Some(keep) = self.inner.keep.get().cloned() else {
-            return Ok(());
-        };
-        let owner = caller.state.id;
-        self.to_the_end(async move {
-            let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
-            removed.await.map_err(|error| error.refusal())
-        })
-        .await
-    }
-
     /// The caller's sessions, also those on the disk that cannot be read.
     pub fn sessions(&self, caller: &Caller) -> Vec<SessionInfo> {
         let sessions = self.inner.sessions.of(caller);
         let readable = sessions.iter().map(|session| session.info());
         readable
-            .chain(self.inner.sessions.damaged(caller))
+            .chain(self.inner.sessions.unreadable(caller))
             .collect()
     }
 
