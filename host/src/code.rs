@@ -1,31 +1,22 @@
 //! Compiled code, and bundles that are ready to run. `compiler.rs` makes it.
 
-use std::collections::{HashMap, HashSet};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_abi::export;
 use spore_bundle::image::Bound;
-use spore_bundle::module::{self, Interior, Item, Misfit, RewriteError};
-use spore_bundle::{AbiError, Bundle, CodeId, Image, Interface, ModuleError, ModuleLimits};
+use spore_bundle::module::{self, Interior, Misfit, RewriteError};
+use spore_bundle::{AbiError, Bundle, CodeId, Image, ModuleError};
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Timeout;
-use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport, Store};
+use wasmtime::{InstancePre, Linker, Module, ModuleExport};
 
-use crate::callers::KeyState;
-use crate::guest::{self, Guest};
-use crate::limits::{Limits, millis};
-use crate::pools::Pools;
+use crate::guest::Guest;
 use crate::room::{Held, Total};
 use crate::scheduler::lock;
 use crate::snapshot::Fresh;
-use crate::weighted::Weighted;
 
 /// A page of a guest's memory, in bytes.
 pub(crate) const PAGE_BYTES: u64 = 64 << 10;
@@ -117,6 +108,21 @@ impl Code {
         })
     }
 
+    /// Notes what an initialiser has left, with which the code begins.
+    pub(crate) fn set_initial(&self, image: Image, room: Held) {
+        self.initial.get_or_init(|| (image, room));
+    }
+
+    /// The Wasm, if a bundle shares it.
+    pub(crate) fn shared_wasm(&self) -> Option<Bytes> {
+        self.wasm.get().cloned()
+    }
+
+    /// The cache does not have it any more.
+    pub(crate) fn let_go(&self) {
+        self.kept.store(false, Ordering::Release);
+    }
+
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
     }
@@ -205,7 +211,7 @@ pub(crate) enum Hook {
 
 impl Ready {
     /// Counts in `total` what the bundle takes, and what its code does.
-    fn new(
+    pub(crate) fn new(
         bundle: Bundle,
         code: Arc<Code>,
         hook: Option<Hook>,

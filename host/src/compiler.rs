@@ -171,9 +171,8 @@ impl Compiler {
         image: Image,
     ) -> Result<Arc<Code>, Refused> {
         let (code, _) = self.load_prepared(key, bundle, image.clone()).await?;
-        let bytes = image.changed_bytes();
-        code.initial
-            .get_or_init(|| (image, self.bundles.hold(bytes)));
+        let room = self.bundles.hold(image.changed_bytes());
+        code.set_initial(image, room);
         Ok(code)
     }
 
@@ -195,7 +194,7 @@ impl Compiler {
 
     /// The Wasm of code that is kept, if a bundle shares it.
     pub(crate) fn wasm(&self, id: &CodeId) -> Option<Bytes> {
-        lock(&self.shop.cache).get(id)?.wasm.get().cloned()
+        lock(&self.shop.cache).get(id)?.shared_wasm()
     }
 
     /// Notes that code is used: what is called from memory all day is not what goes first.
@@ -405,7 +404,7 @@ impl Shop {
         let compiled = Code::new(&self.linker, &module, interior, id, bytes).map(Arc::new)?;
         let gone = lock(&self.cache).put(id, compiled.clone(), bytes);
         for code in &gone {
-            code.kept.store(false, Ordering::Release);
+            code.let_go();
         }
         // After the marks: whoever sees the count sees them.
         self.evictions

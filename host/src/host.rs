@@ -24,7 +24,7 @@ use crate::job::{self, Jobs};
 use crate::keep::Keep;
 use crate::limits::{Limits, millis};
 use crate::room::Total;
-use crate::scheduler::{self, Scheduler, lock};
+use crate::scheduler::{self, Scheduler};
 use crate::session::{self, Means, Sessions};
 use crate::wasi::{Clock, Outlet, Seed, World};
 use crate::work::{Counters, Ticket, Work};
