@@ -10,7 +10,7 @@ use std::time::Duration;
 use spore_bundle::{BundleId, Manifest};
 use spore_guest::Handle;
 use spore_transport::message::{CallLimits, OutputStream};
-use spore_transport::{BlobId, SessionId};
+use spore_transport::{BlobId, RefusalCode, SessionId};
 use spore_value::{Value, codec};
 
 use crate::bundle::Bundle;
@@ -191,15 +191,15 @@ impl Session {
         let saved = self.save().await?;
         let there = other.open_session(&saved).await?;
         // On the other host's disk before it goes from this one's.
-        let moved = match there.save().await {
-            Ok(_) => self.close_unchanged(&saved).await,
-            Err(error) => Err(error),
-        };
-        match moved {
+        if let Err(error) = there.save().await {
+            let _ = there.close().await;
+            return Err(error);
+        }
+        match self.close_unchanged(&saved).await {
             Ok(()) => Ok(there),
             Err(error) => {
-                // Only a host that refuses says that the session is still here.
-                if let CallError::Refused(_) = error {
+                // No other answer says that the session is still here.
+                if is_changed(&error) {
                     let _ = there.close().await;
                 }
                 Err(error)
@@ -229,6 +229,11 @@ impl Session {
     fn saved(&self) -> std::sync::MutexGuard<'_, Option<spore_bundle::Bundle>> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a session was not closed because a call was carried out in it.
+fn is_changed(error: &SessionError) -> bool {
+    matches!(error, CallError::Refused(refused) if refused.code == RefusalCode::SessionChanged)
 }
 
 /// What names a callable of a session: a [`Handle`], or its name.

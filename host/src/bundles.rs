@@ -22,12 +22,15 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// A bundle that nobody else finds.
-    pub(crate) fn apart(ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
-        Arc::new(Loaded {
+    /// A bundle with the code as it is, which only sessions and jobs of this key find.
+    pub(crate) fn plain(key: &KeyState, ready: Ready, charge: Arc<Charge>) -> Arc<Loaded> {
+        let id = ready.bundle.id();
+        let loaded = Arc::new(Loaded {
             ready: Arc::new(ready),
             _charge: charge,
-        })
+        });
+        lock(&key.charges).plain.insert(id, Arc::downgrade(&loaded));
+        loaded
     }
 
     /// The bundle.
@@ -53,6 +56,8 @@ pub(crate) struct Charges {
     /// What was lent to the key. A call that finds its bundle here takes no lock that is shared with
     /// the calls of other keys.
     lent: HashMap<BundleId, Weak<Loaded>>,
+    /// The same with the code as it is, for sessions and jobs: those of one bundle have one copy of it.
+    plain: HashMap<BundleId, Weak<Loaded>>,
     /// How many there may be before those that are over are forgotten.
     forget_at: usize,
 }
@@ -81,6 +86,7 @@ impl Charge {
         if charges.held.len() >= charges.forget_at {
             charges.held.retain(|_, charge| charge.strong_count() > 0);
             charges.lent.retain(|_, loaded| loaded.strong_count() > 0);
+            charges.plain.retain(|_, loaded| loaded.strong_count() > 0);
             charges.forget_at = FORGET_AT_MIN.max(2 * charges.held.len());
         }
         charges.held.insert(id, Arc::downgrade(&charge));
@@ -188,15 +194,6 @@ impl Bundles {
         lend(key, ready, charge)
     }
 
-    /// Keeps a bundle instead of what is kept of it, for calls that begin from now on.
-    pub(crate) fn replace(&mut self, key: &KeyState, ready: Ready) {
-        let ready = Arc::new(ready);
-        let id = ready.bundle.id();
-        self.all.insert(id, Arc::downgrade(&ready));
-        lock(&key.charges).lent.remove(&id);
-        self.keep(&ready);
-    }
-
     /// What is not kept any more since this was asked last. To drop it takes as long as it is large:
     /// that is to be done without the lock, and not on the thread of I/O.
     pub(crate) fn take_gone(&mut self) -> Vec<Arc<Ready>> {
@@ -243,6 +240,11 @@ impl Bundles {
 /// The bundle that a call of the key holds at this moment, if one does.
 pub(crate) fn lent(key: &KeyState, id: &BundleId) -> Option<Arc<Loaded>> {
     lock(&key.charges).lent.get(id)?.upgrade()
+}
+
+/// The bundle with the code as it is, if a session or a job of the key has it.
+pub(crate) fn plain(key: &KeyState, id: &BundleId) -> Option<Arc<Loaded>> {
+    lock(&key.charges).plain.get(id)?.upgrade()
 }
 
 fn lend(key: &KeyState, ready: Arc<Ready>, charge: Arc<Charge>) -> Arc<Loaded> {

@@ -51,8 +51,6 @@ pub(crate) struct KeyState {
     pub(crate) memory: Arc<Total>,
     /// Images of the key's sessions and jobs, and what else is held for these.
     pub(crate) images: Arc<Total>,
-    /// Bytes of code that begins with captures of its bundles.
-    pub(crate) prepared: Arc<Total>,
     /// Held while an image of the key's is written to the disk: one at a time, so that the others
     /// find the disk free in between.
     pub(crate) keeping: tokio::sync::Mutex<()>,
@@ -137,7 +135,6 @@ impl Callers {
                 compilations_max,
                 memory: Total::new(limits.memory_per_key),
                 images: Total::new(limits.session_images_per_key),
-                prepared: Total::new(limits.prepared_per_key),
                 keeping: tokio::sync::Mutex::default(),
                 bundles: Total::new(bundles_max),
                 charges: Mutex::default(),

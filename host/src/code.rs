@@ -1,7 +1,7 @@
 //! Compiled code, and bundles that are ready to run. `compiler.rs` makes it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
@@ -186,19 +186,54 @@ pub(crate) struct Ready {
     pub(crate) entries: Vec<Entry>,
     /// What an instance runs before captures are bound, besides what all code runs.
     pub(crate) hook: Option<Hook>,
-    /// The bundle's captures, when the code begins with them bound.
-    prepared: Option<Prepared>,
+    /// Its captures as they were decoded once for all calls of the callable that has them.
+    prepared: OnceLock<Prepared>,
     /// Calls that have used the bundle's captures, as far as that matters.
     uses: AtomicU32,
     own: Held,
     _code: Arc<Held>,
 }
 
-/// Captures that were decoded once for all calls.
-pub(crate) struct Prepared {
-    pub(crate) bound: Bound,
-    /// What they take of what the key may have of them.
-    pub(crate) _room: Held,
+/// Code that begins with the captures of a bundle bound.
+struct Prepared {
+    code: Arc<Code>,
+    entry: Entry,
+    bound: Bound,
+    /// What they take of what a host may have of them.
+    _room: PreparedRoom,
+}
+
+/// The room for captures that are decoded once.
+pub(crate) struct PreparedRoom {
+    _held: Held,
+    /// How many there are.
+    count: Arc<AtomicU64>,
+}
+
+impl PreparedRoom {
+    /// Counts one more.
+    pub(crate) fn new(held: Held, count: &Arc<AtomicU64>) -> PreparedRoom {
+        count.fetch_add(1, Ordering::Relaxed);
+        PreparedRoom {
+            _held: held,
+            count: count.clone(),
+        }
+    }
+}
+
+impl Drop for PreparedRoom {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a call of a callable runs in, and how it begins there.
+pub(crate) struct Way<'a> {
+    pub(crate) code: &'a Code,
+    pub(crate) entry: &'a Entry,
+    pub(crate) hook: Option<&'a Hook>,
+    /// The handle of captures that are bound already.
+    pub(crate) bound: Option<u32>,
 }
 
 /// A function of the guest's that takes and gives nothing.
@@ -231,20 +266,52 @@ impl Ready {
             code,
             entries,
             hook,
-            prepared: None,
+            prepared: OnceLock::new(),
             uses: AtomicU32::new(0),
         })
     }
 
-    /// The same with the code that begins with its captures bound.
-    pub(crate) fn with_prepared(mut self, prepared: Prepared) -> Ready {
-        self.prepared = Some(prepared);
-        self
+    /// Has calls begin with the captures bound, as this code does.
+    ///
+    /// # Errors
+    ///
+    /// When the code is none of the bundle's.
+    pub(crate) fn prepare(
+        &self,
+        code: Arc<Code>,
+        bound: Bound,
+        room: PreparedRoom,
+    ) -> Result<(), Refused> {
+        let entries = entries(code.pre.module(), &self.bundle)?;
+        let Some(entry) = entries.into_iter().nth(bound.callable as usize) else {
+            return Ok(());
+        };
+        self.prepared.get_or_init(|| Prepared {
+            code,
+            entry,
+            bound,
+            _room: room,
+        });
+        Ok(())
     }
 
-    /// Whether the code begins with the bundle's captures bound.
-    pub(crate) fn is_prepared(&self) -> bool {
-        self.prepared.is_some()
+    /// What a call of this callable runs in.
+    pub(crate) fn way(&self, callable: u32) -> Way<'_> {
+        let prepared = self.prepared.get();
+        match prepared.filter(|prepared| prepared.bound.callable == callable) {
+            Some(prepared) => Way {
+                code: &prepared.code,
+                entry: &prepared.entry,
+                hook: None,
+                bound: Some(prepared.bound.handle),
+            },
+            None => Way {
+                code: &self.code,
+                entry: &self.entries[callable as usize],
+                hook: self.hook.as_ref(),
+                bound: self.bound(callable),
+            },
+        }
     }
 
     /// Counts a use of the bundle's captures. Says whether it is the one after which they are to be
@@ -252,7 +319,7 @@ impl Ready {
     pub(crate) fn is_worth_preparing(&self) -> bool {
         let captures = self.bundle.captures();
         let bytes = captures.map_or(0, |(_, captures)| captures.len() as u64);
-        if self.prepared.is_some() || bytes < PREPARED_BYTES_MIN {
+        if self.prepared.get().is_some() || bytes < PREPARED_BYTES_MIN {
             return false;
         }
         // It is one of them alone, however many there are at one time.
@@ -272,10 +339,6 @@ impl Ready {
     /// The handle of the callable's captures, when the code begins with an image that has them
     /// bound.
     pub(crate) fn bound(&self, callable: u32) -> Option<u32> {
-        if let Some(prepared) = &self.prepared {
-            let bound = prepared.bound;
-            return (bound.callable == callable).then_some(bound.handle);
-        }
         let bound = &self.bundle.image()?.index().bound;
         let found = bound.iter().find(|bound| bound.callable == callable)?;
         Some(found.handle)

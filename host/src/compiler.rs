@@ -19,13 +19,13 @@ use wasmtime::{Engine, Linker, Module, Store};
 
 use crate::callers::KeyState;
 use crate::code::{
-    Code, Hook, PAGE_BYTES, Ready, check_image_memory, invalid, refuse_abi, refuse_module,
-    refuse_rewrite,
+    Code, Hook, PAGE_BYTES, PreparedRoom, Ready, check_image_memory, invalid, refuse_abi,
+    refuse_module, refuse_rewrite,
 };
 use crate::guest::{self, Guest};
 use crate::limits::{Limits, millis};
 use crate::pools::Pools;
-use crate::room::Total;
+use crate::room::{Held, Total};
 use crate::scheduler::lock;
 use crate::weighted::Weighted;
 
@@ -39,6 +39,13 @@ pub(crate) enum Beginning {
 }
 
 type Compiled = Result<Arc<Code>, Refused>;
+
+/// Whether compiled code is kept for others.
+#[derive(Clone, Copy, Debug)]
+enum Keep {
+    Yes,
+    No,
+}
 
 /// Where a compilation is, for those who wait for it.
 #[derive(Clone)]
@@ -61,6 +68,9 @@ pub(crate) struct Compiler {
     background: Handle,
     /// Bundles that are there.
     bundles: Arc<Total>,
+    /// Captures that are decoded once, and how many of them there are.
+    prepared: Arc<Total>,
+    prepared_count: Arc<AtomicU64>,
 }
 
 /// What it takes to compile, also for a compilation that nobody waits for any more.
@@ -117,7 +127,21 @@ impl Compiler {
             longest: limits.compilation,
             background,
             bundles,
+            prepared: Total::new(limits.prepared),
+            prepared_count: Arc::default(),
         })
+    }
+
+    /// Room for captures that take so many bytes once they are decoded for all calls.
+    pub(crate) fn prepared_room(&self, bytes: u64) -> Result<Held, Refused> {
+        let total = &self.prepared;
+        total.take(bytes).map_err(|all| {
+            let what = "captures that are decoded once, bytes";
+            Refused::new(RefusalCode::StateTooLarge, what).past(total.limit(), all)
+        })?;
+        let held = total.hold(bytes);
+        total.give_back(bytes);
+        Ok(held)
     }
 
     /// Compiles the bundle's code for the key, waits while another call does, or finds it done. Also
@@ -139,7 +163,7 @@ impl Compiler {
         let kept = lock(&self.shop.cache).get(&id);
         let (code, took) = match kept {
             Some(code) => (code, Duration::ZERO),
-            None => self.compile(id, key, &bundle, code).await?,
+            None => self.compile(id, key, &bundle, code, Keep::Yes).await?,
         };
         let hook = match (beginning, bundle.image()) {
             (Beginning::Prepared, Some(_)) => bundle.manifest().restored.as_deref(),
@@ -170,26 +194,29 @@ impl Compiler {
         bundle: &Bundle,
         image: Image,
     ) -> Result<Arc<Code>, Refused> {
-        let (code, _) = self.load_prepared(key, bundle, image.clone()).await?;
+        let (id, code) = self.baked(bundle, image.clone()).await?;
+        let kept = lock(&self.shop.cache).get(&id);
+        let code = match kept {
+            Some(code) => code,
+            None => self.compile(id, key, bundle, code, Keep::Yes).await?.0,
+        };
         let room = self.bundles.hold(image.changed_bytes());
         code.set_initial(image, room);
         Ok(code)
     }
 
-    /// The bundle's code beginning with this image, which an instance of it has left. Also says how
-    /// long its compilation took.
+    /// The bundle's code beginning with this image, which an instance of it has left, for whoever asks
+    /// alone. Also says how long its compilation took.
     pub(crate) async fn load_prepared(
         &self,
         key: &Arc<KeyState>,
         bundle: &Bundle,
         image: Image,
-    ) -> Result<(Arc<Code>, Duration), Refused> {
+        room: Held,
+    ) -> Result<(Arc<Code>, PreparedRoom, Duration), Refused> {
         let (id, code) = self.baked(bundle, image).await?;
-        let kept = lock(&self.shop.cache).get(&id);
-        match kept {
-            Some(code) => Ok((code, Duration::ZERO)),
-            None => self.compile(id, key, bundle, code).await,
-        }
+        let (code, took) = self.compile(id, key, bundle, code, Keep::No).await?;
+        Ok((code, PreparedRoom::new(room, &self.prepared_count), took))
     }
 
     /// The Wasm of code that is kept, if a bundle shares it.
@@ -213,6 +240,7 @@ impl Compiler {
         key: &Arc<KeyState>,
         bundle: &Bundle,
         code: Bytes,
+        keep: Keep,
     ) -> Result<(Arc<Code>, Duration), Refused> {
         let began = Instant::now();
         // Each bundle is checked by itself: one with a wrong manifest must not have the others of
@@ -245,7 +273,7 @@ impl Compiler {
         if let Some(compiled) = kept {
             return Ok((compiled, began.elapsed()));
         }
-        let flight = self.flight(id, &code, turn);
+        let flight = self.flight(id, &code, turn, keep);
         Ok((self.land(flight).await?, began.elapsed()))
     }
 
@@ -263,7 +291,13 @@ impl Compiler {
     }
 
     /// The compilation of this code that is under way, or one that begins now.
-    fn flight(&self, id: CodeId, code: &Bytes, turn: TurnOfKey) -> watch::Receiver<Stage> {
+    fn flight(
+        &self,
+        id: CodeId,
+        code: &Bytes,
+        turn: TurnOfKey,
+        keep: Keep,
+    ) -> watch::Receiver<Stage> {
         let mut flights = lock(&self.shop.flights);
         if let Some(flight) = flights.get(&id) {
             return flight.subscribe();
@@ -277,7 +311,7 @@ impl Compiler {
             };
             flight.send_replace(Stage::Begun(Instant::now()));
             let compiling = shop.clone();
-            let compiling = tokio::task::spawn_blocking(move || compiling.compile(id, &code));
+            let compiling = tokio::task::spawn_blocking(move || compiling.compile(id, &code, keep));
             let compiled = compiling.await.unwrap_or_else(|_| {
                 Err(Refused::new(RefusalCode::Internal, "the compiler panicked"))
             });
@@ -329,7 +363,11 @@ impl Compiler {
     /// How much compiled code is kept: modules and bytes.
     pub(crate) fn cached(&self) -> (u64, u64) {
         let cache = lock(&self.shop.cache);
-        (cache.len() as u64, cache.weight())
+        let prepared = self.prepared_count.load(Ordering::Relaxed);
+        (
+            cache.len() as u64 + prepared,
+            cache.weight() + self.prepared.taken(),
+        )
     }
 }
 
@@ -381,8 +419,9 @@ impl Shop {
         }
     }
 
-    /// Compiles code, with what the host must see inside, and keeps the result. Blocks.
-    fn compile(&self, id: CodeId, code: &[u8]) -> Compiled {
+    /// Compiles code, with what the host must see inside, and keeps the result if that is wanted.
+    /// Blocks.
+    fn compile(&self, id: CodeId, code: &[u8], keep: Keep) -> Compiled {
         // Another compilation may have ended between the look at the cache and the begin of this.
         if let Some(code) = lock(&self.cache).get(&id) {
             return Ok(code);
@@ -402,6 +441,9 @@ impl Shop {
         let image = module.image_range();
         let bytes = (image.end as usize - image.start as usize + code.len()) as u64;
         let compiled = Code::new(&self.linker, &module, interior, id, bytes).map(Arc::new)?;
+        if let Keep::No = keep {
+            return Ok(compiled);
+        }
         let gone = lock(&self.cache).put(id, compiled.clone(), bytes);
         for code in &gone {
             code.let_go();

@@ -406,7 +406,7 @@ limits_file! {
     sessions_per_key: u32,
     session_idle: Span,
     session_images_per_key: Size,
-    prepared_per_key: Size,
+    prepared: Size,
     jobs_per_key: u32,
     kept: Size,
     code_cache: Size,

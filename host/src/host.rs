@@ -260,7 +260,7 @@ impl Host {
         }
         let captured = bundle.captures().map(|(index, _)| index) == Some(index);
         if captured && loaded.ready().is_worth_preparing() {
-            self.prepare_captures(caller, bundle);
+            self.prepare_captures(caller, loaded);
         }
         let bound = captured || loaded.ready().bound(index).is_some();
         if !callable.signature.captures.is_empty() && !bound {

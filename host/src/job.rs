@@ -61,7 +61,7 @@ pub struct JobRequest {
 #[derive(Default)]
 pub(crate) struct Jobs {
     all: Mutex<HashMap<Owned, Arc<Job>>>,
-    /// Those on the disk that cannot be read.
+    /// Those on the disk that were not taken up.
     pub(crate) damaged: Damaged<JobId>,
     offers: Mutex<HashMap<Owned, Offer>>,
 }
@@ -74,8 +74,8 @@ pub(crate) struct Offer {
     custody: Custody,
     /// What came ahead.
     bundle: Option<Bundle>,
-    /// The same on the disk.
-    _ahead: Option<Ahead>,
+    /// The same on the disk, for as long as the offer stands.
+    ahead: Option<Ahead>,
     _room: Room,
     made: Instant,
 }
@@ -88,29 +88,41 @@ impl Jobs {
     pub(crate) fn find(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>, Refused> {
         let job = lock(&self.all).get(&(caller.state.id, id)).cloned();
         job.ok_or_else(|| {
-            let why = self.damaged.why(caller.state.id, id);
-            why.unwrap_or_else(|| Refused::new(RefusalCode::UnknownJob, id.to_string()))
+            let damage = self.damaged.get(caller.state.id, id);
+            let unknown = || Refused::new(RefusalCode::UnknownJob, id.to_string());
+            damage.map_or_else(unknown, |damage| damage.why)
         })
     }
 
-    /// The caller's jobs that cannot be read.
+    /// The caller's jobs that were not taken up. Of one whose place is not known nothing is said: what
+    /// is said of a job decides on its copies elsewhere.
     pub(crate) fn unreadable(&self, caller: &Caller) -> Vec<JobInfo> {
         let own = self.damaged.of(caller.state.id).into_iter();
-        own.map(|(job, why)| JobInfo {
-            job,
-            bundle: BlobId([0; 32]),
-            callable: String::new(),
-            state: JobState::Ended(Ending::Refused),
-            place: Custody::Here.place(job),
-            why: why.to_string(),
-            done: 0,
-            total: 0,
-            age_ms: 0,
-            stops: 0,
-            items: 0,
-            saved: None,
+        own.filter_map(|(job, damage)| {
+            Some(JobInfo {
+                job,
+                bundle: BlobId([0; 32]),
+                callable: String::new(),
+                state: match damage.is_passing {
+                    true => JobState::Paused,
+                    false => JobState::Ended(Ending::Refused),
+                },
+                place: damage.custody?.place(job),
+                why: damage.why.to_string(),
+                done: 0,
+                total: 0,
+                age_ms: 0,
+                stops: 0,
+                items: 0,
+                saved: None,
+            })
         })
         .collect()
+    }
+
+    /// Whether a job is there, or was taken up.
+    pub(crate) fn has(&self, owner: [u8; 32], id: JobId) -> bool {
+        lock(&self.all).contains_key(&(owner, id))
     }
 
     /// The caller's jobs, in the order of their ids.
@@ -152,8 +164,14 @@ impl Jobs {
 
     /// What is here of a job of the caller's.
     pub(crate) fn custody(&self, caller: &Caller, id: JobId) -> Option<Custody> {
-        if let Ok(job) = self.find(caller, id) {
-            return job.now().custody();
+        match self.find(caller, id) {
+            Ok(job) => return job.now().custody(),
+            Err(_) => {
+                if let Some(damage) = self.damaged.get(caller.state.id, id) {
+                    // One whose place cannot be read may be here, and nothing takes its id.
+                    return Some(damage.custody.unwrap_or(Custody::Here));
+                }
+            }
         }
         let offers = lock(&self.offers);
         offers
@@ -168,7 +186,6 @@ impl Jobs {
         id: JobId,
         custody: Custody,
         bundle: Option<Bundle>,
-        ahead: Option<Ahead>,
     ) -> Result<(), Refused> {
         let bytes = bundle.as_ref().map_or(0, crate::code::bytes);
         let room = Room::take(&caller.state, bytes)?;
@@ -182,15 +199,26 @@ impl Jobs {
                 Refused::new(RefusalCode::TooManyJobs, "offers").past(OFFERS_MAX as u64, None)
             );
         }
+        // What came ahead before stays until more has.
+        let before = offers.remove(&(key, id));
         let offer = Offer {
             custody,
             bundle,
-            _ahead: ahead,
+            ahead: before.and_then(|before| before.ahead),
             _room: room,
             made: Instant::now(),
         };
         offers.insert((key, id), offer);
         Ok(())
+    }
+
+    /// Notes that what came ahead with an offer is on the disk, if the offer still stands.
+    pub(crate) fn attach(&self, caller: &Caller, id: JobId, custody: Custody, ahead: Ahead) {
+        let mut offers = lock(&self.offers);
+        let offer = offers.get_mut(&(caller.state.id, id));
+        if let Some(offer) = offer.filter(|offer| offer.custody == custody) {
+            offer.ahead = Some(ahead);
+        }
     }
 
     /// What came ahead of jobs of the caller's.
@@ -245,10 +273,8 @@ pub(crate) struct Job {
     pub(crate) id: JobId,
     pub(crate) key: Arc<KeyState>,
     pub(crate) terms: Terms,
-    /// The code as it is, into whose instances images are put.
-    loaded: Arc<Loaded>,
-    /// What it begins with, when the bundle has an initialiser.
-    initial: Option<Image>,
+    /// The code as it is, into whose instances images are put. One that has ended needs none.
+    loaded: Option<Arc<Loaded>>,
     /// What the guest says, for all who watch.
     hub: Arc<Events>,
     /// Where its random bytes begin, once it was asked for: it is a hash of all arguments.
@@ -287,6 +313,8 @@ pub(crate) struct Now {
     pub(crate) persist_due: bool,
     /// Those who wait for an image.
     saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
+    /// What it begins with, when the bundle has an initialiser and it has not begun.
+    initial: Option<Image>,
     /// The last image that was taken, which is what a job that stands still is.
     pub(crate) image: Option<Arc<Charged>>,
     /// What it was last saved as, for whoever asked for that.
@@ -355,7 +383,7 @@ impl Job {
     pub(crate) fn new(
         key: Arc<KeyState>,
         terms: Terms,
-        loaded: Arc<Loaded>,
+        loaded: Option<Arc<Loaded>>,
         initial: Option<Image>,
         keep: Option<Keep>,
         begin: Begin,
@@ -375,6 +403,7 @@ impl Job {
             unkept: None,
             not_stopped: None,
             saves: Vec::new(),
+            initial,
             image: begin.image,
             saved: None,
             items: begin.items,
@@ -395,7 +424,6 @@ impl Job {
             key,
             terms,
             loaded,
-            initial,
             hub: Events::hub(),
             checkpoints: Checkpoints::default(),
             wake: Notify::new(),
@@ -404,6 +432,11 @@ impl Job {
             keep,
             disk: Arc::default(),
         })
+    }
+
+    /// Its code, which one that has not ended has.
+    fn loaded(&self) -> &Loaded {
+        self.loaded.as_deref().expect("it has not ended")
     }
 
     /// How it is. Whoever changes it calls [`changed`](Self::changed) afterwards.
@@ -532,8 +565,18 @@ impl Now {
     }
 
     /// Whether its run is to stand still at the next place where it can.
-    fn stops(&self) -> bool {
+    pub(crate) fn stops(&self) -> bool {
         self.pause || self.halt || self.holds > 0
+    }
+
+    /// It has ended so before: it is one of this key's that was kept.
+    pub(crate) fn end_as(&mut self, ended: Finished, key: &KeyState) {
+        let payload = match &ended.outcome {
+            Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.len() as u64,
+            Outcome::Failed(_) | Outcome::Refused(_) => 0,
+        };
+        self.ending_room = Some(key.images.hold(payload));
+        self.phase = Phase::Ended(ended);
     }
 
     /// Whether its items stay as they are: it stands still to leave, or is not this host's.

@@ -15,12 +15,13 @@ use spore_store::{
     BlockId, ImageToSave, Key, Kind, OpenError, Owner, Quota, ReadError, Save, SaveError,
 };
 use spore_transport::RefusalCode;
-use spore_transport::job::HeldItemsError;
+use spore_transport::job::{Custody, HeldItemsError};
 use spore_transport::message::Refused;
 use spore_value::{DecodeError, Limits, codec};
 use tokio::runtime::Handle;
 
 use crate::code::chain;
+use crate::session::rand_bytes;
 
 mod records;
 
@@ -411,9 +412,10 @@ impl Keep {
     pub(crate) fn save_job_ahead(
         &self,
         owner: [u8; 32],
-        id: [u8; 16],
         bundle: &Bundle,
     ) -> Result<Ahead, KeepError> {
+        // One of its own: the job may be offered again meanwhile.
+        let id = rand_bytes();
         self.save_parts(&key(owner, JOB_AHEAD, id), bundle, &[])?;
         let keep = self.clone();
         Ok(Ahead { keep, owner, id })
@@ -507,6 +509,14 @@ impl Keep {
         let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
         let (bundle, arguments) = self.parts(&key(owner, JOB_PARTS, id))?;
         Ok((record, bundle, arguments))
+    }
+
+    /// Where a job is, as far as its record tells.
+    pub(crate) fn job_custody(&self, owner: [u8; 32], id: [u8; 16]) -> Result<Custody, KeepError> {
+        let record = self.store.load(&key(owner, JOB, id))?;
+        let record = record.ok_or(KeepError::Missing("its record"))?;
+        let JobRecord::V1(kept) = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        Ok(kept.custody)
     }
 
     /// The last image of a job, with its items, if there is one.

@@ -65,9 +65,9 @@ pub struct Limits {
     pub session_idle: Duration,
     /// Images of all sessions and jobs of one key, in bytes of changed memory. Default 1 GiB.
     pub session_images_per_key: u64,
-    /// Captures of one key's bundles that are decoded once for all calls, in bytes of memory; 0 has each
-    /// call decode its own. Default 512 MiB.
-    pub prepared_per_key: u64,
+    /// Large captures that are decoded once for all calls, in bytes of memory; 0 has each call decode its
+    /// own. Default 384 MiB.
+    pub prepared: u64,
     /// Jobs of one key, those that have ended and are not acknowledged among them. Default 256.
     pub jobs_per_key: u32,
     /// Images of sessions and jobs on the disk, in bytes. Default 8 GiB.
@@ -126,7 +126,7 @@ impl Default for Limits {
             sessions_per_key: 1024,
             session_idle: Duration::from_secs(24 * 60 * 60),
             session_images_per_key: GIB,
-            prepared_per_key: 512 * MIB,
+            prepared: 384 * MIB,
             jobs_per_key: 256,
             kept: 8 * GIB,
             code_cache: 512 * MIB,
@@ -222,7 +222,7 @@ impl Limits {
             ("sessions_per_key", u64::from(self.sessions_per_key)),
             ("session_idle_ms", millis(self.session_idle)),
             ("session_images_per_key_bytes", self.session_images_per_key),
-            ("prepared_per_key_bytes", self.prepared_per_key),
+            ("prepared_bytes", self.prepared),
             ("jobs_per_key", u64::from(self.jobs_per_key)),
             ("kept_bytes", self.kept),
             ("code_cache_bytes", self.code_cache),

@@ -41,6 +41,9 @@ pub use keys::{KeysError, LOOK_INTERVAL};
 /// Time that closing connections get to tell their peers.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
+/// Time until what was kept and could not be taken up is tried anew.
+const TAKE_UP_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Time between looks at what still runs, while shutting down.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -189,7 +192,14 @@ impl Server {
         let host = host.clone();
         tokio::spawn(async move {
             // Until the server is gone.
-            while keys.changed().await.is_ok() && server.upgrade().is_some() {
+            loop {
+                tokio::select! {
+                    changed = keys.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(TAKE_UP_INTERVAL) => {}
+                }
+                if server.upgrade().is_none() {
+                    return;
+                }
                 let now = keys.borrow_and_update().clone();
                 host.halt_jobs_but(|key| {
                     let options = now.lookup(key)?;
@@ -227,14 +237,16 @@ impl Server {
     }
 }
 
-/// Takes up what was kept of keys that are authorised, once for each.
+/// Takes up what was kept of keys that are authorised: once for each, and what could not be then.
 fn take_up(
     host: &Host,
     keys: Arc<AuthorizedKeys>,
     taken_up: &mut HashSet<PublicKey>,
 ) -> impl Future<Output = ()> + use<> {
     let authorised = keys.iter().map(|(key, _)| *key);
-    let new: HashSet<PublicKey> = authorised.filter(|key| taken_up.insert(*key)).collect();
+    let new: HashSet<PublicKey> = authorised
+        .filter(|key| taken_up.insert(*key) || host.has_passing(key))
+        .collect();
     let host = host.clone();
     async move {
         if new.is_empty() {

@@ -73,7 +73,7 @@ pub struct Saved {
 #[derive(Clone, Default)]
 pub(crate) struct Sessions {
     all: Arc<Mutex<HashMap<SessionId, Arc<Session>>>>,
-    /// Those on the disk that cannot be read.
+    /// Those on the disk that were not taken up.
     pub(crate) damaged: Arc<Damaged<SessionId>>,
 }
 
@@ -83,20 +83,21 @@ impl Sessions {
         let session = lock(&self.all).get(&id).cloned();
         let own = session.filter(|session| Arc::ptr_eq(&session.key, &caller.state));
         own.ok_or_else(|| {
-            let why = self.damaged.why(caller.state.id, id);
-            why.unwrap_or_else(|| Refused::new(RefusalCode::UnknownSession, id.to_string()))
+            let damage = self.damaged.get(caller.state.id, id);
+            let unknown = || Refused::new(RefusalCode::UnknownSession, id.to_string());
+            damage.map_or_else(unknown, |damage| damage.why)
         })
     }
 
-    /// The caller's sessions that cannot be read.
+    /// The caller's sessions that were not taken up.
     pub(crate) fn unreadable(&self, caller: &Caller) -> Vec<SessionInfo> {
         let own = self.damaged.of(caller.state.id).into_iter();
-        own.map(|(session, why)| SessionInfo {
+        own.map(|(session, damage)| SessionInfo {
             session,
             bundle: BlobId([0; 32]),
             name: String::new(),
             state: SessionState::Poisoned,
-            why: why.to_string(),
+            why: damage.why.to_string(),
             memory_bytes: 0,
             calls: 0,
             idle_ms: 0,
@@ -135,6 +136,11 @@ impl Sessions {
         lock(&self.all).remove(&id);
     }
 
+    /// Whether it is there.
+    pub(crate) fn has(&self, id: SessionId) -> bool {
+        lock(&self.all).contains_key(&id)
+    }
+
     /// Every session, for the look round.
     pub(crate) fn every(&self) -> Vec<Arc<Session>> {
         lock(&self.all).values().cloned().collect()
@@ -149,8 +155,6 @@ pub(crate) struct Session {
     bundle: Bundle,
     /// The bundle without its image: an image is put into an instance of the code as it is.
     loaded: Arc<Loaded>,
-    /// What the instance begins with, when the bundle has an initialiser.
-    initial: Option<Image>,
     /// What it runs when it was restored.
     restored: Option<ModuleExport>,
     limits: RunLimits,
@@ -329,8 +333,6 @@ pub(crate) struct Opened {
     pub(crate) bundle: Bundle,
     /// The bundle's code as it is.
     pub(crate) loaded: Arc<Loaded>,
-    /// What its initialiser has left, if it has one.
-    pub(crate) initial: Option<Image>,
     pub(crate) limits: RunLimits,
     /// What its owner allowed at most.
     pub(crate) asked: CallLimits,
@@ -389,7 +391,6 @@ impl Session {
             key: caller.state.clone(),
             bundle: opened.bundle,
             loaded: opened.loaded,
-            initial: opened.initial,
             restored,
             limits: opened.limits,
             asked: opened.asked,

@@ -15,6 +15,7 @@ use wasmtime::{Engine, Store};
 
 use crate::bundles::Loaded;
 use crate::callers::{Caller, KeyState};
+use crate::code::Way;
 use crate::events::{Events, Finished, Outcome};
 use crate::guest::Guest;
 use crate::host::Request;
@@ -144,11 +145,17 @@ impl Work {
             Some((index, captures)) if index == request.callable => captures.clone(),
             _ => Bytes::new(),
         };
+        let Way {
+            code,
+            entry,
+            hook,
+            bound,
+        } = loaded.ready().way(request.callable);
         let run = Run {
-            code: &loaded.ready().code,
-            entry: &loaded.ready().entries[request.callable as usize],
-            hook: loaded.ready().hook.as_ref(),
-            bound: loaded.ready().bound(request.callable),
+            code,
+            entry,
+            hook,
+            bound,
             captures: &captures,
             arguments: &request.arguments,
             limits,

@@ -75,7 +75,7 @@ async fn captures_whose_decoding_each_call_sees_anew_are_decoded_in_each() {
 #[tokio::test]
 async fn a_host_may_have_none_decoded_once() {
     let limits = Limits {
-        prepared_per_key: 0,
+        prepared: 0,
         ..Limits::default()
     };
     let setup = Setup {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use spore_client::{
-    Bundle, CallError, CallLimits, Host, Session, SessionId, SessionInfo, SessionState, Setup,
-    with_port,
+    Bundle, CallError, CallLimits, Host, RefusalCode, Session, SessionId, SessionInfo,
+    SessionState, Setup, with_port,
 };
 
 use crate::arguments::{self, Trust};
@@ -471,8 +471,10 @@ impl Move {
             let saved = session.save().await?;
             let id = open(&to, &saved, None).await?;
             let closed = session.close_unchanged(&saved).await;
-            // Only a host that refuses says that it goes on where it was.
-            if let Err(CallError::Refused(_)) = &closed {
+            // No other answer says that it goes on where it was.
+            if let Err(CallError::Refused(refused)) = &closed
+                && refused.code == RefusalCode::SessionChanged
+            {
                 close(&to, id).await?;
             }
             closed?;

@@ -18,6 +18,7 @@ use crate::code::{chain, check_image_memory, refuse_misfit};
 use crate::events::Finished;
 use crate::job::{self, Begin, Job, JobRequest, Phase, Terms, Watching};
 use crate::session::{Charged, Means, Saved, new_seed};
+use crate::wasi::Directory;
 
 /// Least time between two images of a job that are written to the disk.
 const PERSIST_MIN: Duration = Duration::from_millis(100);
@@ -120,7 +121,6 @@ impl Host {
         bundle: &Bundle,
         request: &JobRequest,
     ) -> Result<Terms, Refused> {
-        let inner = &self.inner;
         let callable = &bundle.manifest().callables[request.callable as usize];
         if !callable.resumable && !callable.streams {
             return Err(Refused::new(
@@ -128,7 +128,24 @@ impl Host {
                 callable.name.clone(),
             ));
         }
-        Ok(Terms {
+        let directories = self.inner.grants.of_call(
+            bundle.manifest(),
+            callable,
+            &caller.allowed,
+            bundle.image(),
+        )?;
+        Ok(self.terms_with(caller, bundle, request, directories))
+    }
+
+    /// The same with these directories.
+    pub(super) fn terms_with(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        request: &JobRequest,
+        directories: Arc<[Directory]>,
+    ) -> Terms {
+        Terms {
             bundle: bundle.clone(),
             callable: request.callable,
             arguments: request.arguments.clone(),
@@ -137,14 +154,9 @@ impl Host {
             limits: caller.limits.for_call(&request.limits),
             persist: request.persist,
             persist_every: self.persist_every(request.persist),
-            directories: inner.grants.of_call(
-                bundle.manifest(),
-                callable,
-                &caller.allowed,
-                bundle.image(),
-            )?,
-            open_files: inner.limits.open_files,
-        })
+            directories,
+            open_files: self.inner.limits.open_files,
+        }
     }
 
     /// How often a job is made durable here.
@@ -161,11 +173,13 @@ impl Host {
     pub(super) async fn job(
         &self,
         caller: &Caller,
-        terms: Terms,
+        mut terms: Terms,
         begin: Begin,
     ) -> Result<Job, Refused> {
+        let (loaded, _) = self.load_plain(caller, &terms.bundle).await?;
+        // One copy for all jobs of it.
+        terms.bundle = loaded.bundle().clone();
         let bundle = &terms.bundle;
-        let (loaded, _) = self.load_plain(caller, bundle).await?;
         let interior = &loaded.ready().code.interior;
         interior
             .check_imageable()
@@ -181,7 +195,14 @@ impl Host {
             None => self.initial(caller, bundle, &loaded).await?,
         };
         let keep = self.inner.keep.get().cloned();
-        Job::new(caller.state.clone(), terms, loaded, initial, keep, begin)
+        Job::new(
+            caller.state.clone(),
+            terms,
+            Some(loaded),
+            initial,
+            keep,
+            begin,
+        )
     }
 
     /// Takes a job in and has it run. Once it has begun to it does, whoever waits for it.
@@ -271,6 +292,8 @@ impl Host {
     async fn stands(&self, job: Arc<Job>) -> Result<JobChanged, Refused> {
         let host = self.clone();
         self.to_the_end(async move {
+            let kept = job.keep_at_all().await;
+            kept.map_err(|error| error.refusal())?;
             let kept = job.keep_standing().await;
             kept.map_err(|error| error.refusal())?;
             run(&host.inner, &job);
@@ -291,7 +314,14 @@ impl Host {
         within: Duration,
     ) -> Result<Saved, Refused> {
         let job = self.inner.jobs.find(caller, job)?;
-        job.save(within.min(CHECKPOINT_WAIT_MAX)).await
+        let saved = job.save(within.min(CHECKPOINT_WAIT_MAX)).await?;
+        // One that stood still from the beginning is on no disk yet.
+        self.to_the_end(async move {
+            let kept = job.keep_at_all().await;
+            kept.map_err(|error| error.refusal())
+        })
+        .await?;
+        Ok(saved)
     }
 
     /// Ends a job.
@@ -328,13 +358,10 @@ impl Host {
     ///
     /// When there is no such job of the caller's, or it has not ended.
     pub async fn acknowledge_job(&self, caller: &Caller, job: JobId) -> Result<(), Refused> {
-        if self.inner.jobs.damaged.forget(caller.state.id, job) {
-            let owner = caller.state.id;
-            return self
-                .remove_kept(move |keep| keep.remove_job(owner, job.0))
-                .await;
-        }
-        let job = self.inner.jobs.find(caller, job)?;
+        let job = match self.inner.jobs.find(caller, job) {
+            Ok(job) => job,
+            Err(why) => return self.acknowledge_damaged(caller, job, why).await,
+        };
         job.ending()?;
         let host = self.clone();
         self.to_the_end(async move {
@@ -343,6 +370,29 @@ impl Host {
             Ok(())
         })
         .await
+    }
+
+    /// Removes a job from the disk that cannot be read. Where there is none such: `why`.
+    async fn acknowledge_damaged(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        why: Refused,
+    ) -> Result<(), Refused> {
+        let (owner, jobs) = (caller.state.id, &self.inner.jobs);
+        match jobs.damaged.get(owner, id) {
+            Some(damage) if !damage.is_passing => {
+                let after = Custody::after(id, damage.custody, &Event::Acknowledge);
+                if damage.custody.is_some() {
+                    after.map_err(|error| error.refusal())?;
+                }
+            }
+            _ => return Err(why),
+        }
+        let removing = self.remove_kept(move |keep| keep.remove_job(owner, id.0));
+        removing.await?;
+        jobs.damaged.forget(owner, id);
+        Ok(())
     }
 
     /// The bundle that a job of the caller's was started from.

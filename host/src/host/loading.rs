@@ -12,7 +12,7 @@ use spore_transport::message::{CallLimits, Refused};
 use super::Host;
 use crate::bundles::{self, Bundles, Charge, Loaded};
 use crate::callers::Caller;
-use crate::code::{self, Code, Hook, Prepared, Ready};
+use crate::code::{self, Code, Hook, Ready};
 use crate::compiler::Beginning;
 use crate::prepare::{Preparation, Task};
 use crate::scheduler::lock;
@@ -108,16 +108,16 @@ impl Host {
         bundle: &Bundle,
     ) -> Result<(Arc<Loaded>, Duration), Refused> {
         if bundle.image().is_none() && bundle.manifest().init.is_none() {
-            let (loaded, took) = self.load(caller, bundle).await?;
-            if !loaded.ready().is_prepared() {
-                return Ok((loaded, took));
-            }
+            return self.load(caller, bundle).await;
+        }
+        if let Some(loaded) = bundles::plain(&caller.state, &bundle.id()) {
+            return Ok((loaded, Duration::ZERO));
         }
         let charge = self.admit_bundle(caller, bundle).await?;
         let compiler = &self.inner.compiler;
         let compiling = compiler.load(&caller.state, bundle.clone(), Beginning::Plain);
         let (ready, took) = compiling.await?;
-        Ok((Loaded::apart(ready, charge), took))
+        Ok((Loaded::plain(&caller.state, ready, charge), took))
     }
 
     /// Refuses a bundle past the limits, and takes the room for it.
@@ -226,16 +226,18 @@ impl Host {
     }
 
     /// Has the captures of a bundle decoded once, for calls that begin after that is done.
-    pub(super) fn prepare_captures(&self, caller: &Caller, bundle: &Bundle) {
-        let (host, caller, bundle) = (self.clone(), caller.clone(), bundle.clone());
+    pub(super) fn prepare_captures(&self, caller: &Caller, used: &Arc<Loaded>) {
+        let (host, caller, used) = (self.clone(), caller.clone(), used.clone());
         self.background().spawn(async move {
-            if let Err(why) = host.with_captures(&caller, &bundle).await {
-                tracing::info!(bundle = %bundle.id(), %why, "each call decodes its captures");
+            if let Err(why) = host.with_captures(&caller, &used).await {
+                let bundle = used.bundle().id();
+                tracing::info!(%bundle, %why, "each call decodes its captures");
             }
         });
     }
 
-    async fn with_captures(&self, caller: &Caller, bundle: &Bundle) -> Result<(), Refused> {
+    async fn with_captures(&self, caller: &Caller, used: &Loaded) -> Result<(), Refused> {
+        let bundle = used.bundle();
         let Some((callable, captures)) = bundle.captures() else {
             return Ok(());
         };
@@ -250,21 +252,16 @@ impl Host {
         let code = loaded.ready().code.clone();
         let image = self.prepare(caller, bundle, code, task).await?;
         let decoding = began.elapsed();
-        // The image lies in the Wasm, and once more where the compiler has put it.
+        // Compiled code has it, and wasmtime once more as what instances map.
         let bytes = 2 * image.changed_bytes();
-        let total = &caller.state.prepared;
-        let bound = image.index().bound.first().copied();
-        let (Some(bound), Ok(())) = (bound, total.take(bytes)) else {
-            let refused = Refused::new(RefusalCode::StateTooLarge, "captures that are prepared");
-            return Err(refused.past(total.limit(), bytes));
+        let Some(bound) = image.index().bound.first().copied() else {
+            return Ok(());
         };
-        let room = total.hold(bytes);
-        total.give_back(bytes);
         let compiler = &self.inner.compiler;
-        let compiling = compiler.load_prepared(&caller.state, bundle, image);
-        let (code, compiling) = compiling.await?;
-        let ready = compiler.ready(bundle.clone(), code, None)?;
-        let ready = ready.with_prepared(Prepared { bound, _room: room });
+        let room = compiler.prepared_room(bytes)?;
+        let compiling = compiler.load_prepared(&caller.state, bundle, image, room);
+        let (code, room, compiling) = compiling.await?;
+        used.ready().prepare(code, bound, room)?;
         tracing::info!(
             bundle = %bundle.id(),
             captures = captures.len(),
@@ -273,7 +270,6 @@ impl Host {
             ?compiling,
             "captures are decoded once for all calls"
         );
-        self.on_bundles(|bundles| bundles.replace(&caller.state, ready));
         Ok(())
     }
 }

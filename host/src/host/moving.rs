@@ -17,6 +17,7 @@ use spore_transport::{BlobId, RefusalCode};
 use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
+use crate::damaged::Damage;
 use crate::job::{self, Begin, Items, Job, JobRequest};
 use crate::keep::Ahead;
 use crate::limits::millis;
@@ -40,11 +41,13 @@ impl Host {
         let Some(custody @ Custody::Offered { move_id, .. }) = after else {
             return Err(Refused::new(RefusalCode::Internal, "an offer that is none"));
         };
-        let ahead = match &bundle {
-            Some(bundle) => self.write_ahead(caller, offer.job, bundle).await,
-            None => None,
-        };
-        jobs.offer(caller, offer.job, custody, bundle, ahead)?;
+        let offered = bundle.clone();
+        jobs.offer(caller, offer.job, custody, bundle)?;
+        if let Some(bundle) = &offered
+            && let Some(ahead) = self.write_ahead(caller, offer.job, bundle).await
+        {
+            jobs.attach(caller, offer.job, custody, ahead);
+        }
         Ok(JobOffered { move_id })
     }
 
@@ -83,7 +86,7 @@ impl Host {
         let keep = self.inner.keep.get()?;
         let _turn = caller.state.keeping.lock().await;
         let (owner, bundle) = (caller.state.id, bundle.clone());
-        let written = keep.beside(move |keep| keep.save_job_ahead(owner, id.0, &bundle));
+        let written = keep.beside(move |keep| keep.save_job_ahead(owner, &bundle));
         match written.await {
             Ok(ahead) => Some(ahead),
             Err(error) => {
@@ -155,7 +158,7 @@ impl Host {
         };
         // One that had stood still for its owner may never have been written down whole.
         if let Some(image) = saved.bundle.image() {
-            let kept = job.keep_image(image).await;
+            let kept = job.keep_image(job.disk_turn().await, image).await;
             kept.map_err(|error| error.refusal())?;
         }
         let left = job.change_custody(&event).await?;
@@ -287,9 +290,12 @@ impl Host {
         let jobs = &self.inner.jobs;
         let event = Event::Step { move_id, step };
         let Ok(held) = jobs.find(caller, job) else {
-            // Of an offer there is nothing to write down.
             let now = jobs.custody(caller, job);
             let custody = Custody::after(job, now, &event).map_err(|error| error.refusal())?;
+            if let Some(damage) = jobs.damaged.get(caller.state.id, job) {
+                return self.step_of_damaged(caller, job, damage, custody).await;
+            }
+            // Of an offer there is nothing to write down.
             if custody.is_none() {
                 jobs.forget_offer(caller, job);
             }
@@ -305,6 +311,27 @@ impl Host {
             Ok(moved(custody, job))
         })
         .await
+    }
+
+    /// A step of a job that was not taken up: what changes nothing but that it goes.
+    async fn step_of_damaged(
+        &self,
+        caller: &Caller,
+        job: JobId,
+        damage: Damage,
+        after: Option<Custody>,
+    ) -> Result<JobMoved, Refused> {
+        if after.is_some() && after == damage.custody {
+            return Ok(moved(after, job));
+        }
+        if after.is_some() || damage.custody.is_none() {
+            return Err(damage.why);
+        }
+        let owner = caller.state.id;
+        let removing = self.remove_kept(move |keep| keep.remove_job(owner, job.0));
+        removing.await?;
+        self.inner.jobs.damaged.forget(owner, job);
+        Ok(moved(None, job))
     }
 
     /// The items that a job of the caller's holds while it leaves, by their blob.

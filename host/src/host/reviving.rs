@@ -1,19 +1,20 @@
 //! Sessions and jobs after a restart, as they were kept.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use spore_store::OpenError;
 use spore_transport::job::custody::Event;
 use spore_transport::job::{Custody, JobId};
 use spore_transport::message::{Refused, Timing};
-use spore_transport::{PublicKey, RefusalCode, SessionId};
+use spore_transport::{PublicKey, SessionId};
 
-use super::{Host, jobs};
+use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
-use crate::events::Outcome;
-use crate::job::{Begin, JobRequest, Phase, Revived};
+use crate::damaged::Damage;
+use crate::job::{Begin, Job, JobRequest, Revived};
 use crate::keep::{Keep, KeepError, SessionRecord};
 use crate::session::Charged;
 
@@ -58,22 +59,42 @@ impl Host {
             let Some(caller) = caller(&PublicKey(owner)) else {
                 continue;
             };
-            let id = SessionId(id);
-            if let Err(why) = self.revive_session(&keep, &caller, id).await {
-                tracing::error!(session = %id, %why, "a session cannot be taken up");
-                self.inner.sessions.damaged.put(owner, id, why);
+            let (id, sessions) = (SessionId(id), &self.inner.sessions);
+            if sessions.has(id) {
+                continue;
+            }
+            match self.revive_session(&keep, &caller, id).await {
+                Ok(()) => sessions.damaged.forget(owner, id),
+                Err(damage) => {
+                    tracing::error!(session = %id, why = %damage.why, "a session is not taken up");
+                    sessions.damaged.put(owner, id, damage);
+                }
             }
         }
         for (owner, id) in kept {
             let Some(caller) = caller(&PublicKey(owner)) else {
                 continue;
             };
-            let id = JobId(id);
-            if let Err(why) = self.revive_job(&keep, &caller, id).await {
-                tracing::error!(job = %id, %why, "a job cannot be taken up");
-                self.inner.jobs.damaged.put(owner, id, why);
+            let (id, jobs) = (JobId(id), &self.inner.jobs);
+            if jobs.has(owner, id) {
+                continue;
+            }
+            match self.revive_job(&keep, &caller, id).await {
+                Ok(()) => jobs.damaged.forget(owner, id),
+                Err(mut damage) => {
+                    tracing::error!(job = %id, why = %damage.why, "a job is not taken up");
+                    let custody = keep.beside(move |keep| keep.job_custody(owner, id.0)).await;
+                    damage.custody = custody.ok();
+                    jobs.damaged.put(owner, id, damage);
+                }
             }
         }
+    }
+
+    /// Whether something of this key's is on the disk that may be taken up another time.
+    pub(crate) fn has_passing(&self, key: &PublicKey) -> bool {
+        let Inner { sessions, jobs, .. } = &*self.inner;
+        sessions.damaged.has_passing(key.0) || jobs.damaged.has_passing(key.0)
     }
 
     /// Removes something from the disk that cannot be read, as its owner wants.
@@ -105,17 +126,17 @@ impl Host {
         keep: &Keep,
         caller: &Caller,
         id: SessionId,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Damage> {
         let owner = caller.state.id;
         let read = keep.beside(move |keep| keep.session(owner, id.0)).await;
         let (SessionRecord::V1 { asked, idle_ms }, bundle, image) =
-            read.map_err(|error| error.refusal())?;
+            read.map_err(|error| Damage::unreadable(&error))?;
         let idle = Duration::from_millis(idle_ms);
         let revived = self.resume_session(caller, id, &bundle, image, &asked, idle);
-        revived.await
+        revived.await.map_err(Damage::passing)
     }
 
-    async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), Refused> {
+    async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), Damage> {
         let key = caller.state.clone();
         let read = keep
             .beside(move |keep| Revived::read(keep, &key, id.0))
@@ -127,7 +148,7 @@ impl Host {
             image,
             items,
             ended,
-        } = read.map_err(|error| error.refusal())?;
+        } = read.map_err(|error| Damage::unreadable(&error))?;
         let request = JobRequest {
             callable: kept.callable,
             arguments,
@@ -138,13 +159,12 @@ impl Host {
         };
         let lapsed = Custody::after(id, Some(kept.custody), &Event::Lapse);
         let Ok(Some(custody)) = lapsed else {
-            let what = "it was nowhere";
-            return Err(Refused::new(RefusalCode::StoreDamaged, what));
+            return Err(Damage::unreadable(&KeepError::Missing("its place")));
         };
         // A job that was lost while it ran, and was not to be persisted, has no image: it begins
         // again, and takes the same steps.
         let image = match image {
-            Some(image) => Some(Charged::take(&caller.state, image)?),
+            Some(image) => Some(Charged::take(&caller.state, image).map_err(Damage::passing)?),
             None => None,
         };
         let begin = Begin {
@@ -157,19 +177,26 @@ impl Host {
             stops: kept.stops,
             progress: (kept.done, kept.total),
         };
-        let terms = self.terms(caller, &bundle, &request)?;
-        let job = self.job(caller, terms, begin).await?;
-        if let Some(ended) = ended {
-            let payload = match &ended.outcome {
-                Outcome::Value(bytes) | Outcome::Error(bytes) => bytes.len() as u64,
-                Outcome::Failed(_) | Outcome::Refused(_) => 0,
-            };
-            let mut now = job.now();
-            now.ending_room = Some(caller.state.images.hold(payload));
-            now.phase = Phase::Ended(ended);
-        }
-        let job = std::sync::Arc::new(job);
-        self.inner.jobs.put(&job, u32::MAX)?;
+        let job = match ended {
+            None => {
+                let terms = self.terms(caller, &bundle, &request);
+                let terms = terms.map_err(Damage::passing)?;
+                let job = self.job(caller, terms, begin).await;
+                job.map_err(Damage::passing)?
+            }
+            Some(ended) => {
+                // It needs no code any more, and nothing of what is granted.
+                let terms = self.terms_with(caller, &bundle, &request, Arc::new([]));
+                let (key, keep) = (caller.state.clone(), Some(keep.clone()));
+                let job = Job::new(key, terms, None, None, keep, begin);
+                let job = job.map_err(Damage::passing)?;
+                job.now().end_as(ended, &caller.state);
+                job
+            }
+        };
+        let job = Arc::new(job);
+        let put = self.inner.jobs.put(&job, u32::MAX);
+        put.map_err(Damage::passing)?;
         jobs::run(&self.inner, &job);
         Ok(())
     }
@@ -204,7 +231,7 @@ impl Host {
                 grants.check(given, &caller.allowed).is_err()
             });
             let mut now = job.now();
-            if now.halt != halted {
+            if now.halt != halted && !now.halted_for_good {
                 now.halt = halted;
                 job.tell_run(&now);
             }

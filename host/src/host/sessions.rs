@@ -46,9 +46,9 @@ impl Host {
             it.min(inner.limits.session_idle)
         });
         let opened = Opened {
-            bundle: bundle.clone(),
+            // One copy for all sessions of it.
+            bundle: loaded.bundle().clone(),
             loaded,
-            initial,
             limits,
             asked,
             idle,
@@ -65,7 +65,8 @@ impl Host {
             compile_ns: nanos(compile),
             ..timing
         };
-        let events = self.work_in(session.turn(), Task::Open, limits, ticket, timing);
+        let task = Task::Open { initial };
+        let events = self.work_in(session.turn(), task, limits, ticket, timing);
         Ok((
             session.id,
             Running {
@@ -211,10 +212,9 @@ impl Host {
         let limits = caller.limits.for_call(asked);
         session::check(bundle, &loaded, limits.memory)?;
         let opened = Opened {
-            bundle: bundle.clone(),
+            // One copy for all sessions of it.
+            bundle: loaded.bundle().clone(),
             loaded,
-            // It goes on from an image of its own.
-            initial: None,
             limits,
             asked: *asked,
             idle: idle.min(self.inner.limits.session_idle),
@@ -251,27 +251,42 @@ impl Host {
         id: SessionId,
         expected: Option<BundleId>,
     ) -> Result<(), Refused> {
-        if self.inner.sessions.damaged.forget(caller.state.id, id) {
-            let owner = caller.state.id;
-            return self
-                .remove_kept(move |keep| keep.remove_session(owner, id.0))
-                .await;
-        }
-        let session = self.inner.sessions.find(caller, id)?;
+        let session = match self.inner.sessions.find(caller, id) {
+            Ok(session) => session,
+            Err(why) => return self.remove_damaged(caller, id, why).await,
+        };
         let (host, turn) = (self.clone(), session.turn());
         let when = expected.map_or(Close::Always, Close::Unchanged);
         self.to_the_end(async move {
             let closing = session::close(turn, when);
             let _disk = host.on_worker(session.key.turn(), closing).await??;
-            host.inner.sessions.remove(id);
+            // From the disk first: one that is not known any more must not come back.
             if let Some(keep) = host.inner.keep.get() {
                 let owner = session.key.id;
                 let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
                 removed.await.map_err(|error| error.refusal())?;
             }
+            host.inner.sessions.remove(id);
             Ok(())
         })
         .await
+    }
+
+    /// Removes a session from the disk that cannot be read. Where there is none such: `why`.
+    async fn remove_damaged(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        why: Refused,
+    ) -> Result<(), Refused> {
+        let (owner, damaged) = (caller.state.id, self.inner.sessions.damaged.clone());
+        if damaged.get(owner, id).is_none() {
+            return Err(why);
+        }
+        let removing = self.remove_kept(move |keep| keep.remove_session(owner, id.0));
+        removing.await?;
+        damaged.forget(owner, id);
+        Ok(())
     }
 
     /// The caller's sessions, also those on the disk that cannot be read.
@@ -314,13 +329,15 @@ pub(super) fn close_unused(inner: &Arc<Inner>, session: &Arc<Session>) {
     inner.scheduler.spawn(session.key.turn(), async move {
         // It may have been used or closed meanwhile.
         let Ok(_disk) = closing.await else { return };
-        sessions.remove(id);
-        tracing::info!(session = %id, "closed: nobody used it");
         if let Some(keep) = keep {
             let removed = keep.beside(move |keep| keep.remove_session(owner, id.0));
             if let Err(error) = removed.await {
+                // It is tried anew, since nobody uses it.
                 tracing::error!(session = %id, error = chain(&error), "still kept");
+                return;
             }
         }
+        sessions.remove(id);
+        tracing::info!(session = %id, "closed: nobody used it");
     });
 }

@@ -30,6 +30,9 @@ const ENDING_PAUSE: Duration = Duration::from_secs(1);
 /// What an ending may have, in bytes, when nothing is left of what the key may have held.
 const ENDING_FREE_BYTES: u64 = 1 << 20;
 
+/// The turn to write a job down.
+pub(crate) type DiskTurn = tokio::sync::OwnedMutexGuard<()>;
+
 /// Whoever waits for what a job was saved as.
 pub(super) type Waiting = oneshot::Sender<Result<Saved, Refused>>;
 
@@ -63,20 +66,42 @@ impl Job {
         written
     }
 
-    /// Writes an image of it down, with the items that it holds then.
-    pub(crate) async fn keep_image(&self, image: &Image) -> Result<(), KeepError> {
-        let _turn = self.disk.lock().await;
+    /// The turn to write it down.
+    pub(crate) async fn disk_turn(&self) -> DiskTurn {
+        self.disk.clone().lock_owned().await
+    }
+
+    /// Writes an image of it down, with the items that it holds then; to the end, whatever becomes of
+    /// who waits for that.
+    pub(crate) async fn keep_image(
+        self: &Arc<Self>,
+        turn: DiskTurn,
+        image: &Image,
+    ) -> Result<(), KeepError> {
         let as_now = self.as_now();
-        self.write_image(image, &as_now).await
+        let Some(keep) = &self.keep else {
+            return self.write_image(image, &as_now).await;
+        };
+        let (job, image) = (self.clone(), image.clone());
+        let writing = keep.background().spawn(async move {
+            let written = job.write_image(&image, &as_now).await;
+            drop(turn);
+            written
+        });
+        writing.await.unwrap_or(Err(KeepError::GivenUp))
     }
 
     /// Has an image of it written down as it is now, while it goes on; then answers those who wait
-    /// for that. Waits for its turn first.
-    pub(super) async fn keep_beside(self: &Arc<Self>, image: Arc<Charged>, saves: Vec<Waiting>) {
+    /// for that.
+    pub(super) fn keep_beside(
+        self: &Arc<Self>,
+        turn: DiskTurn,
+        image: Arc<Charged>,
+        saves: Vec<Waiting>,
+    ) {
         let Some(keep) = &self.keep else {
             return self.answer(saves, self.saved_as(image));
         };
-        let turn = self.disk.clone().lock_owned().await;
         let (job, as_now) = (self.clone(), self.as_now());
         keep.background().spawn(async move {
             let written = job.write_image(&image.image, &as_now).await;
@@ -103,13 +128,16 @@ impl Job {
 
     /// How it is now, to be written down. Whoever calls has the turn.
     fn as_now(&self) -> AsNow {
-        let mut now = self.now();
-        now.persisted = Instant::now();
-        let JobRecord::V1(kept) = self.record(&now);
+        let (kept, items, emitted) = {
+            let mut now = self.now();
+            now.persisted = Instant::now();
+            let JobRecord::V1(kept) = self.record(&now);
+            (kept, now.items.to_held(), now.items.emitted())
+        };
         AsNow {
             kept,
-            items: now.items.to_held().encode(),
-            emitted: now.items.emitted(),
+            items: items.encode(),
+            emitted,
         }
     }
 
@@ -160,7 +188,7 @@ impl Job {
     }
 
     /// Writes all of it down if nothing of it is, as it stands still.
-    pub(super) async fn keep_at_all(&self) -> Result<(), KeepError> {
+    pub(crate) async fn keep_at_all(&self) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
@@ -321,8 +349,9 @@ impl Job {
         let (owner, id) = (self.key.id, self.id.0);
         let (mut record, items) = {
             let now = self.now();
-            (self.record(&now), now.items.to_held().encode())
+            (self.record(&now), now.items.to_held())
         };
+        let items = items.encode();
         let (ended, payload) = EndedAs::of(finished);
         let JobRecord::V1(kept) = &mut record;
         kept.ended = Some(ended);

@@ -73,7 +73,8 @@ impl Job {
         };
         match tokio::time::timeout(within, saved).await {
             Ok(Ok(saved)) => saved,
-            Ok(Err(_)) => Err(Refused::new(RefusalCode::Internal, "the run was dropped")),
+            // Its run was dropped, which is how one is cancelled.
+            Ok(Err(_)) => Err(Refused::new(RefusalCode::JobEnded, "")),
             Err(_) => {
                 let mut now = self.now();
                 now.saves.retain(|waiting| !waiting.is_closed());
@@ -89,6 +90,12 @@ impl Job {
             let what = "it has not begun";
             return Err(Refused::new(RefusalCode::NoImage, what));
         };
+        if let Some(saved) = &now.saved
+            && Arc::ptr_eq(&saved.charged, &charged)
+        {
+            let (bundle, blocks_new) = (saved.bundle.clone(), 0);
+            return Ok(Saved { bundle, blocks_new });
+        }
         let saved = SavedAs::new(&self.terms.bundle, charged)?;
         Ok(now.saved_as(saved))
     }

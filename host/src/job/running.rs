@@ -139,7 +139,7 @@ impl Job {
     }
 
     fn entry(&self) -> &Entry {
-        &self.loaded.ready().entries[self.terms.callable as usize]
+        &self.loaded().ready().entries[self.terms.callable as usize]
     }
 
     /// Goes on from the image, or begins. Nothing when the job is to stand still.
@@ -147,7 +147,7 @@ impl Job {
         self: &Arc<Self>,
         store: &mut Store<Guest>,
     ) -> wasmtime::Result<Option<Outcome>> {
-        let code = &self.loaded.ready().code;
+        let code = &self.loaded().ready().code;
         let mut live = Live::enter(store, code).await?;
         snapshot::note_fresh(live.store, live.instance, live.memory, code);
         let image = self.now().image.as_ref().map(|it| it.image.clone());
@@ -187,10 +187,13 @@ impl Job {
                 self.restore(live, image).await?;
                 bound.clone_from(&image.index().bound);
             }
-            None => match &self.initial {
-                Some(image) => live.restore(image).await?,
-                None => live.initialize().await?,
-            },
+            None => {
+                let initial = self.now().initial.take();
+                match initial {
+                    Some(image) => live.restore(&image).await?,
+                    None => live.initialize().await?,
+                }
+            }
         }
         let known = bound.iter().find(|it| it.callable == callable);
         let handle = match known {
@@ -228,8 +231,14 @@ impl Job {
         let mut waits = None;
         loop {
             // Between its start and its first poll a run stands as well as at a checkpoint.
-            if self.now().is_wanted() && self.attend(live, bound, run).await? {
-                return Ok(None);
+            if self.now().is_wanted() {
+                if self.attend(live, bound, run).await? {
+                    return Ok(None);
+                }
+                // It may not go on before it stands still, or need not any more.
+                if self.now().stops() {
+                    continue;
+                }
             }
             if !self.has_room_for_items().await {
                 continue;
@@ -318,22 +327,29 @@ impl Job {
             (saves, last, now.items.emitted(), now.stops())
         };
         let run = Run { items, ..run };
+        // Before there is another image: what is being written is held meanwhile.
+        let turn = self.disk_turn().await;
         let taken = self.image(live, bound, run, last.as_ref()).await;
         drop(last);
         let stays = match taken {
             // What stands still must be there after a restart too, before anybody is told.
-            Ok(image) if stops => match self.keep_image(&image.image).await {
+            Ok(image) if stops => match self.keep_image(turn, &image.image).await {
                 Ok(()) => self.stands(saves, image),
                 Err(error) => {
                     tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
-                    self.goes_on(saves, error.refusal()).await
+                    self.goes_on(saves, error.refusal()).await;
+                    false
                 }
             },
             Ok(image) => {
-                self.keep_beside(image, saves).await;
+                self.keep_beside(turn, image, saves);
                 false
             }
-            Err(why) => self.goes_on(saves, why).await,
+            Err(why) => {
+                drop(turn);
+                self.goes_on(saves, why).await;
+                false
+            }
         };
         self.checkpoints.rest(false);
         Ok(stays)
@@ -371,7 +387,7 @@ impl Job {
 
     /// It cannot be kept as it is, and goes on; or waits, if it may not. That is tried anew after a
     /// while.
-    async fn goes_on(&self, saves: Vec<Waiting>, why: Refused) -> bool {
+    async fn goes_on(&self, saves: Vec<Waiting>, why: Refused) {
         for waiting in saves {
             let _ = waiting.send(Err(why.clone()));
         }
@@ -388,7 +404,6 @@ impl Job {
                 () = tokio::time::sleep(STOP_PAUSE) => {}
             }
         }
-        false
     }
 
     async fn image(

@@ -53,9 +53,9 @@ impl Watching {
         items: Option<WatchItems>,
         host: Host,
     ) -> Result<(JobWatched, Watching), Refused> {
-        let entry = &job.loaded.ready().entries[job.terms.callable as usize];
+        let callables = &job.terms.bundle.manifest().callables;
         // One that emits none has none to give.
-        let items = items.filter(|_| entry.streams);
+        let items = items.filter(|_| callables[job.terms.callable as usize].streams);
         let heard = job.hub.follow();
         let changes = job.changes.subscribe();
         let (taking, told) = {
@@ -163,7 +163,7 @@ impl Watching {
 
     /// What there is to tell of how the job is.
     fn found(&mut self) -> Option<JobEvent> {
-        let now = self.job.now();
+        let mut now = self.job.now();
         if let Some(why) = now.is_over_here(self.job.id) {
             return Some(JobEvent::Over(why));
         }
@@ -171,6 +171,11 @@ impl Watching {
             if !now.items.belong_to(items.watch) {
                 let why = Refused::new(RefusalCode::ItemsTakenOver, "");
                 return Some(JobEvent::Over(why));
+            }
+            if now.items.first() < items.taken && !now.holds_items() {
+                // What was taken while they had to stay as they were.
+                now.items.taken(items.taken);
+                self.job.wake.notify_one();
             }
             let ended = matches!(now.phase, Phase::Ended(_));
             let held_back = !ended && !self.job.at_least_once();

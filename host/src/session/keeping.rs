@@ -132,7 +132,8 @@ pub(crate) enum Close {
 /// Ends a session, if it is to.
 pub(crate) async fn close(turn: Turn, when: Close) -> Result<DiskTurn, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
-    if matches!(kept.state, State::Closed) {
+    // One that was closed and is still there could not be removed from the disk.
+    if matches!((&kept.state, &when), (State::Closed, Close::Unchanged(_))) {
         let id = session.id.to_string();
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }

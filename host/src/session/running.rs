@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use spore_bundle::Image;
 use spore_bundle::image::Bound;
 use spore_transport::message::Timing;
 use spore_transport::{BlobId, RefusalCode};
@@ -34,8 +35,9 @@ pub(crate) struct SessionWork {
 
 /// What is to be run.
 pub(crate) enum Task {
-    /// What a fresh instance runs first; or nothing, when the bundle has an image.
-    Open,
+    /// What a fresh instance runs first, or what its initialiser has left; or nothing, when the bundle
+    /// has an image.
+    Open { initial: Option<Image> },
     /// A callable.
     Call {
         callable: u32,
@@ -76,7 +78,7 @@ impl SessionWork {
         timing.queue_ns = nanos(queued.elapsed());
         ticket.begin();
         let listed = match &task {
-            Task::Open => None,
+            Task::Open { .. } => None,
             Task::Call { callable, .. } => {
                 let bundle = session.bundle();
                 let name = &bundle.manifest().callables[*callable as usize].name;
@@ -86,10 +88,14 @@ impl SessionWork {
         };
         let began = Instant::now();
         let (outcome, cut) = match task {
-            Task::Open => {
-                session
-                    .open(&mut kept, &means, &limits, &events, began)
-                    .await
+            Task::Open { initial } => {
+                let begin = Begin {
+                    initial,
+                    limits,
+                    events: &events,
+                    began,
+                };
+                session.open(&mut kept, &means, begin).await
             }
             Task::Call {
                 callable,
@@ -114,6 +120,13 @@ impl SessionWork {
         drop((kept, busy, listed, ticket));
         end.finish(outcome, timing, cut);
     }
+}
+
+struct Begin<'a> {
+    initial: Option<Image>,
+    limits: RunLimits,
+    events: &'a Arc<Events>,
+    began: Instant,
 }
 
 struct SessionCall<'a> {
@@ -195,14 +208,13 @@ impl Session {
 
     /// Makes the instance, and runs what runs before the first call. One that has an image rests as
     /// that, and nothing runs.
-    async fn open(
-        &self,
-        kept: &mut Kept,
-        means: &Means,
-        limits: &RunLimits,
-        events: &Arc<Events>,
-        began: Instant,
-    ) -> (Outcome, bool) {
+    async fn open(&self, kept: &mut Kept, means: &Means, begin: Begin<'_>) -> (Outcome, bool) {
+        let Begin {
+            initial,
+            limits,
+            events,
+            began,
+        } = begin;
         if let Some(image) = self.bundle.image() {
             return match Charged::take(&self.key, image.clone()) {
                 Ok(charged) => {
@@ -232,7 +244,7 @@ impl Session {
         let beginning = async {
             let begun = async {
                 let mut live = self.live(&mut alive);
-                match &self.initial {
+                match &initial {
                     Some(image) => live.restore(image).await?,
                     None => live.initialize().await?,
                 }
