@@ -156,11 +156,9 @@ impl Host {
             };
             (saved, terms)
         };
-        // One that had stood still for its owner may never have been written down whole.
-        if let Some(image) = saved.bundle.image() {
-            let kept = job.keep_image(job.disk_turn().await, image).await;
-            kept.map_err(|error| error.refusal())?;
-        }
+        // What stands still was written down when it came to; but for one that has never run here.
+        let kept = job.keep_at_all().await;
+        kept.map_err(|error| error.refusal())?;
         let left = job.change_custody(&event).await?;
         let Some(Custody::Leaving {
             move_id, release, ..
