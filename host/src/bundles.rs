@@ -156,6 +156,13 @@ impl Bundles {
         }
     }
 
+    /// Lets bundles go that nobody uses and whose captures were decoded once, for the room of others.
+    pub(crate) fn let_prepared_go(&mut self) {
+        let unused = |ready: &Arc<Ready>| ready.is_prepared() && Arc::strong_count(ready) == 1;
+        let prepared = self.recent.take_if(unused);
+        self.let_go(prepared);
+    }
+
     /// Whether there is room for a bundle of so many bytes, once what had to go is freed.
     ///
     /// # Errors

@@ -295,6 +295,11 @@ impl Ready {
         Ok(())
     }
 
+    /// Whether its captures were decoded once for all calls.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared.get().is_some()
+    }
+
     /// What a call of this callable runs in.
     pub(crate) fn way(&self, callable: u32) -> Way<'_> {
         let prepared = self.prepared.get();
@@ -319,7 +324,7 @@ impl Ready {
     pub(crate) fn is_worth_preparing(&self) -> bool {
         let captures = self.bundle.captures();
         let bytes = captures.map_or(0, |(_, captures)| captures.len() as u64);
-        if self.prepared.get().is_some() || bytes < PREPARED_BYTES_MIN {
+        if self.is_prepared() || bytes < PREPARED_BYTES_MIN {
             return false;
         }
         // It is one of them alone, however many there are at one time.

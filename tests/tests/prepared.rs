@@ -56,6 +56,40 @@ async fn captures_that_are_decoded_once_are_what_they_were() {
 }
 
 #[tokio::test]
+async fn captures_that_nobody_uses_make_room_for_others() {
+    let limits = Limits {
+        // For one of them, which takes its encoded and its decoded bytes, and both twice.
+        prepared: 12 << 20,
+        ..Limits::default()
+    };
+    let setup = Setup {
+        limits,
+        ..Setup::default()
+    };
+    for host in Both::of(setup).hosts().await {
+        for byte in 1..4u8 {
+            let weigh = plain().callable(plain::weigh::HANDLE).expect("it is there");
+            let weigh = weigh.capture(&vec![byte; 2 * MIB]).expect("bytes");
+            let expected = (2 * MIB as u64, 2 * MIB as u64 * u64::from(byte));
+            let before = host.status().await.expect("it serves").cached_code.bytes;
+            for _ in 0..CALLS {
+                let weighed = host.call(&weigh, ()).await.expect("it runs");
+                assert_eq!(weighed, expected);
+            }
+            // The first takes room, and each other that of the one before.
+            until("it is decoded once", async || {
+                let code = host.status().await.expect("it serves").cached_code;
+                code.count == 2 && (byte > 1 || code.bytes > before)
+            })
+            .await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(host.call(&weigh, ()).await.expect("it runs"), expected);
+            assert_eq!(compiled(&host).await, 2);
+        }
+    }
+}
+
+#[tokio::test]
 async fn captures_whose_decoding_each_call_sees_anew_are_decoded_in_each() {
     for host in Both::of(Setup::default()).hosts().await {
         let numbers = (0..300_000).map(|number| number * 3).collect();

@@ -258,7 +258,16 @@ impl Host {
             return Ok(());
         };
         let compiler = &self.inner.compiler;
-        let room = compiler.prepared_room(bytes)?;
+        let room = match compiler.prepared_room(bytes) {
+            Ok(room) => room,
+            Err(_) => {
+                if let ((), Some(freeing)) = self.on_bundles(Bundles::let_prepared_go) {
+                    // What is not free yet still counts.
+                    let _ = freeing.await;
+                }
+                compiler.prepared_room(bytes)?
+            }
+        };
         let compiling = compiler.load_prepared(&caller.state, bundle, image, room);
         let (code, room, compiling) = compiling.await?;
         used.ready().prepare(code, bound, room)?;
