@@ -159,7 +159,8 @@ fn results(printed: &str) -> String {
 /// Runs the tests that compare an embedded host with the one at `address`.
 fn same_bits(address: &str, client_home: &Path) -> Result<()> {
     let mut test = run::command("cargo");
-    test.args(["test", "--package", "spore-tests", "--test", "unlike"])
+    // Of the whole workspace: chosen alone, the package would have other features, and all be compiled anew.
+    test.args(["test", "--workspace", "--test", "unlike"])
         .env("SPORE_UNLIKE_HOST", address)
         .env("SPORE_HOME", client_home);
     run::run(&mut test)
