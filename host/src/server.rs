@@ -90,6 +90,8 @@ pub struct Server {
     listener: Listener,
     handshakes: Arc<Handshakes>,
     shared: Shared,
+    /// Whether what was kept is there.
+    taken_up: bool,
 }
 
 /// What all connections share.
@@ -129,6 +131,7 @@ impl Server {
                 requests: Arc::default(),
                 strangers: Arc::default(),
             },
+            taken_up: false,
         })
     }
 
@@ -143,10 +146,10 @@ impl Server {
 
     /// Serves until `shutdown` is ready; then refuses what is new, lets running calls finish for
     /// at most `grace`, and closes all connections.
-    pub async fn run(self, shutdown: impl Future<Output = ()>, grace: Duration) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>, grace: Duration) {
         let mut shutdown = std::pin::pin!(shutdown);
         tokio::select! {
-            () = self.revive() => {}
+            () = self.take_up() => {}
             () = &mut shutdown => return,
         }
         loop {
@@ -181,8 +184,12 @@ impl Server {
         let _ = tokio::time::timeout(CLOSE_TIME, self.listener.wait_idle()).await;
     }
 
-    /// Takes up sessions and jobs of keys that are authorised, and has those of others stand still.
-    async fn revive(&self) {
+    /// Takes up the sessions and jobs of keys that are authorised, and has those of others stand still.
+    /// [`run`](Self::run) begins with it, unless it was done before: nobody is served until then.
+    pub async fn take_up(&mut self) {
+        if std::mem::replace(&mut self.taken_up, true) {
+            return;
+        }
         let Shared { host, keys, .. } = &self.shared;
         host.sweep().await;
         let mut taken_up = HashSet::new();

@@ -69,7 +69,14 @@ impl Host {
         // This thread does the I/O, and nothing else from here on.
         runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
-            let server = Server::bind(host, serve).map_err(bind_failure)?;
+            let mut server = Server::bind(host, serve).map_err(bind_failure)?;
+            tokio::select! {
+                () = server.take_up() => {}
+                signal = signals.next() => {
+                    tracing::info!(signal, "asked to stop");
+                    return Ok(());
+                }
+            }
             let address = server.local_address().or_exit(Exit::Local)?;
             tracing::info!(%address, %key, "ready");
             if let Err(failure) = output::print(&format!("ready {address} {key}\n")) {
