@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use spore_client::{Connect, ConnectError, Home, Host, PublicKey};
 
 use crate::arguments::Trust;
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::{self, Exit, Failure, OrExit};
 use crate::output;
 
 /// The folders of the user.
@@ -24,6 +24,20 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// Connects as the user. The first time, the host's key is shown on a terminal and asked about;
 /// elsewhere it must be given.
 pub(crate) async fn connect(host: &str, trust: Trust) -> Result<Host, Failure> {
+    connect_or(host, trust, |key| format!(", or add: --trust {key}")).await
+}
+
+/// The same for a host whose key the command does not take.
+pub(crate) async fn connect_known(host: &str) -> Result<Host, Failure> {
+    connect_or(host, Trust { key: None }, |_| String::new()).await
+}
+
+/// `or` is what may be done instead of trusting a host that is not known.
+async fn connect_or(
+    host: &str,
+    trust: Trust,
+    or: impl Fn(&PublicKey) -> String,
+) -> Result<Host, Failure> {
     let connect = |key: Option<PublicKey>| async move {
         let connect = Connect::new();
         match key {
@@ -34,6 +48,9 @@ pub(crate) async fn connect(host: &str, trust: Trust) -> Result<Host, Failure> {
     match connect(trust.key).await {
         Err(ConnectError::UnknownHost { host, key }) if may_ask() && ask(&host, &key)? => {
             Ok(connect(Some(key)).await?)
+        }
+        Err(ConnectError::UnknownHost { host, key }) => {
+            Err(exit::unknown_host(&host, &key, &or(&key)))
         }
         connected => Ok(connected?),
     }

@@ -235,11 +235,20 @@ impl From<ArgumentsError> for Failure {
     }
 }
 
-/// The failure of a request that calls nothing.
+/// The failure of a request that calls nothing: what the host keeps is there once it is back.
 impl From<CallError<std::convert::Infallible>> for Failure {
     fn from(error: CallError<std::convert::Infallible>) -> Failure {
-        call_failure(error, |never| match never {})
+        match error {
+            CallError::Lost(ref lost) => {
+                lost_host(lost).help("once the host is back, ask again: what it keeps is there")
+            }
+            error => call_failure(error, |never| match never {}),
+        }
     }
+}
+
+fn lost_host(lost: &dyn Error) -> Failure {
+    Failure::new(Exit::Lost, format!("lost the host: {}", chain(lost)))
 }
 
 /// The failure of a call, given that of the guest's own error.
@@ -259,8 +268,7 @@ pub(crate) fn call_failure<E: fmt::Debug + 'static>(
         CallError::Connect(error) => connect_failure(error),
         CallError::Arguments(error) => error.into(),
         CallError::Lost(ref lost) => {
-            Failure::new(Exit::Lost, format!("lost the host: {}", chain(lost)))
-                .help("the call ran once or not at all; it was not repeated")
+            lost_host(lost).help("the call ran once or not at all; it was not repeated")
         }
         CallError::Deadline => Failure::new(
             Exit::Local,
@@ -311,20 +319,23 @@ impl From<ConnectError> for Failure {
     }
 }
 
+/// The failure of a host whose key is not known; `or` is what else may be done than to trust it.
+pub(crate) fn unknown_host(host: &str, key: &PublicKey, or: &str) -> Failure {
+    Failure::usage(format!("{host} has a key that is not known here: {key}"))
+        .kind("unknown_host")
+        .detail("key", key.to_string())
+        .help("compare it with what `spore key show --host` prints on that machine")
+        .help(format!(
+            "if it is the same, run: spore key trust {host} {key}{or}"
+        ))
+}
+
 fn connect_failure(error: ConnectError) -> Failure {
     if let Some(failure) = refusal::of_connection(&error) {
         return failure;
     }
     match &error {
-        ConnectError::UnknownHost { host, key } => {
-            Failure::usage(format!("{host} has a key that is not known here: {key}"))
-                .kind("unknown_host")
-                .detail("key", key.to_string())
-                .help("compare it with what `spore key show --host` prints on that machine")
-                .help(format!(
-                    "if it is the same, run: spore key trust {host} {key}, or add: --trust {key}"
-                ))
-        }
+        ConnectError::UnknownHost { host, key } => unknown_host(host, key, ""),
         ConnectError::ChangedKey {
             host,
             expected,

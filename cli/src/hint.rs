@@ -1,12 +1,15 @@
-//! What someone most likely meant who typed values without the JSON around them, or something else
-//! than the file of a bundle.
+//! What someone most likely meant who typed values without the JSON around them, something else than
+//! the file of a bundle, or a command that is not for this one.
 //!
 //! Nothing here is run: it is shown as a command to type instead.
 
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
+use spore_client::Bundle;
 use spore_value::{Definition, Limits, Parameter, Signature, json};
+
+use crate::exit::Failure;
 
 /// Most words that are made into JSON. More are no slip of one who types.
 const WORDS_MAX: usize = 16;
@@ -60,6 +63,18 @@ pub(crate) fn bundle(path: &Path) -> String {
         ),
         _ => A_BUNDLE.to_owned(),
     }
+}
+
+/// Refuses a bundle that holds a run: a job's, which goes on as one.
+pub(crate) fn holds_no_run(path: &Path, bundle: &Bundle) -> Result<(), Failure> {
+    let image = bundle.inner().image();
+    if image.is_none_or(|image| image.index().run.is_none()) {
+        return Ok(());
+    }
+    let path = path.display().to_string();
+    let words = ["spore", "job", "open", &path, "--on"];
+    let message = format!("{path} holds a run, which goes on as a job");
+    Err(Failure::usage(message).help(format!("run: {} HOST", shell(words))))
 }
 
 /// Some bundles in a folder, in the order of their names.

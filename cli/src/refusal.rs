@@ -46,6 +46,7 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         RefusalCode::QueueFull | RefusalCode::ShuttingDown | RefusalCode::TooManyRequests => {
             failure.help("try again later")
         }
+        RefusalCode::JobEnded => failure.help("what it has come to: spore job result JOB"),
         RefusalCode::NotResumable => failure.help("without --job it can be called"),
         RefusalCode::UnknownSession => failure.help(
             "`spore session ls --on HOST` shows your sessions there; one that nobody uses is closed \
@@ -249,7 +250,7 @@ impl Setting {
         };
         if let By::Embedded(_) = by {
             return failure.help(format!(
-                "`spore run` has no option for that limit; on a host it is {place}"
+                "no option sets that limit here; on a host it is {place}"
             ));
         }
         if let Some(word) = word {

@@ -27,19 +27,22 @@ pub(crate) fn line(callable: &Callable) -> String {
         "{}({}){}",
         plain(&callable.name),
         all.join(", "),
-        returns(&callable.signature)
+        returns(&callable.signature, callable.streams)
     )
 }
 
-/// What is returned, from its arrow on; nothing for `()`.
-fn returns(signature: &Signature) -> String {
-    let returns = ty(&signature.returns, &signature.definitions);
+/// What is returned, from its arrow on; nothing for `()`. One that streams emits items of it.
+fn returns(signature: &Signature, streams: bool) -> String {
+    let mut returns = ty(&signature.returns, &signature.definitions);
+    if streams {
+        returns.insert_str(0, "stream of ");
+    }
     match &signature.error {
         Some(error) => format!(
             " -> Result<{returns}, {}>",
             ty(error, &signature.definitions)
         ),
-        None if signature.returns == Type::Unit => String::new(),
+        None if signature.returns == Type::Unit && !streams => String::new(),
         None => format!(" -> {returns}"),
     }
 }

@@ -188,8 +188,10 @@ pub(crate) struct Ready {
     pub(crate) hook: Option<Hook>,
     /// Its captures as they were decoded once for all calls of the callable that has them.
     prepared: OnceLock<Prepared>,
-    /// Calls that have used the bundle's captures, as far as that matters.
+    /// Calls that have used the bundle's captures since they were last to be decoded once.
     uses: AtomicU32,
+    /// Whether that cannot be done.
+    never_prepared: AtomicBool,
     own: Held,
     _code: Arc<Held>,
 }
@@ -268,6 +270,7 @@ impl Ready {
             hook,
             prepared: OnceLock::new(),
             uses: AtomicU32::new(0),
+            never_prepared: AtomicBool::new(false),
         })
     }
 
@@ -319,8 +322,8 @@ impl Ready {
         }
     }
 
-    /// Counts a use of the bundle's captures. Says whether it is the one after which they are to be
-    /// decoded once for all.
+    /// Counts a use of the bundle's captures. Says whether it is one after which they are to be decoded
+    /// once for all.
     pub(crate) fn is_worth_preparing(&self) -> bool {
         let captures = self.bundle.captures();
         let bytes = captures.map_or(0, |(_, captures)| captures.len() as u64);
@@ -328,8 +331,15 @@ impl Ready {
             return false;
         }
         // It is one of them alone, however many there are at one time.
-        self.uses.fetch_add(1, Ordering::Relaxed) + 1 == PREPARED_AFTER
+        let uses = self.uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        uses.is_multiple_of(PREPARED_AFTER)
+            && !self.never_prepared.load(Ordering::Relaxed)
             && self.code.interior.check_imageable().is_ok()
+    }
+
+    /// Notes that the captures cannot be decoded once for all.
+    pub(crate) fn never_prepare(&self) {
+        self.never_prepared.store(true, Ordering::Relaxed);
     }
 
     /// Lets bundles that have the same code use the memory that this one has it in: those which come

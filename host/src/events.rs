@@ -5,13 +5,18 @@
 //! of progress only the latest waits.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use spore_transport::failure::Failure;
 use spore_transport::message::{OutputStream, Refused, Timing};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep};
 
 use crate::host::Host;
 use crate::scheduler::lock;
@@ -30,6 +35,10 @@ const ITEMS_WAITING_MAX: usize = 64;
 
 /// The same in bytes. One item alone may have more.
 const ITEMS_WAITING_BYTES_MAX: usize = 256 << 10;
+
+/// Time between two words of progress. A guest may have a million a second, and each of them would
+/// wake its reader.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One thing a call tells its caller.
 #[derive(Clone, Debug)]
@@ -85,12 +94,12 @@ struct Queue {
 
 /// What a reader does not want just now.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HeldBack {
+struct HeldBack {
     /// It has had word of progress just now: a guest that reports in a loop is not to keep it from
     /// everything else.
-    pub(crate) progress: bool,
+    progress: bool,
     /// It has as many items as it may have.
-    pub(crate) items: bool,
+    items: bool,
 }
 
 /// The queue between a call's guest and its caller.
@@ -237,8 +246,17 @@ impl Events {
         }
     }
 
+    /// What the guest has said and nobody was told, of progress too.
+    pub(crate) fn last_words(&self) -> Option<Event> {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match self.poll_next(&mut nobody, HeldBack::default()) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        }
+    }
+
     /// The next event but for those that are held back, of which progress comes before the end.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, held: HeldBack) -> Poll<Event> {
+    fn poll_next(&self, cx: &mut Context<'_>, held: HeldBack) -> Poll<Event> {
         let mut queue = lock(&self.queue);
         queue.resting = held.progress;
         if let Some((stream, bytes)) = queue.output.pop_front() {
@@ -278,36 +296,94 @@ fn wake(mut queue: std::sync::MutexGuard<'_, Queue>) {
     }
 }
 
+/// Whoever hears what a guest says, and rests after a word of its progress.
+pub(crate) struct Reader {
+    pub(crate) events: Arc<Events>,
+    /// A runtime with a clock: whoever embeds a host may wait on one without.
+    clock: Handle,
+    /// The end of its rest.
+    pause: Option<Pin<Box<Sleep>>>,
+    resting: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(events: Arc<Events>, clock: &Handle) -> Reader {
+        Reader {
+            events,
+            clock: clock.clone(),
+            pause: None,
+            resting: false,
+        }
+    }
+
+    /// The next event, but for items while it has as many as it may have.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, has_items: bool) -> Poll<Event> {
+        if self.resting
+            && let Some(pause) = &mut self.pause
+        {
+            self.resting = pause.as_mut().poll(cx).is_pending();
+        }
+        let held = HeldBack {
+            progress: self.resting,
+            items: has_items,
+        };
+        let event = self.events.poll_next(cx, held);
+        if let Poll::Ready(Event::Progress(..)) = event {
+            self.rest();
+        }
+        event
+    }
+
+    fn rest(&mut self) {
+        self.resting = true;
+        let until = Instant::now() + PROGRESS_INTERVAL;
+        match &mut self.pause {
+            Some(pause) => pause.as_mut().reset(until),
+            None => {
+                let _clock = self.clock.enter();
+                self.pause = Some(Box::pin(tokio::time::sleep_until(until)));
+            }
+        }
+    }
+}
+
 /// A call under way. Dropping it stops the guest.
 #[must_use = "dropping a call stops its guest"]
 pub struct Running {
-    pub(crate) events: Arc<Events>,
+    reader: Reader,
     /// A call that is waited for has workers that run it.
-    pub(crate) _host: Host,
+    _host: Host,
 }
 
 impl Running {
+    pub(crate) fn new(events: Arc<Events>, host: Host) -> Running {
+        Running {
+            reader: Reader::new(events, host.background()),
+            _host: host,
+        }
+    }
+
     /// The next event; after [`Event::Finished`] the same again.
     ///
     /// Cancel-safe: an event that was not returned is not lost.
     pub async fn next(&mut self) -> Event {
-        self.next_but(HeldBack::default()).await
+        self.next_for(false).await
     }
 
-    /// As [`next`](Self::next), without what is held back.
-    pub(crate) async fn next_but(&mut self, held: HeldBack) -> Event {
-        std::future::poll_fn(|cx| self.events.poll_next(cx, held)).await
+    /// As [`next`](Self::next), but for items while the reader has as many as it may have.
+    pub(crate) async fn next_for(&mut self, has_items: bool) -> Event {
+        std::future::poll_fn(|cx| self.reader.poll_next(cx, has_items)).await
     }
 
     /// Asks the guest to stop. The call still ends with [`Event::Finished`].
     pub fn cancel(&self) {
-        self.events.cancel();
+        self.reader.events.cancel();
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.events.cancel();
+        self.cancel();
     }
 }
 
@@ -316,10 +392,7 @@ mod tests {
     use super::*;
 
     fn next(events: &Events) -> Option<Event> {
-        match events.poll_next(&mut Context::from_waker(Waker::noop()), HeldBack::default()) {
-            Poll::Ready(event) => Some(event),
-            Poll::Pending => None,
-        }
+        events.last_words()
     }
 
     #[test]
@@ -386,6 +459,28 @@ mod tests {
         let mut next = || events.poll_next(&mut reader, resting);
         assert!(matches!(next(), Poll::Ready(Event::Progress(1, 2))));
         assert!(matches!(next(), Poll::Ready(Event::Finished(_))));
+    }
+
+    #[tokio::test]
+    async fn a_reader_rests_after_each_word_of_progress() {
+        let events = Events::new();
+        let mut reader = Reader::new(events.clone(), &Handle::current());
+        let mut words = 0;
+        let began = Instant::now();
+        for done in 0..100_000 {
+            events.progress(done, 100_000);
+            let next = std::future::poll_fn(|cx| Poll::Ready(reader.poll_next(cx, false))).await;
+            words += u32::from(next.is_ready());
+        }
+        let most = began.elapsed().div_duration_f64(PROGRESS_INTERVAL) as u32 + 1;
+        assert!((1..=most).contains(&words), "{words} of at most {most}");
+        // The last word is heard without another, and anything else at once.
+        events.output(OutputStream::Stdout, b"a");
+        let next = std::future::poll_fn(|cx| reader.poll_next(cx, false)).await;
+        assert!(matches!(next, Event::Output(..)), "{next:?}");
+        events.progress(100, 100);
+        let next = std::future::poll_fn(|cx| reader.poll_next(cx, false)).await;
+        assert!(matches!(next, Event::Progress(100, 100)), "{next:?}");
     }
 
     #[test]

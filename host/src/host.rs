@@ -99,6 +99,8 @@ struct Inner {
     instances: Arc<Semaphore>,
     sessions: Sessions,
     jobs: Jobs,
+    /// Held while captures are decoded once for all calls.
+    preparing: tokio::sync::Mutex<()>,
     /// Where sessions and jobs are kept, if anywhere.
     keep: OnceLock<Keep>,
     /// How often jobs are made durable whose owners do not say.
@@ -186,6 +188,7 @@ impl Host {
             instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
             sessions: Sessions::default(),
             jobs: Jobs::default(),
+            preparing: tokio::sync::Mutex::default(),
             keep: OnceLock::new(),
             job_persist: setup.job_persist,
             counters: Arc::default(),
@@ -225,10 +228,7 @@ impl Host {
     pub fn call(&self, caller: &Caller, loaded: Arc<Loaded>, request: Request) -> Running {
         let events = Events::new();
         match self.admit(caller, &loaded, request, &events) {
-            Ok(()) => Running {
-                events,
-                _host: self.clone(),
-            },
+            Ok(()) => Running::new(events, self.clone()),
             Err(why) => self.refused(why),
         }
     }
@@ -316,10 +316,7 @@ impl Host {
             timing: Timing::default(),
             output_cut: false,
         });
-        Running {
-            events,
-            _host: self.clone(),
-        }
+        Running::new(events, self.clone())
     }
 
     fn means(&self) -> Means {

@@ -475,7 +475,7 @@ impl Job {
                 .clone(),
             state: now.state(),
             place: now.custody.place(self.id),
-            why: now.why.clone(),
+            why: now.why().to_owned(),
             done,
             total,
             age_ms: millis(now.age()),
@@ -532,12 +532,20 @@ impl Job {
 impl Now {
     pub(crate) fn state(&self) -> JobState {
         match &self.phase {
-            Phase::Running if self.pause => JobState::Pausing,
+            Phase::Running if self.pause || self.halt => JobState::Pausing,
             Phase::Running => JobState::Running,
-            Phase::Still if self.pause || !self.why.is_empty() => JobState::Paused,
+            Phase::Still if self.pause || self.halt || !self.why.is_empty() => JobState::Paused,
             // It waits to be taken up again.
             Phase::Still => JobState::Running,
             Phase::Ended(finished) => JobState::Ended(ending(&finished.outcome)),
+        }
+    }
+
+    /// Why it is so, when nobody asked for it.
+    fn why(&self) -> &str {
+        match self.why.is_empty() && self.halt && !self.halted_for_good {
+            true => "its key may not use the host, or a directory that the job sees",
+            false => &self.why,
         }
     }
 

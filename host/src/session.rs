@@ -546,7 +546,8 @@ pub(crate) fn check(bundle: &Bundle, loaded: &Loaded, memory_max: u64) -> Result
         let callable = &bundle.manifest().callables[index as usize];
         if callable.consumes_captures {
             let what = format!(
-                "{} uses its captures up, and a session binds them once",
+                "{} uses its captures up, and a session binds them once: it is to take them by reference, \
+                 such as `&u64`",
                 callable.name
             );
             return Err(Refused::new(RefusalCode::Unsupported, what));

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 use spore_bundle::Grant;
 use spore_bundle::image::{Image, Index};
-use spore_client::{Bundle, Host, RefusalCode, Refused, Session, SessionState};
+use spore_client::{Bundle, Host, JobState, RefusalCode, Refused, Session, SessionState};
 use spore_host::{Grants, Setup};
 use spore_tests::module::{Raw, bundle_with, record};
 use spore_tests::outcome::{refused, soon, until};
@@ -337,4 +337,40 @@ async fn a_call_and_a_job_that_begin_with_an_image_find_its_directories() {
         let why = refused(started, RefusalCode::GrantNotGiven);
         assert!(why.message.contains(ONE), "{why}");
     }
+}
+
+#[tokio::test]
+async fn a_job_whose_key_loses_a_directory_stands_still_and_says_so() {
+    let folder = folders();
+    let local = start(folder.path());
+    let raw = Raw {
+        poll: record(spore_abi::poll::YIELD, 0, 0),
+        ..Raw::default()
+    };
+    let endless = bundle_with(raw.code(), |manifest| {
+        let callable = &mut manifest.callables[0];
+        callable.resumable = true;
+        callable.grants = vec![Grant::Directory(ONE.to_owned())];
+    });
+    let host = local.connect(0).await;
+    let run = endless.callable("run").expect("it is there");
+    let job = host.start(&run, json!([""])).await.expect("started");
+    let key = local.clients[0].public();
+    for (options, state) in [
+        ("grants=two", JobState::Paused),
+        ("grants=one", JobState::Running),
+    ] {
+        local.write_authorized_keys(&format!("{key} {options}\n"));
+        until("the job stands still, or goes on", async || {
+            job.info().await.is_ok_and(|info| info.state == state)
+        })
+        .await;
+        let why = job.info().await.expect("listed").why;
+        assert_eq!(
+            why.contains("directory"),
+            state == JobState::Paused,
+            "{why}"
+        );
+    }
+    job.cancel().await.expect("it is there");
 }

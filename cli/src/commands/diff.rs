@@ -228,7 +228,7 @@ fn memory(a: Option<&Image>, b: Option<&Image>, lines: &mut Vec<String>) -> Json
     if !regions.is_empty() {
         let count = regions.len();
         lines.push(format!(
-            "memory     {} differ, in {count} regions",
+            "memory     {} in blocks that differ, in {count} regions",
             size(bytes)
         ));
         let shown = image::largest(&regions, REGIONS_SHOWN_MAX);

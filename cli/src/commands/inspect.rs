@@ -138,9 +138,7 @@ impl Inspected {
             if callable.consumes_captures {
                 text.push_str("      takes its captures by value\n");
             }
-            if callable.streams {
-                text.push_str("      emits items of what it returns; can run as a job\n");
-            } else if callable.resumable {
+            if callable.streams || callable.resumable {
                 text.push_str("      can run as a job\n");
             }
         }

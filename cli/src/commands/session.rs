@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use spore_client::{
-    Bundle, CallError, CallLimits, Host, RefusalCode, Session, SessionId, SessionInfo,
+    Bundle, CallError, CallLimits, Host, Limits, RefusalCode, Session, SessionId, SessionInfo,
     SessionState, Setup, with_port,
 };
 
 use crate::arguments::{self, Trust};
-use crate::connect::{connect, home, runtime};
+use crate::connect::{connect, connect_known, home, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
+use crate::hint;
 use crate::output::{self, plain, size};
 use crate::refusal::{self, By};
 use crate::screen::Screen;
@@ -65,7 +66,14 @@ async fn on_host<T>(
     trust: Trust,
     ask: impl AsyncFnOnce(&Host) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let host = connect(on, trust).await?;
+    with_host(connect(on, trust).await?, ask).await
+}
+
+/// The same on a host that the command is connected to.
+async fn with_host<T>(
+    host: Host,
+    ask: impl AsyncFnOnce(&Host) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let answered = ask(&host).await;
     host.close().await;
     answered
@@ -125,6 +133,9 @@ struct Call {
     /// Where the guest's random bytes begin [default: new ones]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Longest run of the guest. On a host, only lower than its own limit
+    #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
+    wall: Option<Duration>,
     /// One JSON object with result or error, and host
     #[arg(long)]
     json: bool,
@@ -220,27 +231,29 @@ impl SessionCommand {
 impl Open {
     fn run(self) -> Result<(), Failure> {
         let bundle = Bundle::open(&self.file)?;
-        let id = runtime()?.block_on(open(&self.place, &bundle, self.idle))?;
+        hint::holds_no_run(&self.file, &bundle)?;
+        let id = runtime()?.block_on(async {
+            match &self.place.on {
+                None => open_here(&bundle).await,
+                Some(on) => {
+                    on_host(on, self.place.trust, async |host| {
+                        Ok(open_on(host, &bundle, self.idle).await?.id())
+                    })
+                    .await
+                }
+            }
+        })?;
         output::print(&format!("{id}\n"))
     }
 }
 
-/// Opens a session of the bundle on a host or here.
-async fn open(
-    place: &Place,
-    bundle: &Bundle,
-    idle: Option<Duration>,
-) -> Result<SessionId, Failure> {
-    let Some(on) = &place.on else {
-        let session = open_on(&embedded()?, bundle, idle).await?;
-        let id = session.id();
-        LocalSession::create(&home()?, id, &session.save().await?)?;
-        return Ok(id);
-    };
-    on_host(on, place.trust, async |host| {
-        Ok(open_on(host, bundle, idle).await?.id())
-    })
-    .await
+/// Opens a session of the bundle here.
+async fn open_here(bundle: &Bundle) -> Result<SessionId, Failure> {
+    let host = embedded(None)?;
+    let session = open_on(&host, bundle, None).await?;
+    let id = session.id();
+    LocalSession::create(&home()?, id, &session.save().await?)?;
+    Ok(id)
 }
 
 async fn open_on(host: &Host, bundle: &Bundle, idle: Option<Duration>) -> Result<Session, Failure> {
@@ -257,14 +270,15 @@ async fn open_on(host: &Host, bundle: &Bundle, idle: Option<Duration>) -> Result
     Ok(opened?)
 }
 
-/// A host in this process for one session.
-fn embedded() -> Result<Host, Failure> {
+/// A host in this process for one session, with this wall time if not the default.
+fn embedded(wall: Option<Duration>) -> Result<Host, Failure> {
     let mut setup = Setup {
         workers: Some(1),
         ..Setup::default()
     };
     // One instance is alive at a time, and room for more would only take time to lay out.
     setup.limits.instances = 1;
+    setup.limits.wall = wall.unwrap_or(setup.limits.wall);
     Host::embedded_with(setup).or_exit(Exit::Local)
 }
 
@@ -292,32 +306,66 @@ impl Call {
 
     async fn result(&self, arguments: Json) -> Result<Json, Failure> {
         if let Some(on) = &self.place.on {
-            let by = By::Host(CallLimits::default());
             return on_host(on, self.place.trust, async |host| {
                 let session = host.session(self.session).await?;
-                self.call_in(&session, arguments, by).await
+                let by = By::Host(self.limits());
+                let called = self.call_in(&session, arguments, by).await?;
+                called.ok_or_else(|| {
+                    exit::interrupted().help(format!(
+                        "the guest was stopped, and the session is poisoned: {}",
+                        self.next_for_poisoned()
+                    ))
+                })
             })
             .await;
         }
         let mut local = LocalSession::find(&home()?, self.session)?;
-        let host = embedded()?;
+        let host = embedded(self.wall)?;
         let session = host.open_session(&local.bundle()?).await?;
-        let by = By::Embedded(CallLimits::default());
-        let result = self.call_in(&session, arguments, by).await;
+        let by = By::Embedded(CallLimits {
+            wall_ms: Some(self.wall.map_or(millis(Limits::default().wall), millis)),
+            ..CallLimits::default()
+        });
+        let called = self.call_in(&session, arguments, by).await;
+        if let Ok(None) = called {
+            // Nothing of it was kept.
+            return Err(exit::interrupted().help("the session is as it was before the call"));
+        }
         // Whatever came of the call: what the session is now is what the next command finds.
         let info = host.sessions().await?;
         match info.iter().find(|it| it.session == session.id()) {
             Some(info) if info.state == SessionState::Poisoned => local.poison(&info.why)?,
             _ => local.keep(&session.save().await?)?,
         }
-        result
+        Ok(called?.unwrap_or_default())
     }
 
-    async fn call_in(&self, session: &Session, arguments: Json, by: By) -> Result<Json, Failure> {
+    fn limits(&self) -> CallLimits {
+        CallLimits {
+            wall_ms: self.wall.map(millis),
+            ..CallLimits::default()
+        }
+    }
+
+    fn next_for_poisoned(&self) -> String {
+        format!(
+            "spore session restore {0}, if it was saved, or spore session close {0}",
+            self.session
+        )
+    }
+
+    /// What a call returns; nothing when it was interrupted.
+    async fn call_in(
+        &self,
+        session: &Session,
+        arguments: Json,
+        by: By,
+    ) -> Result<Option<Json>, Failure> {
         let screen = Screen::new();
         let (output, progress) = (screen.clone(), screen.clone());
         let mut call = session
             .call(self.callable.as_str(), arguments)?
+            .limits(self.limits())
             .on_output(move |stream, bytes| output.output(stream, bytes))
             .on_progress(move |done, total| progress.progress(done, total));
         if let Some(seed) = self.seed {
@@ -331,19 +379,30 @@ impl Call {
         screen.finish();
         let Some(result) = result else {
             screen.end_line();
-            return Err(exit::interrupted());
+            return Ok(None);
         };
-        result.map_err(|error| match error {
-            CallError::Refused(refused) => refusal::failure(&refused, by),
-            error @ CallError::Failed(_) => {
-                exit::call_failure(error, |_| unreachable!()).help(format!(
-                    "the session is poisoned now: see spore session restore {}",
-                    self.session
-                ))
+        let result = result.map_err(|error| {
+            let poisons = matches!(error, CallError::Failed(_));
+            let failure = match error {
+                CallError::Refused(refused) => refusal::failure(&refused, by),
+                error => {
+                    exit::call_failure(error, |error| Failure::guest_error(&self.callable, error))
+                }
+            };
+            match poisons {
+                true => failure.help(format!(
+                    "the session is poisoned: {}",
+                    self.next_for_poisoned()
+                )),
+                false => failure,
             }
-            error => exit::call_failure(error, |error| Failure::guest_error(&self.callable, error)),
-        })
+        });
+        result.map(Some)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Ls {
@@ -441,47 +500,55 @@ impl Move {
     }
 
     async fn moved(&self) -> Result<SessionId, Failure> {
-        let to = Place {
-            on: (self.to != "here").then(|| self.to.clone()),
-            trust: Trust { key: None },
-        };
-        let Some(on) = &self.place.on else {
-            // Its folder is locked until it is there.
-            let local = LocalSession::find(&home()?, self.session)?;
-            let id = open(&to, &local.bundle()?, None).await?;
-            if let Some(on) = &to.on {
-                // On the disk there before it goes from the disk here.
-                on_host(on, to.trust, async |host| {
-                    host.session(id).await?.save().await?;
-                    Ok(())
+        let to = (self.to != "here").then_some(self.to.as_str());
+        match (&self.place.on, to) {
+            (None, None) => Err(Failure::usage("the session is here already")),
+            (None, Some(to)) => {
+                // Its folder is locked until it is there.
+                let local = LocalSession::find(&home()?, self.session)?;
+                let bundle = local.bundle()?;
+                let id = with_host(connect_known(to).await?, async |host| {
+                    let session = open_on(host, &bundle, None).await?;
+                    // On the disk there before it goes from the disk here.
+                    session.save().await?;
+                    Ok(session.id())
+                });
+                let id = id.await?;
+                local.close()?;
+                Ok(id)
+            }
+            (Some(on), to) => {
+                on_host(on, self.place.trust, async |host| {
+                    let session = host.session(self.session).await?;
+                    match to {
+                        Some(to) => {
+                            with_host(connect_known(to).await?, async |other| {
+                                Ok(session.move_to(other).await?.id())
+                            })
+                            .await
+                        }
+                        None => fetched(&session).await,
+                    }
                 })
-                .await?;
+                .await
             }
-            local.close()?;
-            return Ok(id);
-        };
-        on_host(on, self.place.trust, async |host| {
-            let session = host.session(self.session).await?;
-            if let Some(on) = &to.on {
-                return on_host(on, to.trust, async |other| {
-                    Ok(session.move_to(other).await?.id())
-                })
-                .await;
-            }
-            let saved = session.save().await?;
-            let id = open(&to, &saved, None).await?;
-            let closed = session.close_unchanged(&saved).await;
-            // No other answer says that it goes on where it was.
-            if let Err(CallError::Refused(refused)) = &closed
-                && refused.code == RefusalCode::SessionChanged
-            {
-                close(&to, id).await?;
-            }
-            closed?;
-            Ok(id)
-        })
-        .await
+        }
     }
+}
+
+/// Moves a session of a host here.
+async fn fetched(session: &Session) -> Result<SessionId, Failure> {
+    let saved = session.save().await?;
+    let id = open_here(&saved).await?;
+    let closed = session.close_unchanged(&saved).await;
+    // No other answer says that it goes on where it was.
+    if let Err(CallError::Refused(refused)) = &closed
+        && refused.code == RefusalCode::SessionChanged
+    {
+        LocalSession::find(&home()?, id)?.close()?;
+    }
+    closed?;
+    Ok(id)
 }
 
 impl Close {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value as Json, json};
 
-use crate::common::{Ended, Host, User, guests, text};
+use crate::common::{Ended, Host, User, guests, signal, text};
 
 const NOBODY: &str = "00112233445566778899aabbccddeeff";
 
@@ -376,4 +376,66 @@ fn a_session_moves_from_host_to_host_and_home() {
     // What it came as is on the disk there, and is what it is restored to.
     there.ask(&["restore", fourth]).ok();
     assert_eq!(there.words(fourth), ["board", "tower", "laptop"]);
+}
+
+#[test]
+fn an_interrupted_call_leaves_a_session_here_as_it_was() {
+    let user = User::new();
+    let here = Sessions {
+        user: &user,
+        on: None,
+    };
+    let id: &str = &here.open(text(&guests().trouble));
+    let mut command = user.command();
+    command.args(["session", "call", id, "naps", "[60000]"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // Once the guest speaks, it runs.
+    let mut first = [0; 7];
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut first).expect("the guest speaks");
+    signal(child.id(), "INT");
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("the session is as it was before the call"),
+        "{ended:?}"
+    );
+    assert_eq!(here.info(id)["state"], "resting");
+    assert_eq!(here.call(id, "naps", "[0]").ok(), "0\n");
+}
+
+#[test]
+fn a_call_past_its_time_says_which_option_allows_more() {
+    let user = User::new();
+    let here = Sessions {
+        user: &user,
+        on: None,
+    };
+    let id: &str = &here.open(text(&guests().trouble));
+    let said = here
+        .ask(&["call", id, "spins", "[]", "--wall", "50ms"])
+        .failed(3);
+    assert!(said.contains("allow more with --wall TIME"), "{said}");
+}
+
+#[test]
+fn a_host_that_is_not_known_is_to_be_trusted_before_a_session_moves_there() {
+    let user = User::new();
+    let host = user.host();
+    let here = Sessions {
+        user: &user,
+        on: None,
+    };
+    let id: &str = &here.open(keeper());
+    let said = here.ask(&["move", id, "--to", &host.address]).failed(2);
+    let trust = format!("spore key trust {} {}", host.address, host.key);
+    assert!(said.contains(&trust), "{said}");
+    assert!(!said.contains("--trust"), "{said}");
+    assert!(here.words(id).is_empty(), "it is here");
 }

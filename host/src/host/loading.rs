@@ -238,6 +238,11 @@ impl Host {
 
     async fn with_captures(&self, caller: &Caller, used: &Loaded) -> Result<(), Refused> {
         let bundle = used.bundle();
+        // One at a time: an image is charged to nobody before it is known how large it is. Whoever
+        // finds it taken tries anew after as many calls.
+        let Ok(_turn) = self.inner.preparing.try_lock() else {
+            return Ok(());
+        };
         let Some((callable, captures)) = bundle.captures() else {
             return Ok(());
         };
@@ -250,7 +255,13 @@ impl Host {
             initial,
         };
         let code = loaded.ready().code.clone();
-        let image = self.prepare(caller, bundle, code, task).await?;
+        let prepared = self.prepare(caller, bundle, code, task).await;
+        let image = prepared.inspect_err(|why| {
+            // That stays so.
+            if why.code == RefusalCode::Unsupported {
+                used.ready().never_prepare();
+            }
+        })?;
         let decoding = began.elapsed();
         // Compiled code has it, and wasmtime once more as what instances map.
         let bytes = 2 * image.changed_bytes();

@@ -67,13 +67,7 @@ impl Host {
         };
         let task = Task::Open { initial };
         let events = self.work_in(session.turn(), task, limits, ticket, timing);
-        Ok((
-            session.id,
-            Running {
-                events,
-                _host: self.clone(),
-            },
-        ))
+        Ok((session.id, Running::new(events, self.clone())))
     }
 
     /// Calls a callable in a session. What is wrong with the request comes as its outcome.
@@ -97,10 +91,7 @@ impl Host {
         request: SessionRequest,
     ) -> Running {
         match self.admit_session(caller, place, request) {
-            Ok(events) => Running {
-                events,
-                _host: self.clone(),
-            },
+            Ok(events) => Running::new(events, self.clone()),
             Err(why) => self.refused(why),
         }
     }

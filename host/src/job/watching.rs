@@ -1,6 +1,7 @@
 //! Watching a job: what it says from now on, its items, and its end.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use spore_transport::RefusalCode;
@@ -8,7 +9,7 @@ use spore_transport::job::{Custody, JobChanged, JobId, JobWatched, WatchItems};
 use spore_transport::message::{OutputStream, Refused};
 
 use super::{Job, Now, Phase};
-use crate::events::{Event, Events, Finished, HeldBack};
+use crate::events::{Event, Finished, Reader};
 use crate::host::Host;
 
 /// One thing that a watch brings.
@@ -31,7 +32,7 @@ pub enum JobEvent {
 /// A watch of a job. Dropping it leaves the job as it is.
 pub struct Watching {
     job: Arc<Job>,
-    heard: Arc<Events>,
+    heard: Reader,
     changes: tokio::sync::watch::Receiver<u64>,
     told: JobChanged,
     items: Option<Taking>,
@@ -56,7 +57,7 @@ impl Watching {
         let callables = &job.terms.bundle.manifest().callables;
         // One that emits none has none to give.
         let items = items.filter(|_| callables[job.terms.callable as usize].streams);
-        let heard = job.hub.follow();
+        let heard = Reader::new(job.hub.follow(), host.background());
         let changes = job.changes.subscribe();
         let (taking, told) = {
             let mut now = job.now();
@@ -116,17 +117,11 @@ impl Watching {
     ///
     /// Cancel-safe: an event that was not returned is not lost.
     pub async fn next(&mut self) -> JobEvent {
-        self.next_but(HeldBack::default()).await
-    }
-
-    /// As [`next`](Self::next), without progress that is held back.
-    pub(crate) async fn next_but(&mut self, held: HeldBack) -> JobEvent {
         loop {
             self.changes.borrow_and_update();
-            let heard = self.heard.clone();
-            let mut heard = std::pin::pin!(std::future::poll_fn(|cx| heard.poll_next(cx, held)));
-            let first = std::future::poll_fn(|cx| std::task::Poll::Ready(heard.as_mut().poll(cx)));
-            if let std::task::Poll::Ready(event) = first.await
+            let heard = &mut self.heard;
+            let first = std::future::poll_fn(|cx| Poll::Ready(heard.poll_next(cx, false)));
+            if let Poll::Ready(event) = first.await
                 && let Some(event) = said(event)
             {
                 return event;
@@ -134,30 +129,20 @@ impl Watching {
             if let Some(event) = self.found() {
                 // What the guest said last comes before its end, held back or not.
                 if let JobEvent::Ended(_) = event
-                    && let Some(last) = self.last_words().await
+                    && let Some(last) = self.heard.events.last_words().and_then(said)
                 {
                     return last;
                 }
                 return event;
             }
+            let heard = &mut self.heard;
             tokio::select! {
-                event = &mut heard => if let Some(event) = said(event) {
+                event = std::future::poll_fn(|cx| heard.poll_next(cx, false)) => if let Some(event) = said(event) {
                     return event;
                 },
                 // The sender is the job's, which is held here.
                 _ = self.changes.changed() => {}
             }
-        }
-    }
-
-    /// What the guest has said and nobody was told.
-    async fn last_words(&self) -> Option<JobEvent> {
-        let heard = std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(self.heard.poll_next(cx, HeldBack::default()))
-        });
-        match heard.await {
-            std::task::Poll::Ready(event) => said(event),
-            std::task::Poll::Pending => None,
         }
     }
 

@@ -1,6 +1,5 @@
 //! Requests about jobs.
 
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,8 +12,8 @@ use spore_transport::job::{
 };
 use spore_transport::message::{BlobKind, Message, Output, Progress, Refused, Timing};
 
-use super::stream::{End, PROGRESS_INTERVAL, Serving};
-use crate::events::{Finished, HeldBack, Outcome};
+use super::stream::{End, Serving};
+use crate::events::{Finished, Outcome};
 use crate::host::job_saved;
 use crate::job::{JobEvent, JobRequest};
 use crate::limits::nanos;
@@ -87,21 +86,12 @@ impl Serving {
             return Err(Refused::new(RefusalCode::Unsupported, "the job emits no items").into());
         }
         self.send(Message::JobWatched(watched.cut())).await?;
-        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut resting = false;
         loop {
             tokio::task::consume_budget().await;
-            let next = watching.next_but(HeldBack {
-                progress: resting,
-                items: false,
-            });
+            let next = watching.next();
             let event = tokio::select! {
                 biased;
                 event = self.peer.relay.through(next) => event,
-                () = &mut pause, if resting => {
-                    resting = false;
-                    continue;
-                }
                 received = self.receiver.recv() => {
                     match self.exchange.receive(received?)? {
                         HostEvent::Taken { below } => watching.taken(below),
@@ -127,9 +117,6 @@ impl Serving {
                     let index = 0;
                     let progress = Progress { index, done, total };
                     self.send(Message::Progress(progress)).await?;
-                    let next = tokio::time::Instant::now() + PROGRESS_INTERVAL;
-                    pause.as_mut().reset(next);
-                    resting = true;
                 }
                 JobEvent::Changed(changed) => self.send(Message::JobChanged(changed)).await?,
                 JobEvent::Item(sequence, item) => self.item(sequence, item).await?,

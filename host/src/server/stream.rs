@@ -28,7 +28,7 @@ use crate::background::FreedBeside;
 use crate::bundles::Loaded;
 use crate::callers::Caller;
 use crate::code::chain;
-use crate::events::{Event, Finished, HeldBack, Outcome, Running};
+use crate::events::{Event, Finished, Outcome, Running};
 use crate::host::{Host, Request};
 use crate::limits::{millis, nanos};
 use crate::store::{StoreError, Verified};
@@ -38,9 +38,6 @@ use crate::store::{StoreError, Verified};
 const UPLOAD_RATE_MIN: u64 = 16 << 10;
 
 const NEVER_CLOSED: &str = "the semaphore is never closed";
-
-/// Time between two words of progress. A guest may have a million a second.
-pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Payload that is written at one time, so that a reader who takes it slowly is told from one who
 /// takes nothing.
@@ -363,22 +360,13 @@ impl Serving {
 
     /// Passes on what a guest says, until its call has ended. The guest stops when this is dropped.
     pub(super) async fn follow(&mut self, mut running: Running) -> Result<Finished, End> {
-        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut resting = false;
         loop {
             tokio::task::consume_budget().await;
-            let next = running.next_but(HeldBack {
-                progress: resting,
-                items: !self.exchange.may_send_item(),
-            });
+            let next = running.next_for(!self.exchange.may_send_item());
             // Only the guest's own time bounds this wait; `running` stops it when this is dropped.
             let event = tokio::select! {
                 biased;
                 event = self.peer.relay.through(next) => event,
-                () = &mut pause, if resting => {
-                    resting = false;
-                    continue;
-                }
                 received = self.receiver.recv() => {
                     match self.exchange.receive(received?)? {
                         HostEvent::Cancel => running.cancel(),
@@ -405,10 +393,6 @@ impl Serving {
                         total,
                     }));
                     self.flush().await?;
-                    pause
-                        .as_mut()
-                        .reset(tokio::time::Instant::now() + PROGRESS_INTERVAL);
-                    resting = true;
                 }
                 Event::Item(sequence, item) => self.item(sequence, item).await?,
                 Event::Finished(finished) => return Ok(finished),

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use spore_client::{CallError, Host, JobId, MoveError, MoveStage, Settled};
 
 use super::{Place, WITHIN};
-use crate::arguments::{self, Trust};
-use crate::connect::{connect, runtime};
-use crate::exit::{self, Exit, Failure};
+use crate::arguments;
+use crate::connect::{connect_known, runtime};
+use crate::exit::{Exit, Failure};
 use crate::{hint, output};
 
 /// Move a job to another host, while it runs
@@ -77,9 +77,14 @@ impl Hosts {
         ask: impl AsyncFnOnce(&Host, &Host) -> Result<T, MoveError>,
     ) -> Result<T, Failure> {
         runtime()?.block_on(async {
-            let known = Trust { key: None };
-            let from = connect(&self.from, known).await?;
-            let to = connect(&self.to, known).await?;
+            let from = connect_known(&self.from).await?;
+            let to = match connect_known(&self.to).await {
+                Ok(to) => to,
+                Err(failure) => {
+                    from.close().await;
+                    return Err(failure);
+                }
+            };
             let answered = ask(&from, &to).await;
             from.close().await;
             to.close().await;
@@ -92,7 +97,7 @@ impl Hosts {
         match error {
             MoveError::NotMoved(error) => asked(error).about("the job was not moved"),
             MoveError::HalfDone { step, source } => {
-                let about = format!("the move is half done, {step} was not answered");
+                let about = format!("the move is half done, at the step {step}");
                 let words = [
                     "spore", "job", "settle", &job, "--from", &self.from, "--to", &self.to,
                 ];
@@ -118,7 +123,7 @@ impl Hosts {
 
 /// The failure of a question to a host.
 fn asked(error: CallError<std::convert::Infallible>) -> Failure {
-    exit::call_failure(error, |never| match never {})
+    error.into()
 }
 
 impl Move {

@@ -17,7 +17,9 @@ Example:
 
 What the guest prints from now on goes to standard error, with its progress; items go to standard
 output as they come, one line of JSON each, and so does the result. The result stays on the host.
-Items are taken: the newest watch has them. Ctrl-C leaves the job as it is.
+Items are taken: the newest watch has them, and takes up to 64 ahead of what it has written. One
+that a reader like `head` ends has taken those; a later watch begins behind them.
+Ctrl-C leaves the job as it is.
 With --json, one object a line: item and sequence, and at the end result or error, and job.")]
 pub(super) struct Watch {
     /// The job
