@@ -49,7 +49,7 @@ pub(crate) struct Charge {
     bytes: u64,
 }
 
-/// What a key is charged for now, by bundle, and what its calls hold.
+/// What a key is charged for, by bundle, and what its calls hold.
 #[derive(Default)]
 pub(crate) struct Charges {
     held: HashMap<BundleId, Weak<Charge>>,

@@ -99,22 +99,13 @@ impl Jobs {
     pub(crate) fn unreadable(&self, caller: &Caller) -> Vec<JobInfo> {
         let own = self.damaged.of(caller.state.id).into_iter();
         own.filter_map(|(job, damage)| {
+            let state = match damage.is_passing {
+                true => JobState::Paused,
+                false => JobState::Ended(Ending::Refused),
+            };
             Some(JobInfo {
-                job,
-                bundle: BlobId([0; 32]),
-                callable: String::new(),
-                state: match damage.is_passing {
-                    true => JobState::Paused,
-                    false => JobState::Ended(Ending::Refused),
-                },
-                place: damage.custody?.place(job),
                 why: damage.why.to_string(),
-                done: 0,
-                total: 0,
-                age_ms: 0,
-                stops: 0,
-                items: 0,
-                saved: None,
+                ..JobInfo::of(job, state, damage.custody?.place(job))
             })
         })
         .collect()

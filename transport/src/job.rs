@@ -251,6 +251,26 @@ pub struct JobInfo {
 }
 
 impl JobInfo {
+    /// A job that is so and there, of which nothing else is known.
+    pub fn of(job: JobId, state: JobState, place: Place) -> JobInfo {
+        JobInfo {
+            job,
+            bundle: BlobId([0; 32]),
+            callable: String::new(),
+            state,
+            place,
+            why: String::new(),
+            done: 0,
+            total: 0,
+            age_ms: 0,
+            stops: 0,
+            items: 0,
+            saved: None,
+        }
+    }
+}
+
+impl JobInfo {
     fn cut(&mut self) {
         cut(&mut self.callable, JOB_TEXT_BYTES_MAX);
         cut(&mut self.why, JOB_TEXT_BYTES_MAX);

@@ -41,20 +41,7 @@ fn from(from: Option<u64>) -> Option<WatchItems> {
 
 fn watched(items_from: Option<u64>) -> Message {
     Message::JobWatched(JobWatched {
-        info: JobInfo {
-            job: JOB,
-            bundle: BUNDLE,
-            callable: String::new(),
-            state: JobState::Running,
-            place: Place::Here,
-            why: String::new(),
-            done: 0,
-            total: 0,
-            age_ms: 0,
-            stops: 0,
-            items: 0,
-            saved: None,
-        },
+        info: JobInfo::of(JOB, JobState::Running, Place::Here),
         items_from,
         at_least_once: false,
     })

@@ -367,18 +367,8 @@ fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
 #[test]
 fn a_list_of_jobs_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
     let info = JobInfo {
-        job: JobId([0; 16]),
-        bundle: ID,
         callable: "x".repeat(JOB_TEXT_BYTES_MAX + 1),
-        state: JobState::Running,
-        place: Place::Here,
-        why: String::new(),
-        done: 0,
-        total: 0,
-        age_ms: 0,
-        stops: 0,
-        items: 0,
-        saved: None,
+        ..JobInfo::of(JobId([0; 16]), JobState::Running, Place::Here)
     };
     let long = Jobs {
         jobs: vec![info.clone(); JOBS_LISTED_MAX + 1],
