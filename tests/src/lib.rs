@@ -5,11 +5,9 @@
 //! - [`local`]: a host that listens from a thread of the test; [`process`]: the `spore` command's.
 //!   Both are reached over QUIC through their [`door`].
 //! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
-//! - [`asking`]: requests by hand, and bundles with images whose parts are what a test says.
 //! - [`outcome`]: takes results apart, and waits for what must come true.
 #![forbid(unsafe_code)]
 
-pub mod asking;
 pub mod door;
 pub mod guests;
 pub mod lanes;

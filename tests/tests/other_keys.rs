@@ -6,7 +6,7 @@ mod asking;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use spore_tests::asking::{Parts, ask, outcome, refused};
+use asking::{Parts, ask, outcome, refused};
 use resumer::{primes, rounds, told};
 use spore_client::{
     Bundle, CallLimits, Host, Job, JobId, JobState, MoveId, Persist, PublicKey, RefusalCode,

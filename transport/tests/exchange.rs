@@ -8,12 +8,9 @@ use spore_transport::exchange::{
     ProtocolError,
 };
 use spore_transport::failure::{Failure, TrapCode};
-use spore_transport::frame::{FrameReader, put_header};
-use spore_transport::job::{JobInfo, JobState, JobWatched, Place};
 use spore_transport::message::*;
-use spore_transport::session::{BlockSet, BlocksMissing};
 use spore_transport::status::StatusReport;
-use spore_transport::{BlobId, JobId, Message, Received, RefusalCode, tag};
+use spore_transport::{BlobId, Message, Received, RefusalCode};
 use wire::{BUNDLE, across, call, data, missing};
 
 const CODE: BlobId = BlobId([2; 32]);

@@ -9,7 +9,7 @@ use spore_transport::message::{Absent, BlobKind, Encoding, Message};
 use spore_transport::session::Blocks;
 use spore_transport::{BlobId, Connection};
 
-use spore_tests::asking::Parts;
+use crate::asking::Parts;
 use crate::{BLOCK_BYTES, saved_session, serves, setup, start};
 
 #[tokio::test]

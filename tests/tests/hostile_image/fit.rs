@@ -17,7 +17,7 @@ use spore_transport::message::{Call, Message};
 use spore_transport::session::SessionOpen;
 use spore_value::codec;
 
-use spore_tests::asking::{Parts, refused};
+use crate::asking::{Parts, refused};
 use crate::{
     MEMORY, PAGE_BYTES, bound, call_in, close, ended, global, index_of, is_no_fault_of_the_host,
     recalled, saved_job, saved_session, serves, start,

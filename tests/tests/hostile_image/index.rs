@@ -7,7 +7,7 @@ use spore_tests::keeper;
 use spore_tests::peer::Peer;
 use spore_transport::message::BlobKind;
 
-use spore_tests::asking::{Parts, refused};
+use crate::asking::{Parts, refused};
 use crate::{
     BLOCK_BYTES, STATE, bound, global, index_of, recalled, run, saved_session, serves, start,
 };

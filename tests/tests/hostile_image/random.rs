@@ -8,7 +8,7 @@ use spore_transport::message::Message;
 use spore_transport::session::SessionOpened;
 use spore_value::codec;
 
-use spore_tests::asking::Parts;
+use crate::asking::Parts;
 use crate::{
     BLOCK_BYTES, bound, call_in, close, ended, global, index_of, is_no_fault_of_the_host,
     saved_job, saved_session, serves, start,

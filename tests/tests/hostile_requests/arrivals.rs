@@ -9,7 +9,7 @@ use spore_transport::BlobId;
 use spore_transport::job::{HeldItems, JobArrive, JobOffer, MoveStep, Place, Release};
 use spore_transport::message::{Absent, Blob, BlobKind, Encoding, Message, Missing, MissingBlob};
 
-use spore_tests::asking::{Parts, ask, refused};
+use crate::asking::{Parts, ask, refused};
 use crate::{
     ARRIVING, NOWHERE, arrive, ends_refused, moved, offered, saved_job, serves, start, step,
 };

@@ -19,7 +19,7 @@ use spore_transport::session::{
 };
 use spore_value::codec;
 
-use spore_tests::asking::{ask, outcome};
+use crate::asking::{ask, outcome};
 use crate::{
     ARRIVING, NOWHERE, UNKNOWN, all_refused, arrive, call_of, ends_refused, index_of, offered,
     serves, start, step,

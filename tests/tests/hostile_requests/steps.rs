@@ -14,7 +14,7 @@ use spore_transport::job::{
 };
 use spore_transport::message::Message;
 
-use spore_tests::asking::{ask, refused};
+use crate::asking::{ask, refused};
 use crate::{
     ARRIVING, NOWHERE, WITHIN, arrive, ends_refused, moved, offered, saved_job, serves, start, step,
 };

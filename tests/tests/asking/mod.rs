@@ -7,37 +7,30 @@ use bytes::Bytes;
 use spore_bundle::image::{BLOCK_BYTES, Block, Index};
 use spore_bundle::{BlockId, Manifest};
 use spore_client::{Bundle, RefusalCode, Refused};
+use spore_tests::peer::{Peer, id_of};
 use spore_transport::message::{BlobKind, Encoding, Message, Missing, MissingBlob, Received};
 use spore_transport::session::{Blocks, BlocksMissing};
 use spore_transport::{BlobId, Connection};
-
-use crate::peer::{Peer, id_of};
 
 /// What comes for a block that nobody has.
 static ZEROS: Block = [0; BLOCK_BYTES];
 
 /// The parts of a bundle with an image.
-#[derive(Clone, Debug)]
-pub struct Parts {
-    /// What its parts are named by.
-    pub manifest: Manifest,
-    /// The module.
-    pub code: Bytes,
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) manifest: Manifest,
+    pub(crate) code: Bytes,
     /// The index of the image, which is the bundle's state.
-    pub index: Vec<u8>,
+    pub(crate) index: Vec<u8>,
     /// What comes for each block that is asked for. Others come as zeros.
-    pub blocks: HashMap<BlockId, Arc<Block>>,
+    pub(crate) blocks: HashMap<BlockId, Arc<Block>>,
     /// What comes when items are asked for.
-    pub items: Bytes,
+    pub(crate) items: Bytes,
 }
 
 impl Parts {
     /// Those of a bundle, as they are.
-    ///
-    /// # Panics
-    ///
-    /// When it has no image.
-    pub fn of(bundle: &Bundle) -> Parts {
+    pub(crate) fn of(bundle: &Bundle) -> Parts {
         let bundle = bundle.inner();
         let image = bundle.image().expect("it has an image");
         let blocks = image.distinct().into_iter();
@@ -51,20 +44,12 @@ impl Parts {
     }
 
     /// The bundle's id.
-    ///
-    /// # Panics
-    ///
-    /// When the manifest is none.
-    pub fn id(&self) -> BlobId {
+    pub(crate) fn id(&self) -> BlobId {
         id_of(&self.part(BlobKind::Manifest))
     }
 
     /// The part of this kind.
-    ///
-    /// # Panics
-    ///
-    /// When the manifest is none.
-    pub fn part(&self, kind: BlobKind) -> Bytes {
+    pub(crate) fn part(&self, kind: BlobKind) -> Bytes {
         match kind {
             BlobKind::Manifest => self.manifest.encode().expect("sound in itself").into(),
             BlobKind::Code => self.code.clone(),
@@ -74,11 +59,7 @@ impl Parts {
     }
 
     /// The blocks that are asked for, one after the other.
-    ///
-    /// # Panics
-    ///
-    /// When the index is none.
-    pub fn wanted(&self, missing: &BlocksMissing) -> Vec<u8> {
+    pub(crate) fn wanted(&self, missing: &BlocksMissing) -> Vec<u8> {
         let index = Index::decode(&self.index).expect("the host has read it");
         let mut seen = HashSet::new();
         let ids = index.ids.into_iter();
@@ -92,11 +73,7 @@ impl Parts {
     }
 
     /// Brings the blocks that are asked for.
-    ///
-    /// # Panics
-    ///
-    /// As [`wanted`](Self::wanted).
-    pub async fn bring_blocks(&self, peer: &mut Peer, missing: &BlocksMissing) {
+    pub(crate) async fn bring_blocks(&self, peer: &mut Peer, missing: &BlocksMissing) {
         let wanted = self.wanted(missing);
         let bytes = wanted.len() as u64;
         peer.say(&Message::Blocks(Blocks {
@@ -111,11 +88,11 @@ impl Parts {
 
     /// Asks for something about the bundle, and brings every part that the host asks for. Gives what
     /// the request comes to, and how many blocks were asked for.
-    ///
-    /// # Panics
-    ///
-    /// When the host says nothing.
-    pub async fn answer(&self, connection: &Connection, request: &Message) -> (Message, u64) {
+    pub(crate) async fn answer(
+        &self,
+        connection: &Connection,
+        request: &Message,
+    ) -> (Message, u64) {
         let mut peer = Peer::open(connection).await;
         peer.say(request).await;
         let mut asked = 0;
@@ -138,22 +115,14 @@ impl Parts {
 }
 
 /// Asks for something that brings nothing along, and gives what it comes to.
-///
-/// # Panics
-///
-/// As [`outcome`].
-pub async fn ask(connection: &Connection, request: &Message) -> Message {
+pub(crate) async fn ask(connection: &Connection, request: &Message) -> Message {
     let mut peer = Peer::open(connection).await;
     peer.say(request).await;
     outcome(&mut peer).await
 }
 
 /// What a request comes to. What is said before it, and its payload, are passed over.
-///
-/// # Panics
-///
-/// When it comes to nothing, or to two things.
-pub async fn outcome(peer: &mut Peer) -> Message {
+pub(crate) async fn outcome(peer: &mut Peer) -> Message {
     let mut found = None;
     loop {
         match (peer.hear().await, found.is_some()) {
@@ -167,12 +136,8 @@ pub async fn outcome(peer: &mut Peer) -> Message {
 }
 
 /// The refusal that a request has come to.
-///
-/// # Panics
-///
-/// When it is none, or another.
 #[track_caller]
-pub fn refused(message: Message, code: RefusalCode, what: &str) -> Refused {
+pub(crate) fn refused(message: Message, code: RefusalCode, what: &str) -> Refused {
     match message {
         Message::Refused(refused) if refused.code == code => refused,
         other => panic!(
