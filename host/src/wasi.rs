@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(documented("arguments"), hexadecimal(&seed.arguments));
         assert_eq!(documented("key"), hexadecimal(&seed.key()));
 
-        // How WASI makes bytes of words, `tests/tests/abi.rs` asks a host.
+        // How WASI makes bytes of words, `tests/tests/hosts/abi.rs` asks a host.
         let mut words = seed.generator();
         let bytes = [0; 24].map(|_: u8| words.next_u32() as u8);
         assert_eq!(documented("random bytes"), hexadecimal(&bytes));

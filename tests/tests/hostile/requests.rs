@@ -1,9 +1,6 @@
 //! Requests about sessions, jobs and moves that come out of order: each is refused by what is wrong
 //! with it, what it is about stays as it is, and the host serves on.
 
-#[path = "../asking/mod.rs"]
-mod asking;
-
 mod arrivals;
 mod items;
 mod second;
@@ -11,7 +8,7 @@ mod steps;
 
 use std::time::Duration;
 
-use asking::{Parts, ask, refused};
+use crate::asking::{Parts, ask, refused};
 use resumer::told;
 use spore_client::{
     Bundle, CallLimits, Host, JobId, MoveId, Persist, PublicKey, RefusalCode, Refused,

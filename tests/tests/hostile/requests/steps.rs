@@ -14,10 +14,10 @@ use spore_transport::job::{
 };
 use spore_transport::message::Message;
 
-use crate::asking::{ask, refused};
-use crate::{
+use super::{
     ARRIVING, NOWHERE, WITHIN, arrive, ends_refused, moved, offered, saved_job, serves, start, step,
 };
+use crate::asking::{ask, refused};
 
 /// Requests about a job for which it has to be on this host.
 fn requests_to_be_served(job: JobId) -> [Message; 7] {
@@ -59,7 +59,7 @@ async fn a_target_takes_over_with_the_release_of_this_move_and_nothing_else() {
         parts.answer(&connection, &request).await.0
     };
     let steps = async |move_id, step: MoveStep| {
-        let request = crate::step(ARRIVING, move_id, step);
+        let request = super::step(ARRIVING, move_id, step);
         ask(&connection, &request).await
     };
     let before = moved(arrives(lock).await).place;
@@ -197,7 +197,7 @@ async fn a_source_gives_up_to_the_lock_of_this_departure_and_to_nothing_else() {
     let job = job.await.expect("started");
     let (id, this, other) = (job.id(), MoveId([3; 16]), MoveId([4; 16]));
     let steps = async |move_id, step: MoveStep| {
-        let request = crate::step(id, move_id, step);
+        let request = super::step(id, move_id, step);
         ask(&connection, &request).await
     };
     // It has not left, so that there is nothing to settle, to give up or to forget.

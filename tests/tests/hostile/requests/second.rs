@@ -19,11 +19,11 @@ use spore_transport::session::{
 };
 use spore_value::codec;
 
-use crate::asking::{ask, outcome};
-use crate::{
+use super::{
     ARRIVING, NOWHERE, UNKNOWN, all_refused, arrive, call_of, ends_refused, index_of, offered,
     serves, start, step,
 };
+use crate::asking::{ask, outcome};
 
 #[tokio::test]
 async fn a_second_request_while_the_first_waits_for_its_bundle() {

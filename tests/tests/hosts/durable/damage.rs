@@ -10,7 +10,7 @@ use spore_client::{Bundle, CallError, Host, Persist, RefusalCode, Session};
 use spore_tests::outcome::{refused, soon};
 use spore_tests::{Process, keeper};
 
-use crate::{WITHIN, ends_with, reached, started, take_leave, undisturbed};
+use super::{WITHIN, ends_with, reached, started, take_leave, undisturbed};
 
 fn image_of(bundle: &Bundle) -> &Image {
     bundle.inner().image().expect("it was saved")

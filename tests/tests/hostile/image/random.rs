@@ -8,11 +8,11 @@ use spore_transport::message::Message;
 use spore_transport::session::SessionOpened;
 use spore_value::codec;
 
-use crate::asking::Parts;
-use crate::{
+use super::{
     BLOCK_BYTES, bound, call_in, close, ended, global, index_of, is_no_fault_of_the_host,
     saved_job, saved_session, serves, start,
 };
+use crate::asking::Parts;
 
 /// Where the changes begin, unless `SPORE_IMAGE_SEED` says otherwise.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -3,9 +3,6 @@
 //!
 //! They come from a client without manners: those of this project make and send no such image.
 
-#[path = "../asking/mod.rs"]
-mod asking;
-
 mod blocks;
 mod fit;
 mod index;
@@ -14,7 +11,7 @@ mod random;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asking::{Parts, ask, outcome};
+use crate::asking::{Parts, ask, outcome};
 use resumer::by_futures;
 use spore_bundle::image::{Block, Bound, Global, GlobalValue, Index, Run};
 use spore_bundle::{BlockId, State, StateId};

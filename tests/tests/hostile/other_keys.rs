@@ -1,12 +1,10 @@
 //! What belongs to another key is not there: for no request about sessions, jobs and moves, and for
 //! nothing of what they were saved as.
 
-mod asking;
-
 use std::convert::Infallible;
 use std::time::Duration;
 
-use asking::{Parts, ask, outcome, refused};
+use crate::asking::{Parts, ask, outcome, refused};
 use resumer::{primes, rounds, told};
 use spore_client::{
     Bundle, CallLimits, Host, Job, JobId, JobState, MoveId, Persist, PublicKey, RefusalCode,

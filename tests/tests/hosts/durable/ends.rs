@@ -8,7 +8,7 @@ use spore_tests::guests::of;
 use spore_tests::outcome::{failed, refused, soon};
 use spore_tests::{Process, resumer};
 
-use crate::{
+use super::{
     Sums, WITHIN, ends_with, info, next_item, next_round, reached, started, take_leave, undisturbed,
 };
 

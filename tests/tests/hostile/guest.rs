@@ -180,7 +180,7 @@ async fn output_past_its_limit_is_cut_and_said_to_be_and_the_result_arrives() {
 #[tokio::test]
 async fn a_panic_arrives_with_message_file_and_line() {
     let panic_with = of(hostile(), hostile::panic_with::HANDLE);
-    let source = include_str!("../guests/hostile/src/lib.rs");
+    let source = include_str!("../../guests/hostile/src/lib.rs");
     let line = source
         .lines()
         .position(|line| line.contains("panic!("))

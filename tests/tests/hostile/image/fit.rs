@@ -17,11 +17,11 @@ use spore_transport::message::{Call, Message};
 use spore_transport::session::SessionOpen;
 use spore_value::codec;
 
-use crate::asking::{Parts, refused};
-use crate::{
+use super::{
     MEMORY, PAGE_BYTES, bound, call_in, close, ended, global, index_of, is_no_fault_of_the_host,
     recalled, saved_job, saved_session, serves, start,
 };
+use crate::asking::{Parts, refused};
 
 #[tokio::test]
 async fn globals_and_memory_that_the_code_does_not_have_are_refused() {

@@ -11,7 +11,7 @@ use spore_transport::BlobId;
 use spore_transport::job::JobStart;
 use spore_transport::message::{Call, CallLimits, Message};
 
-use crate::{SEED, UNDISTURBED, WITHIN, info, joined, next_item};
+use super::{SEED, UNDISTURBED, WITHIN, info, joined, next_item};
 
 type Walk = Job<(), Infallible, f64>;
 

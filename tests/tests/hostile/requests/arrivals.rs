@@ -9,10 +9,10 @@ use spore_transport::BlobId;
 use spore_transport::job::{HeldItems, JobArrive, JobOffer, MoveStep, Place, Release};
 use spore_transport::message::{Absent, Blob, BlobKind, Encoding, Message, Missing, MissingBlob};
 
-use crate::asking::{Parts, ask, refused};
-use crate::{
+use super::{
     ARRIVING, NOWHERE, arrive, ends_refused, moved, offered, saved_job, serves, start, step,
 };
+use crate::asking::{Parts, ask, refused};
 
 #[tokio::test]
 async fn an_arrival_that_was_not_offered_or_not_so() {

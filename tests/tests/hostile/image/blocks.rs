@@ -9,8 +9,8 @@ use spore_transport::message::{Absent, BlobKind, Encoding, Message};
 use spore_transport::session::Blocks;
 use spore_transport::{BlobId, Connection};
 
+use super::{BLOCK_BYTES, saved_session, serves, setup, start};
 use crate::asking::Parts;
-use crate::{BLOCK_BYTES, saved_session, serves, setup, start};
 
 #[tokio::test]
 async fn blocks_that_are_not_those_that_were_asked_for() {

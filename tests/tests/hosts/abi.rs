@@ -11,7 +11,7 @@ use spore_tests::module::{Raw, bundle_with, record};
 use spore_tests::outcome::{failed, refused};
 use spore_value::Type;
 
-const DOCUMENT: &str = include_str!("../../docs/ABI.md");
+const DOCUMENT: &str = include_str!("../../../docs/ABI.md");
 
 static BOTH: Both = Both::new(Setup::default);
 

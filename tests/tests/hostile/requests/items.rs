@@ -11,8 +11,8 @@ use spore_transport::message::{Cancel, Message, Received};
 use spore_transport::session::{BlockSet, Fetch, FetchBlocks};
 use spore_value::codec;
 
+use super::{UNKNOWN, all_refused, blob, call_of, ends_refused, index_of, serves, start};
 use crate::asking::{Parts, ask, refused};
-use crate::{UNKNOWN, all_refused, blob, call_of, ends_refused, index_of, serves, start};
 
 /// The next item of a stream, once it is whole.
 async fn item(peer: &mut Peer) -> u64 {

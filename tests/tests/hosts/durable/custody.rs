@@ -5,7 +5,7 @@ use spore_tests::outcome::{refused, soon, until};
 use spore_tests::{Process, keeper};
 use tokio::sync::oneshot;
 
-use crate::{
+use super::{
     Paced, WITHIN, ends_with, info, joined, next_round, reached, served, started, take_leave,
     undisturbed,
 };

@@ -285,7 +285,7 @@ fn step(name: &'static str, captures: impl Value, arguments: impl Value) -> Step
 
 /// What the `risk` example captures.
 fn risk_captures() -> (risk::Portfolio, risk::History) {
-    let stocks = include_str!("../../examples/risk/data/stocks.csv");
+    let stocks = include_str!("../../../examples/risk/data/stocks.csv");
     let history = risk::Prices::parse(stocks).and_then(|prices| prices.history());
     (risk::Portfolio::example(), history.expect("it is whole"))
 }

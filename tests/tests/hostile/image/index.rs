@@ -7,10 +7,10 @@ use spore_tests::keeper;
 use spore_tests::peer::Peer;
 use spore_transport::message::BlobKind;
 
-use crate::asking::{Parts, refused};
-use crate::{
+use super::{
     BLOCK_BYTES, STATE, bound, global, index_of, recalled, run, saved_session, serves, start,
 };
+use crate::asking::{Parts, refused};
 
 #[tokio::test]
 async fn an_index_that_contradicts_itself_is_refused_before_its_blocks_are_asked_for() {

@@ -1,0 +1,22 @@
+//! Real hosts in real processes, as clients use them.
+
+mod abi;
+mod calls;
+mod crowded;
+mod determinism;
+mod durable;
+mod examples;
+mod grants;
+mod jobs;
+mod moves;
+mod plain_runtime;
+mod prepared;
+mod quota;
+mod reopened;
+mod restored;
+mod running;
+mod sessions;
+mod shares;
+mod trust;
+mod uploads;
+mod waiting;
