@@ -256,6 +256,15 @@ pub(crate) struct Denied {
 }
 
 impl MemoryBudget {
+    /// Counts as its own what another of the same key has taken, if that is no more than it may.
+    pub(crate) fn take_over(&mut self, other: &mut MemoryBudget) -> bool {
+        let fits = other.taken <= self.limit;
+        if fits {
+            self.taken += std::mem::take(&mut other.taken);
+        }
+        fits
+    }
+
     /// Counts nothing as taken any more: the guest has ended, and is taken apart next.
     pub(crate) fn give_back(&mut self) {
         self.totals.give_back(std::mem::take(&mut self.taken));

@@ -112,6 +112,17 @@ struct Inner {
     background: Background,
 }
 
+impl Inner {
+    /// What it takes to make an instance.
+    fn means(&self) -> Means {
+        Means {
+            engine: self.engine.clone(),
+            instances: self.instances.clone(),
+            memory: self.memory.clone(),
+        }
+    }
+}
+
 impl Host {
     /// Starts workers and everything beside them.
     ///
@@ -317,14 +328,6 @@ impl Host {
             output_cut: false,
         });
         Running::new(events, self.clone())
-    }
-
-    fn means(&self) -> Means {
-        Means {
-            engine: self.inner.engine.clone(),
-            instances: self.inner.instances.clone(),
-            memory: self.inner.memory.clone(),
-        }
     }
 
     /// Does what takes a worker's time there.

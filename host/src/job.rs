@@ -33,11 +33,13 @@ mod items;
 mod keeping;
 mod orders;
 mod running;
+mod warm;
 mod watching;
 
 pub(crate) use items::Items;
 pub(crate) use keeping::Revived;
 pub(crate) use running::run;
+pub(crate) use warm::Warm;
 pub use watching::{JobEvent, Watching};
 
 /// A job to be started.
@@ -76,6 +78,8 @@ pub(crate) struct Offer {
     bundle: Option<Bundle>,
     /// The same on the disk, for as long as the offer stands.
     ahead: Option<Ahead>,
+    /// The same in an instance.
+    warm: Option<Warm>,
     _room: Room,
     made: Instant,
 }
@@ -196,6 +200,7 @@ impl Jobs {
             custody,
             bundle,
             ahead: before.and_then(|before| before.ahead),
+            warm: None,
             _room: room,
             made: Instant::now(),
         };
@@ -203,12 +208,22 @@ impl Jobs {
         Ok(())
     }
 
-    /// Notes that what came ahead with an offer is on the disk, if the offer still stands.
-    pub(crate) fn attach(&self, caller: &Caller, id: JobId, custody: Custody, ahead: Ahead) {
+    /// Notes that what came ahead with an offer is on the disk, or in an instance, if the offer still
+    /// stands.
+    pub(crate) fn attach(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        custody: Custody,
+        (ahead, warm): (Option<Ahead>, Option<Warm>),
+    ) {
         let mut offers = lock(&self.offers);
         let offer = offers.get_mut(&(caller.state.id, id));
         if let Some(offer) = offer.filter(|offer| offer.custody == custody) {
-            offer.ahead = Some(ahead);
+            if ahead.is_some() {
+                offer.ahead = ahead;
+            }
+            offer.warm = warm;
         }
     }
 
@@ -226,13 +241,24 @@ impl Jobs {
     }
 
     pub(crate) fn forget_offers(&self, older: Duration) {
-        lock(&self.offers).retain(|_, offer| offer.made.elapsed() < older);
+        let mut late = Vec::new();
+        {
+            let mut offers = lock(&self.offers);
+            offers.retain(|_, offer| offer.made.elapsed() < older);
+            for offer in offers.values_mut() {
+                late.extend(offer.warm.take_if(|warm| warm.is_late()));
+            }
+        }
+        // Instances are taken apart outside of the lock.
+        drop(late);
     }
 
     /// Takes in a job that was offered. Gives the offer, which holds what came ahead.
     pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<Option<Offer>, Refused> {
         self.put(job, limit)?;
-        Ok(lock(&self.offers).remove(&(job.key.id, job.id)))
+        let mut offer = lock(&self.offers).remove(&(job.key.id, job.id));
+        job.now().warm = offer.as_mut().and_then(|offer| offer.warm.take());
+        Ok(offer)
     }
 
     /// Every job, for the look round.
@@ -306,6 +332,8 @@ pub(crate) struct Now {
     saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
     /// What it begins with, when the bundle has an initialiser and it has not begun.
     initial: Option<Image>,
+    /// An instance that was made for it before it came.
+    warm: Option<Warm>,
     /// The last image that was taken, which is what a job that stands still is.
     pub(crate) image: Option<Arc<Charged>>,
     /// What it was last saved as, for whoever asked for that.
@@ -395,6 +423,7 @@ impl Job {
             not_stopped: None,
             saves: Vec::new(),
             initial,
+            warm: None,
             image: begin.image,
             saved: None,
             items: begin.items,
@@ -451,6 +480,12 @@ impl Job {
             // The sender is this job's, so that it is there.
             let _ = changes.changed().await;
         }
+    }
+
+    /// Takes apart an instance that was made for it, if it does not go on in time.
+    pub(crate) fn cool(&self) {
+        let late = self.now().warm.take_if(|warm| warm.is_late());
+        drop(late);
     }
 
     /// How it is, for its owner.

@@ -145,7 +145,17 @@ impl<'a> Live<'a> {
 
     /// Puts an image into the instance, instead of what runs before anything else.
     pub(crate) async fn restore(&mut self, image: &Image) -> wasmtime::Result<()> {
-        snapshot::restore(self.store, self.instance, self.memory, self.code, image).await
+        self.restore_over(image, None).await
+    }
+
+    /// The same where the memory of another image was put in before.
+    pub(crate) async fn restore_over(
+        &mut self,
+        image: &Image,
+        ahead: Option<&Image>,
+    ) -> wasmtime::Result<()> {
+        let (instance, memory) = (self.instance, self.memory);
+        snapshot::restore(self.store, instance, memory, self.code, image, ahead).await
     }
 
     /// Binds captures, and gives their handle.

@@ -20,8 +20,8 @@ const ZERO: Block = [0; BLOCK_BYTES];
 
 /// Memory and globals of an instance in which nothing has run.
 pub(crate) struct Fresh {
-    /// The blocks that are not zero.
-    blocks: HashMap<u32, Box<Block>>,
+    /// The blocks that are not zero, by ascending number.
+    blocks: Vec<(u32, Box<Block>)>,
     /// The mutable globals, in the order of [`Code::globals`](crate::code::Code).
     globals: Vec<GlobalValue>,
 }
@@ -40,8 +40,31 @@ impl Fresh {
         }
     }
 
-    fn block(&self, number: u32) -> &Block {
-        self.blocks.get(&number).map_or(&ZERO, |block| block)
+    /// The blocks that are not zero, to be looked up in ascending order.
+    fn ascending(&self) -> Ascending<'_, Box<Block>> {
+        Ascending(&self.blocks)
+    }
+}
+
+/// What has ascending numbers, looked up in that order: memory is gone through from its begin to its
+/// end.
+struct Ascending<'a, T>(&'a [(u32, T)]);
+
+impl<'a, T> Ascending<'a, T> {
+    /// What has this number, which is greater than any that was asked for before.
+    fn at(&mut self, number: u32) -> Option<&'a T> {
+        loop {
+            let [(next, it), rest @ ..] = self.0 else {
+                return None;
+            };
+            if *next > number {
+                return None;
+            }
+            self.0 = rest;
+            if *next == number {
+                return Some(it);
+            }
+        }
     }
 }
 
@@ -78,25 +101,23 @@ pub(crate) async fn take(
     around: Around,
     last: Option<&Image>,
 ) -> Result<Image, ImageError> {
-    let fresh = code
-        .fresh
-        .get()
-        .expect("noted when the first instance of a session was made");
-    let known: HashMap<u32, (&BlockId, &Arc<Block>)> = last
-        .into_iter()
-        .flat_map(Image::blocks)
+    let fresh = fresh_of(code);
+    let mut as_fresh = fresh.ascending();
+    let known = last.into_iter().flat_map(Image::blocks);
+    let known: Vec<_> = known
         .map(|(number, id, block)| (number, (id, block)))
         .collect();
     let mut blocks = Vec::with_capacity(known.len());
+    let mut known = Ascending(&known);
     let count = memory.data_size(&*store) / BLOCK_BYTES;
     for first in (0..count).step_by(BLOCKS_AT_ONCE) {
         let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
         let last = count.min(first + BLOCKS_AT_ONCE);
         for (number, block) in (first as u32..).zip(&data[first..last]) {
-            if block == fresh.block(number) {
+            if block == as_fresh.at(number).map_or(&ZERO, |block| block) {
                 continue;
             }
-            blocks.push(match known.get(&number) {
+            blocks.push(match known.at(number) {
                 Some((id, known)) if known[..] == block[..] => (number, **id, (*known).clone()),
                 _ => (number, BlockId::of(block), Arc::new(*block)),
             });
@@ -126,7 +147,7 @@ pub(crate) async fn take(
 }
 
 /// Puts an image into an instance in which nothing has run, and its clock and random bytes where
-/// they were. The image fits the code.
+/// they were. The image fits the code. Memory that is there as `ahead` has it was put in before.
 ///
 /// # Errors
 ///
@@ -137,26 +158,9 @@ pub(crate) async fn restore(
     memory: Memory,
     code: &Code,
     image: &Image,
+    ahead: Option<&Image>,
 ) -> wasmtime::Result<()> {
-    let pages = u64::from(image.index().memory_pages);
-    let missing = pages.saturating_sub(memory.size(&*store));
-    if missing > 0 {
-        memory.grow_async(&mut *store, missing).await?;
-    }
-    let mut blocks = image.blocks();
-    loop {
-        let data = memory.data_mut(&mut *store);
-        let mut some = 0;
-        for (number, _, block) in blocks.by_ref().take(BLOCKS_AT_ONCE) {
-            let address = number as usize * BLOCK_BYTES;
-            data[address..address + BLOCK_BYTES].copy_from_slice(&block[..]);
-            some += 1;
-        }
-        if some == 0 {
-            break;
-        }
-        yield_now().await;
-    }
+    restore_memory(store, memory, code, image, ahead).await?;
     let by_index: HashMap<u32, &GlobalValue> = image
         .index()
         .globals
@@ -176,6 +180,74 @@ pub(crate) async fn restore(
         store.data_mut().go_on_at(place);
     }
     Ok(())
+}
+
+/// Puts the memory of an image where a fresh instance's is, or that of the image `ahead`, which is no
+/// larger.
+///
+/// # Errors
+///
+/// When there is no room for it.
+pub(crate) async fn restore_memory(
+    store: &mut Store<Guest>,
+    memory: Memory,
+    code: &Code,
+    image: &Image,
+    ahead: Option<&Image>,
+) -> wasmtime::Result<()> {
+    let pages = u64::from(image.index().memory_pages);
+    let missing = pages.saturating_sub(memory.size(&*store));
+    if missing > 0 {
+        memory.grow_async(&mut *store, missing).await?;
+    }
+    for some in differing(code, image, ahead).chunks(BLOCKS_AT_ONCE) {
+        let data = memory.data_mut(&mut *store);
+        for (number, block) in some {
+            let address = *number as usize * BLOCK_BYTES;
+            data[address..address + BLOCK_BYTES].copy_from_slice(&block[..]);
+        }
+        yield_now().await;
+    }
+    Ok(())
+}
+
+/// The blocks in which the memory of an image differs from that of another, or of a fresh instance.
+fn differing<'a>(
+    code: &'a Code,
+    image: &'a Image,
+    other: Option<&'a Image>,
+) -> Vec<(u32, &'a Block)> {
+    let Some(other) = other else {
+        let blocks = image.blocks();
+        return blocks
+            .map(|(number, _, block)| (number, &**block))
+            .collect();
+    };
+    let ids = |image: &'a Image| -> Vec<(u32, &'a BlockId)> {
+        image.blocks().map(|(number, id, _)| (number, id)).collect()
+    };
+    let (here, there) = (ids(image), ids(other));
+    let mut differing = Vec::new();
+    let mut in_other = Ascending(&there);
+    for (number, id, block) in image.blocks() {
+        if in_other.at(number) != Some(&id) {
+            differing.push((number, &**block));
+        }
+    }
+    let mut in_image = Ascending(&here);
+    let mut as_fresh = fresh_of(code).ascending();
+    for (number, _) in &there {
+        if in_image.at(*number).is_none() {
+            let fresh = as_fresh.at(*number).map_or(&ZERO, |block| block);
+            differing.push((*number, fresh));
+        }
+    }
+    differing
+}
+
+fn fresh_of(code: &Code) -> &Fresh {
+    let fresh = code.fresh.get();
+    fresh.expect("noted when the first instance was made")
 }
 
 fn globals(store: &mut Store<Guest>, instance: Instance, code: &Code) -> Vec<GlobalValue> {

@@ -17,7 +17,7 @@ use crate::callers::Caller;
 use crate::code::{chain, check_image_memory, refuse_misfit};
 use crate::events::Finished;
 use crate::job::{self, Begin, Job, JobRequest, Phase, Terms, Watching};
-use crate::session::{Charged, Means, Saved, new_seed};
+use crate::session::{Charged, Saved, new_seed};
 use crate::wasi::Directory;
 
 /// Least time between two images of a job that are written to the disk.
@@ -439,14 +439,8 @@ pub(super) fn run(inner: &Arc<Inner>, job: &Arc<Job>) {
         job.tell_run(&now);
     }
     job.changed();
-    let means = Means {
-        engine: inner.engine.clone(),
-        instances: inner.instances.clone(),
-        memory: inner.memory.clone(),
-    };
-    inner
-        .scheduler
-        .spawn(job.key.turn(), job::run(job.clone(), means));
+    let work = job::run(job.clone(), inner.means());
+    inner.scheduler.spawn(job.key.turn(), work);
 }
 
 /// Has jobs run that stood still for the host, and written to the disk when it is time.
@@ -473,6 +467,7 @@ pub(super) fn look(inner: &Arc<Inner>) {
             });
         }
         job.persist_if_due();
+        job.cool();
         run(inner, &job);
     }
     inner.jobs.forget_offers(MOVE_TIME_MAX);

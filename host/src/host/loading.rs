@@ -215,7 +215,7 @@ impl Host {
         task: Task,
     ) -> Result<Image, Refused> {
         let preparation = Preparation {
-            means: self.means(),
+            means: self.inner.means(),
             key: caller.state.clone(),
             id: bundle.code_id(),
             code,

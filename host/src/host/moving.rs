@@ -13,12 +13,13 @@ use spore_transport::job::{
 };
 use spore_transport::message::{Refused, Timing};
 use spore_transport::{BlobId, RefusalCode};
+use tokio::sync::oneshot;
 
 use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::damaged::Damage;
-use crate::job::{self, Begin, Items, Job, JobRequest};
+use crate::job::{self, Begin, Items, Job, JobRequest, Warm};
 use crate::keep::Ahead;
 use crate::limits::millis;
 use crate::session::{Charged, Room, Saved, new_seed, rand_bytes};
@@ -43,9 +44,11 @@ impl Host {
         };
         let offered = bundle.clone();
         jobs.offer(caller, offer.job, custody, bundle)?;
-        if let Some(bundle) = &offered
-            && let Some(ahead) = self.write_ahead(caller, offer.job, bundle).await
-        {
+        if let Some(bundle) = &offered {
+            let ahead = tokio::join!(
+                self.write_ahead(caller, offer.job, bundle),
+                self.warm(caller, bundle),
+            );
             jobs.attach(caller, offer.job, custody, ahead);
         }
         Ok(JobOffered { move_id })
@@ -94,6 +97,24 @@ impl Host {
                 None
             }
         }
+    }
+
+    /// Makes an instance of what came ahead of a job. The job does not depend on it: what does not fit
+    /// here is refused when it arrives.
+    async fn warm(&self, caller: &Caller, bundle: &Bundle) -> Option<Warm> {
+        let image = bundle.image()?.clone();
+        let (loaded, _) = self.load_plain(caller, bundle).await.ok()?;
+        let interior = &loaded.ready().code.interior;
+        interior.check_imageable().ok()?;
+        interior.check(image.index()).ok()?;
+        let (makes, made) = oneshot::channel();
+        let (of, means) = (caller.clone(), self.inner.means());
+        let work = async move {
+            // Nobody is left to have it when the offer was given up.
+            let _ = makes.send(Warm::make(&of, &loaded, &image, means).await);
+        };
+        self.inner.scheduler.spawn(caller.state.turn(), work);
+        made.await.ok()?
     }
 
     /// Stops a job and saves it, to be moved.

@@ -145,7 +145,7 @@ impl Host {
         let turn = place.session().key.turn();
         let work = SessionWork {
             turn: place,
-            means: self.means(),
+            means: self.inner.means(),
             task,
             limits,
             events: events.clone(),

@@ -13,6 +13,7 @@ use spore_transport::{BlobId, RefusalCode};
 use wasmtime::Store;
 
 use super::keeping::{ITEMS_PERSIST_INTERVAL, Waiting};
+use super::warm::{Made, Warm};
 use super::{Job, Phase};
 use crate::checkpoints::Checkpoints;
 use crate::code::{Entry, chain};
@@ -23,7 +24,7 @@ use crate::run::{self, Live, Polled, refused};
 use crate::session::{Charged, Means};
 use crate::snapshot::{self, Around};
 use crate::wasi::{Clock, Outlet, Seed, World};
-use crate::work::{Interrupted, slots};
+use crate::work::{Interrupted, Slots, slots};
 
 /// Time until it is tried anew to keep a job that may not go on.
 const STOP_PAUSE: Duration = Duration::from_secs(1);
@@ -32,12 +33,12 @@ const STOP_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(job: Arc<Job>, means: Means) {
     let unwinding = Unwinding(&job);
     let queued = Instant::now();
-    let places = slots(&job.key, &means.instances);
-    let places = Interrupted {
-        work: pin!(places),
+    let place = job.place(&means);
+    let place = Interrupted {
+        work: pin!(place),
         events: &job.hub,
     };
-    let Ok(_slots) = places.await else {
+    let Ok((mut store, made, _slots)) = place.await else {
         let cancelled = job.finished(refused(RefusalCode::Cancelled, ""));
         return job.conclude(cancelled).await;
     };
@@ -48,14 +49,11 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
     let listed = job.key.list(id, name);
 
     let began = Instant::now();
-    let guest = job.guest(&means);
-    let output = guest.output.clone();
-    let mut store = Store::new(&means.engine, guest);
-    run::hold(&mut store);
+    let output = store.data().output.clone();
     let mut still = false;
     let outcome = {
         let running = async {
-            let ended = job.carry(&mut store).await;
+            let ended = job.carry(&mut store, made).await;
             let ended = ended.map(|ended| {
                 still = ended.is_none();
                 ended.unwrap_or(Outcome::Value(Bytes::new()))
@@ -111,6 +109,28 @@ impl Job {
         }
     }
 
+    /// Waits for a place for its instance; or gives the one that was made for it.
+    async fn place(&self, means: &Means) -> (Store<Guest>, Option<Made>, Slots) {
+        if let Some(warm) = self.warm(means) {
+            return warm.taken();
+        }
+        let slots = slots(&self.key, &means.instances).await;
+        let mut store = Store::new(&means.engine, self.guest(means));
+        run::hold(&mut store);
+        (store, None, slots)
+    }
+
+    /// The instance that was made for it, if it can go on there.
+    fn warm(&self, means: &Means) -> Option<Warm> {
+        let (warm, image) = {
+            let mut now = self.now();
+            (now.warm.take(), now.image.clone())
+        };
+        let (mut warm, image) = (warm?, image?);
+        let serves = warm.serves(&self.loaded().ready().code, &image.image);
+        (serves && warm.belongs_to(self.guest(means))).then_some(warm)
+    }
+
     fn guest(&self, means: &Means) -> Guest {
         let limits = &self.terms.limits;
         let world = World {
@@ -146,14 +166,34 @@ impl Job {
     async fn carry(
         self: &Arc<Self>,
         store: &mut Store<Guest>,
+        made: Option<Made>,
     ) -> wasmtime::Result<Option<Outcome>> {
         let code = &self.loaded().ready().code;
-        let mut live = Live::enter(store, code).await?;
-        snapshot::note_fresh(live.store, live.instance, live.memory, code);
+        let (mut live, ahead) = match made {
+            Some(Made {
+                instance,
+                memory,
+                image,
+            }) => {
+                let live = Live {
+                    store,
+                    instance,
+                    memory,
+                    code,
+                };
+                (live, Some(image))
+            }
+            None => {
+                let live = Live::enter(store, code).await?;
+                snapshot::note_fresh(live.store, live.instance, live.memory, code);
+                (live, None)
+            }
+        };
         let image = self.now().image.as_ref().map(|it| it.image.clone());
         let (bound, run) = match image {
             Some(image) => {
-                self.restore(&mut live, &image).await?;
+                self.restore(&mut live, &image, ahead.as_ref()).await?;
+                drop(ahead);
                 let run = image.index().run;
                 let run = run.ok_or_else(|| wasmtime::Error::msg("an image without a run"))?;
                 (image.index().bound.clone(), run)
@@ -163,8 +203,13 @@ impl Job {
         self.drive(&mut live, &bound, run).await
     }
 
-    async fn restore(&self, live: &mut Live<'_>, image: &Image) -> wasmtime::Result<()> {
-        live.restore(image).await?;
+    async fn restore(
+        &self,
+        live: &mut Live<'_>,
+        image: &Image,
+        ahead: Option<&Image>,
+    ) -> wasmtime::Result<()> {
+        live.restore_over(image, ahead).await?;
         if let Some(name) = &self.terms.bundle.manifest().restored {
             let hook = live.code.hook(name).map_err(no_hook)?;
             // What it draws is new each time, and what the run draws the same as without it.
@@ -184,7 +229,7 @@ impl Job {
         let mut bound = Vec::new();
         match bundle.image() {
             Some(image) => {
-                self.restore(live, image).await?;
+                self.restore(live, image, None).await?;
                 bound.clone_from(&image.index().bound);
             }
             None => {

@@ -378,7 +378,7 @@ impl Session {
             ..
         } = &mut alive;
         let restored =
-            snapshot::restore(store, *instance, *memory, self.code(), &image.image).await;
+            snapshot::restore(store, *instance, *memory, self.code(), &image.image, None).await;
         if let Err(error) = restored {
             return Err(run::ended_as(store.data(), Err(error)));
         }
