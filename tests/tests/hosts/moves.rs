@@ -247,11 +247,14 @@ async fn settled(source: &Host, target: &Host, id: JobId) -> Settled {
     }
 }
 
-/// A job that runs for a second.
-async fn started(host: &Host) -> spore_client::Job<u32, std::convert::Infallible> {
+/// A job that runs for a second, whose code the other host has compiled: else it would be over before
+/// its move has begun.
+async fn started(host: &Host, other: &Host) -> spore_client::Job<u32, std::convert::Infallible> {
     let told = resumer()
         .callable(resumer::told::HANDLE)
         .expect("it is there");
+    let none = other.call(&told, (0,)).await;
+    assert_eq!(none.expect("it serves"), 0);
     host.start(&told, (ROUNDS,)).await.expect("started")
 }
 
@@ -270,7 +273,7 @@ async fn a_move_that_breaks_leaves_the_job_on_one_host() {
     let (mut at_source, mut at_target) = (0, 0);
     for number in 0..moves {
         let [one, other] = pair.connect().await;
-        let job = started(&one).await;
+        let job = started(&one, &other).await;
         let what =
             [Broken::Source, Broken::Target, Broken::Both, Broken::Client][below(4) as usize];
         let moment = Duration::from_micros(below(BREAK_MAX.as_micros() as u64));
@@ -312,7 +315,7 @@ async fn is_whole_when_broken_at_each_stage(what: Broken) {
             continue;
         }
         let [one, other] = pair.lock().await.connect().await;
-        let job = started(&one).await;
+        let job = started(&one, &other).await;
         let (broken, breaks) = tokio::sync::oneshot::channel();
         let (hosts, mut broken) = (pair.clone(), Some(broken));
         let moving = job.move_to(&other, WITHIN).on_stage(move |reached| {
