@@ -54,6 +54,8 @@ pub(crate) struct KeyState {
     /// Held while an image of the key's is written to the disk: one at a time, so that the others
     /// find the disk free in between.
     pub(crate) keeping: tokio::sync::Mutex<()>,
+    /// Held while captures that the key calls with are decoded once for all calls.
+    pub(crate) preparing: tokio::sync::Mutex<()>,
     /// Bundles that the key's calls hold, in bytes: half of what all may hold.
     pub(crate) bundles: Arc<Total>,
     pub(crate) charges: Mutex<Charges>,
@@ -136,6 +138,7 @@ impl Callers {
                 memory: Total::new(limits.memory_per_key),
                 images: Total::new(limits.session_images_per_key),
                 keeping: tokio::sync::Mutex::default(),
+                preparing: tokio::sync::Mutex::default(),
                 bundles: Total::new(bundles_max),
                 charges: Mutex::default(),
                 arguments: Budget::new(limits.arguments_per_key),

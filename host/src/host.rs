@@ -99,8 +99,6 @@ struct Inner {
     instances: Arc<Semaphore>,
     sessions: Sessions,
     jobs: Jobs,
-    /// Held while captures are decoded once for all calls.
-    preparing: tokio::sync::Mutex<()>,
     /// Where sessions and jobs are kept, if anywhere.
     keep: OnceLock<Keep>,
     /// How often jobs are made durable whose owners do not say.
@@ -199,7 +197,6 @@ impl Host {
             instances: Arc::new(Semaphore::new(setup.limits.instances as usize)),
             sessions: Sessions::default(),
             jobs: Jobs::default(),
-            preparing: tokio::sync::Mutex::default(),
             keep: OnceLock::new(),
             job_persist: setup.job_persist,
             counters: Arc::default(),

@@ -318,8 +318,8 @@ pub(crate) struct Now {
     pub(crate) pause: bool,
     /// Why its run did not come to stand still when it was to.
     pub(crate) not_stopped: Option<Refused>,
-    /// The host wants it to stand still: it shuts down, or the owner's key is revoked.
-    pub(crate) halt: bool,
+    /// Why the host wants it to stand still, if it does; in no words when the host ends.
+    pub(crate) halt: Option<String>,
     /// It does so until the host has ended.
     pub(crate) halted_for_good: bool,
     /// What keeps it from running for a moment: see [`hold`](Job::hold).
@@ -341,6 +341,8 @@ pub(crate) struct Now {
     pub(crate) items: Items,
     /// Why it stands still when nobody asked.
     pub(crate) why: String,
+    /// Why it is not on the disk as it is to be, while it goes on.
+    not_kept: String,
     pub(crate) done: u64,
     pub(crate) total: u64,
     pub(crate) stops: u64,
@@ -412,7 +414,7 @@ impl Job {
             phase: Phase::Still,
             custody: begin.custody,
             pause: begin.paused,
-            halt: false,
+            halt: None,
             halted_for_good: false,
             holds: 0,
             gone: false,
@@ -428,6 +430,7 @@ impl Job {
             saved: None,
             items: begin.items,
             why: String::new(),
+            not_kept: String::new(),
             done: begin.progress.0,
             total: begin.progress.1,
             stops: begin.stops,
@@ -558,9 +561,11 @@ impl Job {
 impl Now {
     pub(crate) fn state(&self) -> JobState {
         match &self.phase {
-            Phase::Running if self.pause || self.halt => JobState::Pausing,
+            Phase::Running if self.pause || self.halt.is_some() => JobState::Pausing,
             Phase::Running => JobState::Running,
-            Phase::Still if self.pause || self.halt || !self.why.is_empty() => JobState::Paused,
+            Phase::Still if self.pause || self.halt.is_some() || !self.why.is_empty() => {
+                JobState::Paused
+            }
             // It waits to be taken up again.
             Phase::Still => JobState::Running,
             Phase::Ended(finished) => JobState::Ended(ending(&finished.outcome)),
@@ -569,10 +574,13 @@ impl Now {
 
     /// Why it is so, when nobody asked for it.
     fn why(&self) -> &str {
-        match self.why.is_empty() && self.halt && !self.halted_for_good {
-            true => "its key may not use the host, or a directory that the job sees",
-            false => &self.why,
-        }
+        let reasons = [
+            Some(self.why.as_str()),
+            self.halt.as_deref(),
+            matches!(self.phase, Phase::Running).then_some(self.not_kept.as_str()),
+        ];
+        let mut said = reasons.into_iter().flatten();
+        said.find(|why| !why.is_empty()).unwrap_or_default()
     }
 
     pub(crate) fn standing(&self, job: JobId) -> JobChanged {
@@ -591,7 +599,7 @@ impl Now {
     pub(crate) fn is_to_run(&self) -> bool {
         matches!(self.phase, Phase::Still)
             && !self.pause
-            && !self.halt
+            && self.halt.is_none()
             && self.holds == 0
             && !self.gone
             && self.why.is_empty()
@@ -600,7 +608,7 @@ impl Now {
 
     /// Whether its run is to stand still at the next place where it can.
     pub(crate) fn stops(&self) -> bool {
-        self.pause || self.halt || self.holds > 0
+        self.pause || self.halt.is_some() || self.holds > 0
     }
 
     /// It has ended so before: it is one of this key's that was kept.

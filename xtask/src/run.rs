@@ -43,7 +43,10 @@ fn of_a_package(name: &str) -> bool {
 
 /// The root of the checkout.
 pub(crate) fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says now: of two checkouts with one target folder, this may have been compiled in the
+    // other.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR");
+    let here = here.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     here.parent().expect("xtask lies in the root").to_owned()
 }
 

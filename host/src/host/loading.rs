@@ -238,11 +238,14 @@ impl Host {
 
     async fn with_captures(&self, caller: &Caller, used: &Loaded) -> Result<(), Refused> {
         let bundle = used.bundle();
-        // One at a time: an image is charged to nobody before it is known how large it is. Whoever
-        // finds it taken tries anew after as many calls.
-        let Ok(_turn) = self.inner.preparing.try_lock() else {
+        // One of a key at a time: an image is charged to nobody before it is known how large it is.
+        // Whoever finds it taken tries anew after as many calls.
+        let Ok(_turn) = caller.state.preparing.try_lock() else {
             return Ok(());
         };
+        if used.ready().is_prepared() {
+            return Ok(());
+        }
         let Some((callable, captures)) = bundle.captures() else {
             return Ok(());
         };
@@ -257,8 +260,11 @@ impl Host {
         let code = loaded.ready().code.clone();
         let prepared = self.prepare(caller, bundle, code, task).await;
         let image = prepared.inspect_err(|why| {
-            // That stays so.
-            if why.code == RefusalCode::Unsupported {
+            // Anything else stays so.
+            if !matches!(
+                why.code,
+                RefusalCode::QueueFull | RefusalCode::ShuttingDown | RefusalCode::Memory
+            ) {
                 used.ready().never_prepare();
             }
         })?;
@@ -271,6 +277,10 @@ impl Host {
         let compiler = &self.inner.compiler;
         let room = match compiler.prepared_room(bytes) {
             Ok(room) => room,
+            Err(why) if why.limit.is_some_and(|limit| bytes > limit) => {
+                used.ready().never_prepare();
+                return Err(why);
+            }
             Err(_) => {
                 if let ((), Some(freeing)) = self.on_bundles(Bundles::let_prepared_go) {
                     // What is not free yet still counts.

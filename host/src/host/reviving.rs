@@ -14,7 +14,7 @@ use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::damaged::Damage;
-use crate::job::{Begin, Job, JobRequest, Revived};
+use crate::job::{Begin, Job, JobRequest, Phase, Revived};
 use crate::keep::{Keep, KeepError, SessionRecord};
 use crate::session::Charged;
 
@@ -226,15 +226,23 @@ impl Host {
         }
         for job in self.inner.jobs.every() {
             let grants = &self.inner.grants;
-            let halted = caller(&PublicKey(job.key.id)).is_none_or(|caller| {
-                let given = &job.terms.directories;
-                grants.check(given, &caller.allowed).is_err()
-            });
-            let mut now = job.now();
-            if now.halt != halted && !now.halted_for_good {
-                now.halt = halted;
+            let halt = match caller(&PublicKey(job.key.id)) {
+                None => Some("its key may not use the host".to_owned()),
+                Some(caller) => {
+                    let given = grants.check(&job.terms.directories, &caller.allowed);
+                    given.err().map(|why| why.to_string())
+                }
+            };
+            {
+                let mut now = job.now();
+                let ended = matches!(now.phase, Phase::Ended(_));
+                if ended || now.halt == halt || now.halted_for_good {
+                    continue;
+                }
+                now.halt = halt;
                 job.tell_run(&now);
             }
+            job.changed();
         }
     }
 }

@@ -143,7 +143,9 @@ impl Job {
 
     async fn write_image(&self, image: &Image, as_now: &AsNow) -> Result<(), KeepError> {
         self.write_whole(Some(image), as_now).await?;
-        self.now().items.set_durable(as_now.emitted);
+        let mut now = self.now();
+        now.items.set_durable(as_now.emitted);
+        now.not_kept.clear();
         Ok(())
     }
 

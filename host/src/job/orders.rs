@@ -196,7 +196,7 @@ impl Job {
     pub(crate) async fn halt(&self, within: Duration) -> Result<(), Refused> {
         {
             let mut now = self.now();
-            (now.halt, now.halted_for_good) = (true, true);
+            (now.halt, now.halted_for_good) = (Some(String::new()), true);
             now.not_stopped = None;
             self.tell_run(&now);
         }

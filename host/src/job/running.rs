@@ -392,6 +392,7 @@ impl Job {
             }
             Err(why) => {
                 drop(turn);
+                tracing::info!(job = %self.id, %why, "no image of a job");
                 self.goes_on(saves, why).await;
                 false
             }
@@ -438,6 +439,11 @@ impl Job {
         }
         let waits = {
             let mut now = self.now();
+            if self.terms.persist_every.is_some() {
+                now.not_kept = format!("it is not kept as it is now: {why}");
+            }
+            // It is tried anew when the next is due.
+            now.persisted = Instant::now();
             now.not_stopped = Some(why);
             now.pause = false;
             now.stops()
