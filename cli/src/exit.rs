@@ -235,13 +235,14 @@ impl From<ArgumentsError> for Failure {
     }
 }
 
-/// The failure of a request that calls nothing: what the host keeps is there once it is back.
+/// The failure of a request that calls nothing. It may have been carried out: asking again could start
+/// another job, or open another session.
 impl From<CallError<std::convert::Infallible>> for Failure {
     fn from(error: CallError<std::convert::Infallible>) -> Failure {
         match error {
-            CallError::Lost(ref lost) => {
-                lost_host(lost).help("once the host is back, ask again: what it keeps is there")
-            }
+            CallError::Lost(ref lost) => lost_host(lost).help(
+                "once the host is back, `spore job ls` and `spore session ls` show what is there",
+            ),
             error => call_failure(error, |never| match never {}),
         }
     }

@@ -46,17 +46,19 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         RefusalCode::QueueFull | RefusalCode::ShuttingDown | RefusalCode::TooManyRequests => {
             failure.help("try again later")
         }
-        RefusalCode::JobEnded => failure.help("what it has come to: spore job result JOB"),
+        RefusalCode::JobEnded => failure.help("what it has come to: spore job result JOB --on HOST"),
         RefusalCode::NotResumable => failure.help("without --job it can be called"),
         RefusalCode::UnknownSession => failure.help(
             "`spore session ls --on HOST` shows your sessions there; one that nobody uses is closed \
              after a while",
         ),
         RefusalCode::SessionPoisoned => failure.help(
-            "spore session restore SESSION, if it was saved, or spore session close SESSION",
+            "spore session restore SESSION --on HOST, if it was saved, or spore session close SESSION \
+             --on HOST",
         ),
         RefusalCode::UnknownJob => failure.help(
-            "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken",
+            "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken, or \
+             when it has moved to another host",
         ),
         RefusalCode::TooManyJobs => {
             failure.help("those that have ended count until their result was taken: spore job result")

@@ -60,6 +60,19 @@ struct Place {
     trust: Trust,
 }
 
+/// How often a host is asked what a call that was interrupted has left.
+const LOOKS_AFTER_INTERRUPT: u32 = 8;
+/// Time between two such looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+impl Place {
+    /// The option that names the place to another command.
+    fn on_option(&self) -> String {
+        let on = self.on.as_deref();
+        on.map_or(String::new(), |on| format!(" --on {on}"))
+    }
+}
+
 /// Does something on a host, and takes leave of it however that ends.
 async fn on_host<T>(
     on: &str,
@@ -309,12 +322,30 @@ impl Call {
             return on_host(on, self.place.trust, async |host| {
                 let session = host.session(self.session).await?;
                 let by = By::Host(self.limits());
-                let called = self.call_in(&session, arguments, by).await?;
-                called.ok_or_else(|| {
-                    exit::interrupted().help(format!(
-                        "the guest was stopped, and the session is poisoned: {}",
-                        self.next_for_poisoned()
-                    ))
+                let called = self.call_in(&session, arguments, by).await;
+                let (failure, looks) = match called {
+                    Ok(Some(value)) => return Ok(value),
+                    // The host hears of it while it is asked.
+                    Ok(None) => (exit::interrupted(), LOOKS_AFTER_INTERRUPT),
+                    Err(failure) => (failure, 1),
+                };
+                // A call that was stopped before it began leaves the session as it was.
+                let mut poisoned = false;
+                for look in 0..looks {
+                    if look > 0 {
+                        tokio::time::sleep(LOOK_PAUSE).await;
+                    }
+                    let sessions = host.sessions().await.unwrap_or_default();
+                    poisoned = sessions
+                        .iter()
+                        .any(|it| it.session == self.session && it.state == SessionState::Poisoned);
+                    if poisoned {
+                        break;
+                    }
+                }
+                Err(match poisoned {
+                    true => self.poisoned(failure),
+                    false => failure,
                 })
             })
             .await;
@@ -326,18 +357,26 @@ impl Call {
             wall_ms: Some(self.wall.map_or(millis(Limits::default().wall), millis)),
             ..CallLimits::default()
         });
-        let called = self.call_in(&session, arguments, by).await;
-        if let Ok(None) = called {
+        let called = match self.call_in(&session, arguments, by).await {
+            Ok(Some(value)) => Ok(value),
             // Nothing of it was kept.
-            return Err(exit::interrupted().help("the session is as it was before the call"));
-        }
+            Ok(None) => {
+                return Err(exit::interrupted().help("the session is as it was before the call"));
+            }
+            Err(failure) => Err(failure),
+        };
         // Whatever came of the call: what the session is now is what the next command finds.
         let info = host.sessions().await?;
         match info.iter().find(|it| it.session == session.id()) {
-            Some(info) if info.state == SessionState::Poisoned => local.poison(&info.why)?,
-            _ => local.keep(&session.save().await?)?,
+            Some(info) if info.state == SessionState::Poisoned => {
+                local.poison(&info.why)?;
+                called.map_err(|failure| self.poisoned(failure))
+            }
+            _ => {
+                local.keep(&session.save().await?)?;
+                called
+            }
         }
-        Ok(called?.unwrap_or_default())
     }
 
     fn limits(&self) -> CallLimits {
@@ -347,11 +386,13 @@ impl Call {
         }
     }
 
-    fn next_for_poisoned(&self) -> String {
-        format!(
-            "spore session restore {0}, if it was saved, or spore session close {0}",
-            self.session
-        )
+    /// A failure that has poisoned the session.
+    fn poisoned(&self, failure: Failure) -> Failure {
+        let (session, on) = (self.session, self.place.on_option());
+        failure.help(format!(
+            "the session is poisoned: spore session restore {session}{on}, if it was saved, or \
+             spore session close {session}{on}"
+        ))
     }
 
     /// What a call returns; nothing when it was interrupted.
@@ -381,21 +422,9 @@ impl Call {
             screen.end_line();
             return Ok(None);
         };
-        let result = result.map_err(|error| {
-            let poisons = matches!(error, CallError::Failed(_));
-            let failure = match error {
-                CallError::Refused(refused) => refusal::failure(&refused, by),
-                error => {
-                    exit::call_failure(error, |error| Failure::guest_error(&self.callable, error))
-                }
-            };
-            match poisons {
-                true => failure.help(format!(
-                    "the session is poisoned: {}",
-                    self.next_for_poisoned()
-                )),
-                false => failure,
-            }
+        let result = result.map_err(|error| match error {
+            CallError::Refused(refused) => refusal::failure(&refused, by),
+            error => exit::call_failure(error, |error| Failure::guest_error(&self.callable, error)),
         });
         result.map(Some)
     }
@@ -510,7 +539,11 @@ impl Move {
                 let id = with_host(connect_known(to).await?, async |host| {
                     let session = open_on(host, &bundle, None).await?;
                     // On the disk there before it goes from the disk here.
-                    session.save().await?;
+                    if let Err(error) = session.save().await {
+                        // It stays here, and nothing of it there.
+                        let _ = session.close().await;
+                        return Err(error.into());
+                    }
                     Ok(session.id())
                 });
                 let id = id.await?;
@@ -547,7 +580,9 @@ async fn fetched(session: &Session) -> Result<SessionId, Failure> {
     {
         LocalSession::find(&home()?, id)?.close()?;
     }
-    closed?;
+    closed.map_err(|error| {
+        Failure::from(error).help(format!("what it was is here already, as session {id}"))
+    })?;
     Ok(id)
 }
 

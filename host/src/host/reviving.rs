@@ -230,7 +230,9 @@ impl Host {
                 None => Some("its key may not use the host".to_owned()),
                 Some(caller) => {
                     let given = grants.check(&job.terms.directories, &caller.allowed);
-                    given.err().map(|why| why.to_string())
+                    given
+                        .err()
+                        .map(|why| format!("a directory that it sees: {why}"))
                 }
             };
             {

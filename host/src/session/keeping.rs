@@ -108,7 +108,7 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }
     let Some(saved) = kept.saved.as_ref().map(|saved| saved.charged.clone()) else {
-        let what = "it was never saved, so that there is nothing to restore";
+        let what = "the session was never saved, so that there is nothing to restore";
         return Err(Refused::new(RefusalCode::NoImage, what));
     };
     kept.image = Some(saved);

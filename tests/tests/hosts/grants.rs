@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use spore_bundle::Grant;
-use spore_client::{Host, RefusalCode};
+use spore_client::{Ending, Host, JobState, Persist, RefusalCode};
 use spore_host::{Grants, Setup};
 use spore_tests::guests::{assert_serves, of};
 use spore_tests::module::{RUN, Raw, bundle_with};
-use spore_tests::outcome::{refused, until};
-use spore_tests::{Local, Process, hostile, plain as plain_bundle};
+use spore_tests::outcome::{refused, soon, until};
+use spore_tests::{Local, Process, hostile, keeper, plain as plain_bundle};
 use tempfile::TempDir;
 
 /// A folder with what guests may read, and something beside it that they may not.
@@ -256,4 +256,27 @@ async fn grants_come_from_the_configuration_and_go_with_the_line_of_the_key() {
     })
     .await;
     assert_serves(&host).await;
+}
+
+/// Its items may not leave before an image that contains them is kept, and there is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_keeps_a_file_open_says_why_it_is_not_kept_and_can_be_cancelled() {
+    let folder = folders();
+    let local = Local::start(setup(&folder.path().join("granted")), &["grants=data"]);
+    let host = local.connect(0).await;
+    let emits = of(keeper(), keeper::emit_while_open::HANDLE);
+    let arguments = ("one".to_owned(), 1000);
+    let every = Persist::Every { ms: 100 };
+    let job = host.start(&emits, arguments).persist(every).await;
+    let job = job.expect("started");
+    until("it says why it is not kept", async || {
+        let info = job.info().await.expect("listed");
+        info.state == JobState::Running && info.why.contains("1 files open")
+    })
+    .await;
+    // It waits for its items to be taken, and keeps no worker from others meanwhile.
+    assert_eq!(read(&host, "one").await.as_deref(), Ok("first"));
+    let cancelled = soon("the job ends", job.cancel()).await;
+    let state = cancelled.expect("it is there").state;
+    assert_eq!(state, JobState::Ended(Ending::Cancelled));
 }

@@ -1,11 +1,13 @@
 //! `spore job watch` and `spore job result`: what a job says, and what it comes to.
 
+use std::convert::Infallible;
+
 use serde_json::{Value as Json, json};
-use spore_client::{CallError, DynamicJob, JobId, JobNews, with_port};
+use spore_client::{CallError, DynamicJob, JobId, JobNews, JobState, with_port};
 
 use super::{Place, list, own_error};
 use crate::exit::{self, Exit, Failure};
-use crate::output;
+use crate::output::{self, plain};
 use crate::screen::Screen;
 use crate::signals::Signals;
 
@@ -15,10 +17,11 @@ use crate::signals::Signals;
 Example:
   spore job watch 00112233445566778899aabbccddeeff --on board.local
 
-What the guest prints from now on goes to standard error, with its progress; items go to standard
-output as they come, one line of JSON each, and so does the result. The result stays on the host.
-Items are taken: the newest watch has them, and takes up to 64 ahead of what it has written. One
-that a reader like `head` ends has taken those; a later watch begins behind them.
+What the guest prints from now on goes to standard error, with its progress if that is a terminal;
+items go to standard output as they come, one line of JSON each, and so does the result, which stays
+on the host. Items are taken: the newest watch has them, and what is written counts as taken. The
+last of what was written before a reader like `head` ends may come again to a later watch, with the
+same numbers.
 Ctrl-C leaves the job as it is.
 With --json, one object a line: item and sequence, and at the end result or error, and job.")]
 pub(super) struct Watch {
@@ -85,6 +88,7 @@ impl Watch {
         };
         let ended = self.place.with(async |host| {
             let job = host.job(self.job).await?;
+            say_if_paused(&job, &self.place).await?;
             uninterrupted(watched(&job, &shown)).await
         })?;
         tell(ended, self.json, self.job, &self.place)
@@ -95,6 +99,7 @@ impl Result {
     pub(super) fn run(self) -> std::result::Result<(), Failure> {
         self.place.with(async |host| {
             let job = host.job(self.job).await?;
+            say_if_paused(&job, &self.place).await?;
             let ended = if job.emits_items() {
                 let shown = Shown {
                     json: self.json,
@@ -117,6 +122,21 @@ impl Result {
             told
         })
     }
+}
+
+/// Says that nothing will come of a job before somebody lets it go on.
+async fn say_if_paused(job: &DynamicJob, place: &Place) -> std::result::Result<(), Failure> {
+    let info = job.info().await?;
+    if info.state == JobState::Paused {
+        let why = match info.why.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", plain(&info.why)),
+        };
+        let (id, on) = (job.id(), &place.on);
+        let note = format!("note: the job is paused{why}: spore job resume {id} --on {on}");
+        Screen::new().say(&note);
+    }
+    Ok(())
 }
 
 /// Watches a job to its end.
@@ -194,7 +214,11 @@ async fn ended(
         _ => String::new(),
     };
     Ok(Ended {
-        result: result.map_err(|error| exit::call_failure(error, own_error(&callable))),
+        result: result.map_err(|error| match error {
+            // Nothing was called, and the job may be there.
+            CallError::Lost(lost) => Failure::from(CallError::<Infallible>::Lost(lost)),
+            error => exit::call_failure(error, own_error(&callable)),
+        }),
         told: false,
         is_end,
     })
@@ -221,13 +245,13 @@ fn tell(ended: Ended, json: bool, job: JobId, place: &Place) -> std::result::Res
     }
 }
 
-/// Does the work unless a signal asks the command to end. The job goes on then.
+/// Does the work unless a signal asks the command to end. The job is as it was then.
 async fn uninterrupted<T>(
     work: impl Future<Output = std::result::Result<T, Failure>>,
 ) -> std::result::Result<T, Failure> {
     let mut signals = Signals::catch()?;
     tokio::select! {
         done = work => done,
-        _ = signals.next() => Err(Failure::new(Exit::Interrupted, "interrupted; the job goes on")),
+        _ = signals.next() => Err(Failure::new(Exit::Interrupted, "interrupted; the job stays as it is")),
     }
 }

@@ -99,6 +99,15 @@ pub fn hold_open(name: &str) -> bool {
     opened
 }
 
+/// Emits numbers while it has a granted file open, so that there is no image of it.
+#[callable(directory = "data")]
+pub async fn emit_while_open(name: &str, count: u32, numbers: Emitter<u32>) {
+    let _open = File::open(format!("/data/{name}")).expect("it is granted");
+    for number in 0..count {
+        numbers.emit(number).await;
+    }
+}
+
 /// Closes what is open.
 #[callable]
 pub fn close_all() {
