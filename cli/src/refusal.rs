@@ -260,7 +260,9 @@ impl Setting {
                 ", or {word}= on the line of your key in its authorized_keys"
             ));
         }
-        let lower = match option.and_then(|option| option.split(' ').next()) {
+        // Who has not used the option need not know of it, and may have none.
+        let used = option.filter(|_| self.set.is_some());
+        let lower = match used.and_then(|option| option.split(' ').next()) {
             Some(option) => format!("; {option} only lowers it"),
             None => String::new(),
         };

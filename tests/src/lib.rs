@@ -4,6 +4,7 @@
 //!   makes. [`lanes`]: some of them that calculate.
 //! - [`local`]: a host that listens from a thread of the test; [`process`]: the `spore` command's.
 //!   Both are reached over QUIC through their [`door`].
+//! - [`relay`]: a way to a host that can be cut.
 //! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
 //! - [`outcome`]: takes results apart, and waits for what must come true.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ pub mod module;
 pub mod outcome;
 pub mod peer;
 pub mod process;
+pub mod relay;
 
 pub use door::Door;
 pub use guests::{hostile, keeper, plain, resumer};

@@ -26,9 +26,9 @@ Once it serves, it writes one line to standard output:
   ready ADDRESS:PORT KEY
 
 Its keys and configuration are host.pem, authorized_keys and spore.toml in the XDG folder of
-configuration, or in SPORE_HOME. The first start authorises the user who starts it, and no one
-else; others with `spore key authorize KEY`. SIGTERM and Ctrl-C let running calls finish within
-the configured grace time; a second one does not wait.")]
+configuration, or in SPORE_HOME. Where no key was authorised yet, the first start authorises the
+user who starts it, and no one else; others with `spore key authorize KEY`. SIGTERM and Ctrl-C let
+running calls finish within the configured grace time; a second one does not wait.")]
 pub(crate) struct Host {
     /// Where to listen; port 0 takes a free one [default: as configured, or 0.0.0.0:7473]
     #[arg(long, value_name = "ADDR", value_parser = address)]

@@ -1,6 +1,7 @@
 //! Moves of jobs between hosts that break, and requests about them that meet: at no time do two
 //! hosts run a job, and once both are back one does.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use spore_client::{Connect, Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
 use spore_tests::door::{Door, copy};
 use spore_tests::outcome::{PATIENCE, soon, until};
+use spore_tests::relay::Relay;
 use spore_tests::{Process, resumer};
 use spore_transport::job::{JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
 use spore_transport::message::{CallLimits, Timing};
@@ -134,7 +136,7 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Pair {
-        let configuration = "job_persist = \"100ms\"\n";
+        let configuration = "job_persist = \"100ms\"\n[limits]\nconnections_per_key = 64\n";
         let source = Process::start(configuration, &[""]);
         let target = Process::start(configuration, &[]);
         target.write_authorized_keys(&format!("{}\n", source.clients[0].public()));
@@ -216,11 +218,15 @@ impl Pair {
 }
 
 async fn connect(door: &Door, client: &Door) -> Host {
+    connect_by(door.address, door, client).await
+}
+
+/// Connects to a host by way of this address.
+async fn connect_by(address: SocketAddr, door: &Door, client: &Door) -> Host {
     let connect = Connect::new()
         .identity(copy(&client.clients[0]))
         .trust(door.key);
-    let address = door.address.to_string();
-    soon("the host serves", connect.to(&address))
+    soon("the host serves", connect.to(&address.to_string()))
         .await
         .expect("it serves this key")
 }
@@ -380,4 +386,81 @@ async fn two_hosts_that_are_killed_at_any_stage_of_a_move_lose_no_job() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_goes_away_at_any_stage_of_a_move_loses_no_job() {
     is_whole_when_broken_at_each_stage(Broken::Client).await;
+}
+
+/// Cuts the way to one of two hosts at each stage of a move, while both hosts and the client stay, and
+/// the client connects anew.
+async fn is_whole_when_cut_at_each_stage(what: Broken) {
+    let pair = Arc::new(Pair::start().await);
+    // A client finds out after seconds, so that some are cut side by side; of all at once, a host would
+    // refuse some to begin a connection.
+    let mut moves = tokio::task::JoinSet::new();
+    for stage in STAGES {
+        if moves.len() >= 4 {
+            let moved = moves.join_next().await.expect("there are some");
+            moved.expect("the move is whole");
+        }
+        let pair = pair.clone();
+        moves.spawn(async move {
+            let ways = [
+                Relay::start(pair.source.address).await,
+                Relay::start(pair.target.address).await,
+            ];
+            let one = connect_by(ways[0].address, &pair.source, &pair.source).await;
+            let other = connect_by(ways[1].address, &pair.target, &pair.source).await;
+            let job = started(&one, &other).await;
+            let cutter = ways[usize::from(what == Broken::Target)].cutter();
+            let moved = job.move_to(&other, WITHIN).on_stage(move |reached| {
+                if reached == stage {
+                    cutter.cut();
+                }
+            });
+            let moved = moved.await.map(|_| ());
+            let context = format!("the way to the {what:?} is cut at {stage:?}: {moved:?}");
+            let settled = pair.is_whole(job.id(), &context).await;
+            match moved {
+                Ok(()) => assert_eq!(settled, Settled::AtTarget, "{context}"),
+                // It was over before the client had found out.
+                Err(MoveError::NotMoved(_)) if stage <= MoveStage::Ahead => {
+                    assert_eq!(settled, Settled::AtSource, "{context}");
+                }
+                Err(error) => panic!("{error}: {context}"),
+            }
+        });
+    }
+    while let Some(moved) = moves.join_next().await {
+        moved.expect("the move is whole");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_to_the_source_that_is_cut_at_any_stage_of_a_move_loses_no_job() {
+    is_whole_when_cut_at_each_stage(Broken::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_to_the_target_that_is_cut_at_any_stage_of_a_move_loses_no_job() {
+    is_whole_when_cut_at_each_stage(Broken::Target).await;
+}
+
+/// Branches that take turns, and a race between them, are where they were on the other host.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_of_joined_and_raced_branches_moves_and_comes_to_the_same() {
+    let pair = Pair::start().await;
+    let [one, other] = pair.connect().await;
+    let weights: Vec<f64> = (0..20_000).map(f64::from).collect();
+    let entwined = resumer().callable(resumer::entwined::HANDLE);
+    let entwined = entwined.expect("it is there").capture(&weights);
+    let entwined = entwined.expect("they fit");
+    let arguments = (7, 200_000);
+    // Its code is compiled there, else it would be over before the move has begun.
+    other.call(&entwined, (7, 1)).await.expect("it runs");
+    let unmoved = one.start(&entwined, arguments).await.expect("started");
+    let moved = one.start(&entwined, arguments).await.expect("started");
+    let moved = moved.move_to(&other, WITHIN).await.expect("it moves");
+    let stops = moved.info().await.expect("listed").stops;
+    assert!(stops > 0, "it had ended before");
+    let [unmoved, moved] = [unmoved.result().await, moved.result().await];
+    let unmoved = unmoved.expect("it ends well");
+    assert_eq!(moved.expect("it ends well"), unmoved);
 }

@@ -386,13 +386,20 @@ async fn sessions_are_bounded_in_number_memory_and_time() {
     let why = refused(session.save().await, RefusalCode::TooManySessions);
     assert_eq!(why.limit, Some(1 << 20));
 
-    let host = setup(|limits| limits.session_idle = Duration::from_millis(50));
-    let session = open(&host, keeper()).await;
-    until("nobody uses it", || async {
-        host.sessions().await.expect("listed").is_empty()
-    })
-    .await;
-    refused(session.save().await, RefusalCode::UnknownSession);
+    let idle = Duration::from_millis(50);
+    let short = setup(|limits| limits.session_idle = idle);
+    let host = setup(|_| {});
+    let own = host.open_session(keeper()).idle(idle).await;
+    for (host, session) in [
+        (&short, open(&short, keeper()).await),
+        (&host, own.expect("opened")),
+    ] {
+        until("nobody uses it", || async {
+            host.sessions().await.expect("listed").is_empty()
+        })
+        .await;
+        refused(session.save().await, RefusalCode::UnknownSession);
+    }
 }
 
 #[tokio::test]
