@@ -387,7 +387,7 @@ async fn sessions_are_bounded_in_number_memory_and_time() {
     assert_eq!(why.limit, Some(1 << 20));
 
     let idle = Duration::from_millis(50);
-    let short = setup(|limits| limits.session_idle = idle);
+    let short = setup(|limits| limits.session_idle = Duration::from_millis(50));
     let host = setup(|_| {});
     let own = host.open_session(keeper()).idle(idle).await;
     for (host, session) in [
