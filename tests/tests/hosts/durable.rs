@@ -111,7 +111,8 @@ async fn served(host: &Host) {
     .await;
 }
 
-/// Has a host serve the client of another, and connects as that.
+/// Has a host serve the client of another, and connects as that. It has the code of the jobs compiled
+/// then: a short one would be over else before its move there has begun.
 async fn joined(process: &Process, other: &Process) -> Host {
     let client = &other.clients[0];
     process.write_authorized_keys(&format!("{}\n", client.public()));
@@ -128,5 +129,8 @@ async fn joined(process: &Process, other: &Process) -> Host {
     });
     let host = host.await;
     served(&host).await;
+    let paced = of(resumer(), resumer::paced::HANDLE);
+    let none = host.call(&paced, (SEED, 0)).await;
+    none.expect("it runs");
     host
 }
