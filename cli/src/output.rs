@@ -130,6 +130,8 @@ pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Fai
         _ => std::path::Path::new("."),
     };
     let written = (|| {
+        // Else the error names a temporary file.
+        std::fs::metadata(folder)?;
         // As any file that a program makes: the user's mask has its say.
         let mode = std::fs::Permissions::from_mode(0o666);
         let mut file = tempfile::Builder::new()

@@ -149,8 +149,13 @@ fn callable(a: &Callable, b: &Callable) -> Option<String> {
 
 /// The captures by name, each as JSON, and whose they are.
 fn bound(bundle: &spore_bundle::Bundle) -> Option<(String, BTreeMap<String, Json>)> {
-    let (index, bytes) = bundle.captures()?;
-    let callable = &bundle.manifest().callables[index as usize];
+    let callables = &bundle.manifest().callables;
+    let Some((index, bytes)) = bundle.captures() else {
+        // What an image has bound lies in its memory, and has no form to compare.
+        let bound = bundle.image()?.index().bound.first()?.callable;
+        return Some((callables[bound as usize].name.clone(), BTreeMap::new()));
+    };
+    let callable = &callables[index as usize];
     let (captures, types) = (
         &callable.signature.captures,
         &callable.signature.definitions,
@@ -179,7 +184,8 @@ fn captures(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<
             json!({ "a": callable(&a), "b": callable(&b) }),
         );
     } else if let (Some((_, a)), Some((_, b))) = (&a, &b) {
-        for name in a.keys().filter(|name| a.get(*name) != b.get(*name)) {
+        let in_both = a.keys().filter(|name| b.contains_key(*name));
+        for name in in_both.filter(|name| a.get(*name) != b.get(*name)) {
             let of = |it: &BTreeMap<String, Json>| it.get(name).cloned().unwrap_or(Json::Null);
             let (a, b) = (of(a), of(b));
             change(

@@ -39,8 +39,7 @@ impl LocalSession {
         };
         session.keep(bundle)?;
         // The folder itself is there after a loss of power as well.
-        let sessions = File::open(home.sessions_path()).or_exit(Exit::Local)?;
-        sessions.sync_all().or_exit(Exit::Local)
+        sync_folder(&home.sessions_path())
     }
 
     /// The session of this id. Waits while another command uses it.
@@ -111,15 +110,18 @@ impl LocalSession {
         }
         self.keep(&Bundle::open(saved)?)?;
         match fs::remove_file(self.folder.join(POISONED)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).or_exit(Exit::Local),
-            _ => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            removed => removed.or_exit(Exit::Local)?,
         }
+        sync_folder(&self.folder)
     }
 
     /// Ends the session.
     pub(super) fn close(self) -> Result<(), Failure> {
         // Without this file there is no session, whatever else is left.
         fs::remove_file(self.folder.join(NOW)).or_exit(Exit::Local)?;
+        // One that was moved away must not be back after a loss of power.
+        sync_folder(&self.folder)?;
         fs::remove_dir_all(&self.folder).or_exit(Exit::Local)
     }
 
@@ -196,6 +198,12 @@ fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
         }),
         saved,
     }))
+}
+
+/// Has what was made in a folder, or removed from it, be so after a loss of power.
+fn sync_folder(folder: &Path) -> Result<(), Failure> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.or_exit(Exit::Local)
 }
 
 /// Waits until no other command uses the session.
