@@ -93,6 +93,14 @@ impl<T: Send + 'static> FreedBeside<T> {
     }
 }
 
+impl<T: Send + 'static> FreedBeside<T> {
+    /// The value, for who frees it otherwise.
+    pub(crate) fn take(mut self) -> T {
+        let value = self.value.take();
+        value.expect("it is there until it is dropped")
+    }
+}
+
 impl<T: Send + 'static> Deref for FreedBeside<T> {
     type Target = T;
 
@@ -105,8 +113,9 @@ impl<T: Send + 'static> Deref for FreedBeside<T> {
 
 impl<T: Send + 'static> Drop for FreedBeside<T> {
     fn drop(&mut self) {
-        let value = self.value.take();
-        self.background.spawn_blocking(move || drop(value));
+        if let Some(value) = self.value.take() {
+            self.background.spawn_blocking(move || drop(value));
+        }
     }
 }
 

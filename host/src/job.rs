@@ -17,6 +17,7 @@ use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::{BlobId, RefusalCode};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::background::FreedBeside;
 use crate::bundles::Loaded;
 use crate::callers::{Caller, KeyState};
 use crate::checkpoints::Checkpoints;
@@ -79,8 +80,9 @@ pub(crate) struct Offer {
     /// The same on the disk, for as long as the offer stands.
     ahead: Option<Ahead>,
     /// The same in an instance.
-    warm: Option<Warm>,
-    _room: Room,
+    warm: Option<FreedBeside<Warm>>,
+    /// Of what came ahead.
+    room: Option<Room>,
     made: Instant,
 }
 
@@ -201,7 +203,7 @@ impl Jobs {
             bundle,
             ahead: before.and_then(|before| before.ahead),
             warm: None,
-            _room: room,
+            room: Some(room),
             made: Instant::now(),
         };
         offers.insert((key, id), offer);
@@ -215,7 +217,7 @@ impl Jobs {
         caller: &Caller,
         id: JobId,
         custody: Custody,
-        (ahead, warm): (Option<Ahead>, Option<Warm>),
+        (ahead, warm): (Option<Ahead>, Option<FreedBeside<Warm>>),
     ) {
         let mut offers = lock(&self.offers);
         let offer = offers.get_mut(&(caller.state.id, id));
@@ -241,23 +243,22 @@ impl Jobs {
     }
 
     pub(crate) fn forget_offers(&self, older: Duration) {
-        let mut late = Vec::new();
-        {
-            let mut offers = lock(&self.offers);
-            offers.retain(|_, offer| offer.made.elapsed() < older);
-            for offer in offers.values_mut() {
-                late.extend(offer.warm.take_if(|warm| warm.is_late()));
-            }
+        let mut offers = lock(&self.offers);
+        offers.retain(|_, offer| offer.made.elapsed() < older);
+        for offer in offers.values_mut() {
+            offer.warm.take_if(|warm| warm.is_late());
         }
-        // Instances are taken apart outside of the lock.
-        drop(late);
     }
 
     /// Takes in a job that was offered. Gives the offer, which holds what came ahead.
     pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<Option<Offer>, Refused> {
         self.put(job, limit)?;
         let mut offer = lock(&self.offers).remove(&(job.key.id, job.id));
-        job.now().warm = offer.as_mut().and_then(|offer| offer.warm.take());
+        // What the instance was made of counts for as long as it is there.
+        let warm = offer
+            .as_mut()
+            .and_then(|offer| offer.warm.take().zip(offer.room.take()));
+        job.now().warm = warm;
         Ok(offer)
     }
 
@@ -333,7 +334,7 @@ pub(crate) struct Now {
     /// What it begins with, when the bundle has an initialiser and it has not begun.
     initial: Option<Image>,
     /// An instance that was made for it before it came.
-    warm: Option<Warm>,
+    warm: Option<(FreedBeside<Warm>, Room)>,
     /// The last image that was taken, which is what a job that stands still is.
     pub(crate) image: Option<Arc<Charged>>,
     /// What it was last saved as, for whoever asked for that.
@@ -487,8 +488,7 @@ impl Job {
 
     /// Takes apart an instance that was made for it, if it does not go on in time.
     pub(crate) fn cool(&self) {
-        let late = self.now().warm.take_if(|warm| warm.is_late());
-        drop(late);
+        self.now().warm.take_if(|(warm, _)| warm.is_late());
     }
 
     /// How it is, for its owner.

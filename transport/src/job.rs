@@ -268,9 +268,7 @@ impl JobInfo {
             saved: None,
         }
     }
-}
 
-impl JobInfo {
     fn cut(&mut self) {
         cut(&mut self.callable, JOB_TEXT_BYTES_MAX);
         cut(&mut self.why, JOB_TEXT_BYTES_MAX);

@@ -16,6 +16,7 @@ use spore_transport::{BlobId, RefusalCode};
 use tokio::sync::oneshot;
 
 use super::{Host, Inner, jobs};
+use crate::background::FreedBeside;
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::damaged::Damage;
@@ -101,17 +102,22 @@ impl Host {
 
     /// Makes an instance of what came ahead of a job. The job does not depend on it: what does not fit
     /// here is refused when it arrives.
-    async fn warm(&self, caller: &Caller, bundle: &Bundle) -> Option<Warm> {
+    async fn warm(&self, caller: &Caller, bundle: &Bundle) -> Option<FreedBeside<Warm>> {
         let image = bundle.image()?.clone();
         let (loaded, _) = self.load_plain(caller, bundle).await.ok()?;
         let interior = &loaded.ready().code.interior;
         interior.check_imageable().ok()?;
         interior.check(image.index()).ok()?;
         let (makes, made) = oneshot::channel();
-        let (of, means) = (caller.clone(), self.inner.means());
+        let (of, means, beside) = (
+            caller.clone(),
+            self.inner.means(),
+            self.background().clone(),
+        );
         let work = async move {
             // Nobody is left to have it when the offer was given up.
-            let _ = makes.send(Warm::make(&of, &loaded, &image, means).await);
+            let warm = Warm::make(&of, &loaded, &image, means).await;
+            let _ = makes.send(warm.map(|warm| FreedBeside::new(warm, &beside)));
         };
         self.inner.scheduler.spawn(caller.state.turn(), work);
         made.await.ok()?

@@ -126,7 +126,8 @@ impl Job {
             let mut now = self.now();
             (now.warm.take(), now.image.clone())
         };
-        let (mut warm, image) = (warm?, image?);
+        let ((warm, _room), image) = (warm?, image?);
+        let mut warm = warm.take();
         let serves = warm.serves(&self.loaded().ready().code, &image.image);
         (serves && warm.belongs_to(self.guest(means))).then_some(warm)
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use spore_client::{CallError, Host, JobId, MoveError, MoveStage, Settled};
+use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
 
 use super::{Place, WITHIN};
 use crate::arguments;
@@ -95,13 +95,13 @@ impl Hosts {
     fn failure(&self, job: JobId, error: MoveError) -> Failure {
         let job = job.to_string();
         match error {
-            MoveError::NotMoved(error) => asked(error).about("the job was not moved"),
+            MoveError::NotMoved(error) => Failure::from(error).about("the job was not moved"),
             MoveError::HalfDone { step, source } => {
                 let about = format!("the move is half done, at the step {step}");
                 let words = [
                     "spore", "job", "settle", &job, "--from", &self.from, "--to", &self.to,
                 ];
-                asked(source)
+                Failure::from(source)
                     .about(&about)
                     .help("one host at most runs the job")
                     .help(format!(
@@ -115,15 +115,10 @@ impl Hosts {
                 )
                 .help("if one of them is lost for good, see: spore job adopt -h"),
             MoveError::SameHost => Failure::of(Exit::Usage, &error),
-            MoveError::Ask(error) => asked(error),
+            MoveError::Ask(error) => error.into(),
             _ => Failure::of(Exit::Local, &error),
         }
     }
-}
-
-/// The failure of a question to a host.
-fn asked(error: CallError<std::convert::Infallible>) -> Failure {
-    error.into()
 }
 
 impl Move {
@@ -192,7 +187,7 @@ impl Adopt {
         self.place.with(async |host| {
             let adopted = host.adopt_job(id).await;
             adopted.map_err(|error| match error {
-                MoveError::Ask(error) => asked(error),
+                MoveError::Ask(error) => error.into(),
                 error => Failure::of(Exit::Local, &error),
             })
         })
