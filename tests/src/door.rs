@@ -1,11 +1,18 @@
 //! The way to a host that listens.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use spore_client::{Connect, ConnectError, Home, Host, Identity, PublicKey};
 use spore_transport::quic::Options;
 use spore_transport::{Connection, Connector};
 use tempfile::TempDir;
+
+use crate::outcome::soon;
+
+/// Time between two attempts to come in where one may not yet: each has one of the few places of its
+/// address for a second.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a host listens, who it is, and who may come.
 #[derive(Debug)]
@@ -53,6 +60,29 @@ impl Door {
     pub fn write_authorized_keys(&self, text: &str) {
         let path = self.home().authorized_keys_path();
         spore_client::write_private(&path, text).expect("the folder is writable");
+    }
+
+    /// Has a running host serve this identity alone, and connects as it.
+    ///
+    /// # Panics
+    ///
+    /// When the host does not serve it soon.
+    pub async fn authorize(&self, client: &Identity) -> Host {
+        self.write_authorized_keys(&format!("{}\n", client.public()));
+        let address = self.address.to_string();
+        let served = async {
+            loop {
+                let connect = Connect::new().identity(copy(client)).trust(self.key);
+                // Whether it serves is not known before something was asked.
+                if let Ok(host) = connect.to(&address).await
+                    && host.status().await.is_ok()
+                {
+                    return host;
+                }
+                tokio::time::sleep(ATTEMPT_PAUSE).await;
+            }
+        };
+        soon("the host serves the key", served).await
     }
 
     /// How to connect as the client of this number.

@@ -33,7 +33,7 @@ impl Parts {
     pub(crate) fn of(bundle: &Bundle) -> Parts {
         let bundle = bundle.inner();
         let image = bundle.image().expect("it has an image");
-        let blocks = image.distinct().into_iter();
+        let blocks = image.distinct();
         Parts {
             manifest: bundle.manifest().clone(),
             code: bundle.code().clone(),

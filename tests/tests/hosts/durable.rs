@@ -11,8 +11,7 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use spore_client::{Connect, Host, Job, JobInfo, JobNews, Persist, Watch};
-use spore_tests::door::copy;
+use spore_client::{Host, Job, JobInfo, JobNews, Persist, Watch};
 use spore_tests::guests::of;
 use spore_tests::outcome::{soon, until};
 use spore_tests::{Process, resumer};
@@ -114,21 +113,7 @@ async fn served(host: &Host) {
 /// Has a host serve the client of another, and connects as that. It has the code of the jobs compiled
 /// then: a short one would be over else before its move there has begun.
 async fn joined(process: &Process, other: &Process) -> Host {
-    let client = &other.clients[0];
-    process.write_authorized_keys(&format!("{}\n", client.public()));
-    let address = process.address.to_string();
-    let connect = || Connect::new().identity(copy(client)).trust(process.key);
-    // Whether it serves is not known before something was asked.
-    let host = soon("a connection", async {
-        loop {
-            tokio::time::sleep(ATTEMPT_INTERVAL).await;
-            if let Ok(host) = connect().to(&address).await {
-                break host;
-            }
-        }
-    });
-    let host = host.await;
-    served(&host).await;
+    let host = process.authorize(&other.clients[0]).await;
     let paced = of(resumer(), resumer::paced::HANDLE);
     let none = host.call(&paced, (SEED, 0)).await;
     none.expect("it runs");

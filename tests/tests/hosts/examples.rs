@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use spore_client::{Connect, Home, Setup, write_private};
-use spore_tests::door::copy;
+use spore_client::{Home, Setup, write_private};
 use spore_tests::local::Local;
-use spore_tests::outcome::until;
 use tempfile::TempDir;
 
 /// The program of an example, as `cargo build --workspace --bins` made it beside this test.
@@ -66,14 +64,7 @@ fn run_twice(name: &str) -> [String; 2] {
 async fn two_hosts() -> (Local, Local, TempDir) {
     let one = Local::start(Setup::default(), &[""]);
     let other = Local::start(Setup::default(), &[]);
-    let client = &one.clients[0];
-    other.write_authorized_keys(&format!("{}\n", client.public()));
-    let address = other.address.to_string();
-    until("the other host serves the client of the first", || async {
-        let connect = Connect::new().identity(copy(client)).trust(other.key);
-        connect.to(&address).await.is_ok()
-    })
-    .await;
+    other.authorize(&one.clients[0]).await;
     let home = user(&[&one, &other]);
     (one, other, home)
 }

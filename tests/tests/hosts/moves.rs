@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use spore_client::{Connect, Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
 use spore_tests::door::{Door, copy};
-use spore_tests::outcome::{PATIENCE, soon, until};
+use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::relay::Relay;
 use spore_tests::{Process, resumer};
 use spore_transport::job::{JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
@@ -139,17 +139,7 @@ impl Pair {
         let configuration = "job_persist = \"100ms\"\n[limits]\nconnections_per_key = 64\n";
         let source = Process::start(configuration, &[""]);
         let target = Process::start(configuration, &[]);
-        target.write_authorized_keys(&format!("{}\n", source.clients[0].public()));
-        until("the target serves the client", || async {
-            let connect = Connect::new()
-                .identity(copy(&source.clients[0]))
-                .trust(target.key);
-            match connect.to(&target.address.to_string()).await {
-                Ok(host) => host.status().await.is_ok(),
-                Err(_) => false,
-            }
-        })
-        .await;
+        target.authorize(&source.clients[0]).await;
         Pair { source, target }
     }
 
