@@ -8,7 +8,7 @@ use common::{SUM, chain, custom, decode, module, unbound};
 use proptest::prelude::*;
 use spore_bundle::image::{
     BLOCK_BYTES, Block, Bound, CLOCK_NS_MAX, Global, GlobalValue, Image, ImageError, Index,
-    RUN_ITEMS_MAX, Random, Run,
+    MissingBlock, Partial, RUN_ITEMS_MAX, Random, Run,
 };
 use spore_bundle::module::{
     Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake, instrument,
@@ -83,6 +83,47 @@ fn an_image_survives_its_file() {
     assert_eq!(b.distinct().len(), 3);
     assert_eq!(again.without_state().id(), unbound().id());
     assert!(again.without_state().image().is_none());
+}
+
+#[test]
+fn an_image_is_completed_from_others_and_what_they_lack() {
+    let memory = |blocks: &[(u32, u8)]| image(one_page(), blocks).expect("sound");
+    // Block 3 is the same, 5 lies elsewhere in another, 7 and 8 are one that none has, 9 is another.
+    let wanted = memory(&[(3, 1), (5, 2), (7, 3), (8, 3), (9, 4)]);
+    let known = [memory(&[(3, 1), (9, 5)]), memory(&[(1, 2)])];
+    let partial = || Partial::new(wanted.index_bytes().clone(), &known).expect("sound");
+    assert_eq!(partial().distinct_blocks(), 4);
+    let missing = partial().missing().to_vec();
+    let [(three, bytes), (four, other)] = [block(3), block(4)];
+    let expected = [(2, three), (3, four)].map(|(place, id)| MissingBlock { place, id });
+    assert_eq!(missing, expected);
+    let whole = partial().complete([&*bytes, &*other]).expect("they are");
+    assert!(whole.blocks().eq(wanted.blocks()));
+    assert!(whole.distinct().eq(wanted.distinct()));
+    assert_eq!(wanted.distinct_at(2), Some(&bytes));
+    assert_eq!(wanted.distinct_at(4), None);
+
+    let error = partial().complete([&*bytes]).unwrap_err();
+    assert!(matches!(error, ImageError::BlockMissing { id } if id == four));
+    let error = partial().complete([&*other, &*bytes]).unwrap_err();
+    assert!(
+        matches!(error, ImageError::BlockId { named, found } if named == three && found == four)
+    );
+
+    assert_eq!(wanted.blocks_new_since(&known[0]), 3);
+    assert_eq!(wanted.blocks_new_since(&known[1]), 3);
+    assert_eq!(wanted.blocks_new_since(&wanted), 0);
+}
+
+#[test]
+fn checked_blocks_are_put_where_the_index_names_them() {
+    let wanted = full();
+    let distinct: Vec<_> = wanted.distinct().map(|(_, block)| block.clone()).collect();
+    let put = |blocks| Image::dangerous_from_checked_blocks(wanted.index_bytes().clone(), blocks);
+    let whole = put(&distinct).expect("all are there");
+    assert!(whole.blocks().eq(wanted.blocks()));
+    let error = put(&distinct[..2]).unwrap_err();
+    assert!(matches!(error, ImageError::BlockMissing { .. }));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod conversation;
 mod jobs;
 mod moves;
+mod passing;
 mod sessions;
 
 use std::convert::Infallible;
@@ -21,6 +22,7 @@ use spore_transport::{
 };
 
 use self::conversation::{Answer, Conversation};
+pub(crate) use self::passing::Passing;
 use crate::call::{Broken, Finished, Request, Sink};
 use crate::callable::{Parcel, Shipped};
 use crate::error::{CallError, ConnectError};
@@ -265,7 +267,7 @@ impl Remote {
             }
         };
         let (sender, receiver) = stream.split();
-        let near = connection.remote_address().ip().is_loopback();
+        let near = connection.is_near();
         Ok(Conversation {
             exchange: ClientExchange::new(limits),
             sender,

@@ -117,6 +117,7 @@ impl Inner {
             engine: self.engine.clone(),
             instances: self.instances.clone(),
             memory: self.memory.clone(),
+            background: self.background.runtime.clone(),
         }
     }
 }

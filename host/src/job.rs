@@ -250,16 +250,16 @@ impl Jobs {
         }
     }
 
-    /// Takes in a job that was offered. Gives the offer, which holds what came ahead.
-    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<Option<Offer>, Refused> {
+    /// Takes in a job that was offered, with what came ahead of it.
+    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
         self.put(job, limit)?;
-        let mut offer = lock(&self.offers).remove(&(job.key.id, job.id));
-        // What the instance was made of counts for as long as it is there.
-        let warm = offer
-            .as_mut()
-            .and_then(|offer| offer.warm.take().zip(offer.room.take()));
-        job.now().warm = warm;
-        Ok(offer)
+        if let Some(offer) = lock(&self.offers).remove(&(job.key.id, job.id)) {
+            let mut now = job.now();
+            now.ahead = offer.ahead;
+            // What the instance was made of counts for as long as it is there.
+            now.warm = offer.warm.map(|warm| (warm, offer.room));
+        }
+        Ok(())
     }
 
     /// Every job, for the look round.
@@ -333,10 +333,15 @@ pub(crate) struct Now {
     saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
     /// What it begins with, when the bundle has an initialiser and it has not begun.
     initial: Option<Image>,
-    /// An instance that was made for it before it came.
-    warm: Option<(FreedBeside<Warm>, Room)>,
+    /// An instance in which it can go on: one that was made for it before it came, or its own, when it
+    /// stands still for a moment only.
+    warm: Option<(FreedBeside<Warm>, Option<Room>)>,
+    /// What came ahead of it, on the disk.
+    ahead: Option<Ahead>,
     /// The last image that was taken, which is what a job that stands still is.
     pub(crate) image: Option<Arc<Charged>>,
+    /// Whether that is on the disk.
+    image_kept: bool,
     /// What it was last saved as, for whoever asked for that.
     pub(crate) saved: Option<SavedAs>,
     pub(crate) items: Items,
@@ -378,6 +383,7 @@ pub(crate) struct Begin {
     pub(crate) id: JobId,
     pub(crate) custody: Custody,
     pub(crate) image: Option<Arc<Charged>>,
+    pub(crate) image_kept: bool,
     pub(crate) items: Items,
     pub(crate) paused: bool,
     pub(crate) age: Duration,
@@ -392,6 +398,7 @@ impl Begin {
             id: JobId(crate::session::rand_bytes()),
             custody: Custody::Here,
             image: None,
+            image_kept: false,
             items: Items::after(0, key.images.clone()),
             paused: false,
             age: Duration::ZERO,
@@ -427,7 +434,9 @@ impl Job {
             saves: Vec::new(),
             initial,
             warm: None,
+            ahead: None,
             image: begin.image,
+            image_kept: begin.image_kept,
             saved: None,
             items: begin.items,
             why: String::new(),
@@ -486,9 +495,14 @@ impl Job {
         }
     }
 
-    /// Takes apart an instance that was made for it, if it does not go on in time.
+    /// Takes apart an instance that was made for it, if it does not go on in time, and removes what came
+    /// ahead of it from the disk: not before it goes on, which that would delay.
     pub(crate) fn cool(&self) {
-        self.now().warm.take_if(|(warm, _)| warm.is_late());
+        let mut now = self.now();
+        now.warm.take_if(|(warm, _)| warm.is_late());
+        if now.custody.may_run() || now.moved.elapsed() >= warm::WARM_TIME_MAX {
+            now.ahead = None;
+        }
     }
 
     /// How it is, for its owner.
@@ -550,6 +564,7 @@ impl Job {
         }
         now.phase = Phase::Ended(finished);
         now.image = None;
+        now.warm = None;
         for waiting in now.saves.drain(..) {
             let _ = waiting.send(Err(Refused::new(RefusalCode::JobEnded, "")));
         }
@@ -608,7 +623,18 @@ impl Now {
 
     /// Whether its run is to stand still at the next place where it can.
     pub(crate) fn stops(&self) -> bool {
-        self.pause || self.halt.is_some() || self.holds > 0
+        self.stays() || self.holds > 0
+    }
+
+    /// Whether it is to stand still until somebody says otherwise, also after a restart.
+    fn stays(&self) -> bool {
+        self.pause || self.halt.is_some()
+    }
+
+    /// Whether it is to stand still for a moment only, and may go on here.
+    fn is_held(&self) -> bool {
+        let leaves = matches!(self.custody, Custody::Leaving { .. });
+        !self.stays() && (self.holds > 0 || leaves)
     }
 
     /// It has ended so before: it is one of this key's that was kept.

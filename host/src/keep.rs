@@ -122,6 +122,16 @@ pub(crate) struct Ahead {
     id: [u8; 16],
 }
 
+/// Names what came ahead.
+#[derive(Clone, Copy)]
+pub(crate) struct AheadId([u8; 16]);
+
+impl Ahead {
+    pub(crate) fn id(&self) -> AheadId {
+        AheadId(self.id)
+    }
+}
+
 impl Drop for Ahead {
     fn drop(&mut self) {
         let (keep, owner, id) = (self.keep.clone(), self.owner, self.id);
@@ -250,12 +260,10 @@ impl Keep {
         meta: &[u8],
         image: &Image,
         beside: &[u8],
+        like: Option<&Key>,
     ) -> Result<(), KeepError> {
-        let distinct = image.distinct();
-        let ids: Vec<BlockId> = distinct
-            .iter()
-            .map(|(id, _)| BlockId(*id.as_bytes()))
-            .collect();
+        let ids = image.distinct().map(|(id, _)| BlockId(*id.as_bytes()));
+        let ids: Vec<BlockId> = ids.collect();
         let index = records::Indexed {
             image: image.index_bytes().to_vec(),
             beside: beside.to_vec(),
@@ -264,9 +272,10 @@ impl Keep {
         let image = ImageToSave {
             index: &index,
             ids: &ids,
-            block: &|at| distinct.get(at).map(|(_, block)| &***block),
+            block: &|at| image.distinct_at(at).map(|block| &**block),
         };
         let save = Save::meta(meta).with_image(image);
+        let save = save.like(like.unwrap_or(key));
         let save = save.within(self.quota(key.owner));
         self.store.save(key, &save)?;
         Ok(())
@@ -278,8 +287,8 @@ impl Keep {
             return Ok(None);
         };
         let indexed: records::Indexed = codec::decode_serde(&index, &limits(&index))?;
-        let mut blocks = blocks.into_iter();
-        let image = Image::from_parts(indexed.image.into(), |_| blocks.next())?;
+        // Each block was hashed as it was read, and the index with the pack.
+        let image = Image::dangerous_from_checked_blocks(indexed.image.into(), &blocks)?;
         Ok(Some((image, indexed.beside)))
     }
 
@@ -315,7 +324,7 @@ impl Keep {
         blocks(captures.map_or(&[], |captures| captures), &mut all);
         blocks(arguments, &mut all);
         let mut known = Vec::new();
-        for (id, block) in bundle.image().into_iter().flat_map(Image::distinct) {
+        for (id, block) in bundle.image().into_iter().flat_map(|it| it.distinct()) {
             known.push(BlockId(*id.as_bytes()));
             all.push(block.clone());
         }
@@ -340,8 +349,7 @@ impl Keep {
             let captures = parts.has_captures.then_some(captures);
             Bundle::dangerous_from_checked_parts(parts.manifest, code, captures)?
         } else {
-            let mut blocks = rest.iter().cloned();
-            let image = Image::from_parts(parts.image.into(), |_| blocks.next())?;
+            let image = Image::dangerous_from_checked_blocks(parts.image.into(), rest)?;
             Bundle::dangerous_from_checked_image(parts.manifest, code, image)?
         };
         Ok((bundle, arguments))
@@ -360,7 +368,8 @@ impl Keep {
         if self.store.load(&parts)?.is_none() {
             self.save_parts(&parts, bundle, &[])?;
         }
-        self.save_image(&key(owner, SESSION, id), &encode(record), image, &[])
+        let at = key(owner, SESSION, id);
+        self.save_image(&at, &encode(record), image, &[], None)
     }
 
     /// Forgets a session.
@@ -421,18 +430,21 @@ impl Keep {
         Ok(Ahead { keep, owner, id })
     }
 
-    /// Keeps how a job is; its image and the items that it holds when there are new ones.
+    /// Keeps how a job is; its image and the items that it holds when there are new ones. The image may
+    /// be much like what came `ahead`.
     pub(crate) fn save_job(
         &self,
         owner: [u8; 32],
         id: [u8; 16],
         record: &JobRecord,
         image: Option<(&Image, &[u8])>,
+        ahead: Option<AheadId>,
     ) -> Result<(), KeepError> {
         let at = key(owner, JOB, id);
+        let like = ahead.map(|ahead| key(owner, JOB_AHEAD, ahead.0));
         let meta = encode(record);
         match image {
-            Some((image, items)) => self.save_image(&at, &meta, image, items),
+            Some((image, items)) => self.save_image(&at, &meta, image, items, like.as_ref()),
             None => {
                 self.store.save(&at, &Save::meta(&meta))?;
                 Ok(())

@@ -328,7 +328,7 @@ async fn serve_connection(shared: Shared, connection: Connection, handshake: Han
         strangers,
     } = shared;
     let key = connection.peer();
-    let from = connection.remote_address();
+    let (from, near) = (connection.remote_address(), connection.is_near());
     let relay = Relay::start();
     let peer = |keys: &mut Keys| {
         let keys = keys.borrow_and_update().clone();
@@ -339,6 +339,7 @@ async fn serve_connection(shared: Shared, connection: Connection, handshake: Han
                 blobs: blobs.clone(),
                 key,
                 caller,
+                near,
                 relay: relay.clone(),
                 requests: requests.clone(),
             })

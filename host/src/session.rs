@@ -5,7 +5,7 @@
 //! does not come to its end leaves the instance in between: it is thrown away, and the session says
 //! so from then on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,7 @@ use spore_bundle::image::{Bound, Image};
 use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::session::{SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
 use spore_transport::{BlobId, RefusalCode, SessionId};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use wasmtime::{Engine, Instance, Memory, ModuleExport, Store};
 
@@ -224,12 +225,12 @@ impl SavedAs {
 
     /// How many of its blocks `before` did not have.
     pub(crate) fn blocks_new(&self, before: Option<&SavedAs>) -> u64 {
-        let before = before.into_iter();
-        let known: HashSet<_> = before
-            .flat_map(|before| before.charged.image.index().ids.iter())
-            .collect();
-        let blocks = self.charged.image.distinct().into_iter();
-        blocks.filter(|(id, _)| !known.contains(id)).count() as u64
+        let image = &self.charged.image;
+        let new = match before {
+            Some(before) => image.blocks_new_since(&before.charged.image),
+            None => image.distinct().len(),
+        };
+        new as u64
     }
 }
 
@@ -291,6 +292,8 @@ pub(crate) struct Means {
     pub(crate) engine: Engine,
     pub(crate) instances: Arc<Semaphore>,
     pub(crate) memory: Arc<Total>,
+    /// Where what is large is freed.
+    pub(crate) background: Handle,
 }
 
 /// A turn with a session: taken in the order in which they were asked for.

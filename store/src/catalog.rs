@@ -118,6 +118,39 @@ pub(crate) struct Pinned {
     unknown: usize,
 }
 
+/// Finds blocks of an image that is much like another, in the order of both.
+struct Alike<'a> {
+    other: &'a [SlotNumber],
+    next: usize,
+}
+
+impl<'a> Alike<'a> {
+    /// How far off the next block of the other image may be where the two differ.
+    const REACH: usize = 256;
+
+    fn new(other: &'a [SlotNumber]) -> Alike<'a> {
+        Alike { other, next: 0 }
+    }
+
+    fn find(&mut self, blocks: &Blocks, id: &BlockId) -> Option<SlotNumber> {
+        let next = self.next;
+        self.next += 1;
+        if let Some(slot) = self.other.get(next)
+            && blocks.slot(*slot).id == *id
+        {
+            return Some(*slot);
+        }
+        let slot = blocks.find(id)?;
+        let near = next.saturating_sub(Alike::REACH)..self.other.len().min(next + Alike::REACH);
+        let from = near.start;
+        let mut near = self.other.get(near).into_iter().flatten();
+        if let Some(at) = near.position(|it| *it == slot) {
+            self.next = from + at + 1;
+        }
+        Some(slot)
+    }
+}
+
 impl Catalog {
     /// Reads database and packs. A pack that cannot be read costs the images that need it, and
     /// nothing else.
@@ -330,15 +363,19 @@ impl Holding {
         usage
     }
 
-    /// Holds the blocks of these ids that the owner has.
-    pub(crate) fn pin(&mut self, ids: &[BlockId]) -> Pinned {
+    /// Holds the blocks of these ids that the owner has. Most may be those of the record `like`, in its
+    /// order: they are found without hashing.
+    pub(crate) fn pin(&mut self, ids: &[BlockId], like: &Key) -> Pinned {
+        let like = self.records.get(&(like.kind, like.id));
+        let like = like.and_then(|entry| entry.image.as_ref()?.blocks.as_deref());
+        let mut alike = Alike::new(like.unwrap_or_default());
         let mut pinned = Pinned {
             slots: Vec::with_capacity(ids.len()),
             lacking: Vec::new(),
             unknown: 0,
         };
         for (position, id) in ids.iter().enumerate() {
-            let slot = self.blocks.find(id);
+            let slot = alike.find(&self.blocks, id);
             match slot {
                 Some(slot) => {
                     self.blocks.hold(slot);

@@ -114,6 +114,50 @@ fn only_changed_blocks_are_written_and_the_rest_goes_with_the_last_that_needs_it
 }
 
 #[test]
+fn an_image_is_the_same_whatever_other_it_is_like() {
+    let of = |numbers: &[(u32, u32)]| memory(numbers.iter().copied());
+    let before: Vec<_> = (0..1500).map(|number| (number, 1)).collect();
+    let changed = |change: fn(&mut Vec<(u32, u32)>)| {
+        let mut after = before.clone();
+        change(&mut after);
+        after
+    };
+    let cases = [
+        changed(|_| {}),
+        changed(|after| after[100..400].iter_mut().for_each(|block| block.1 = 2)),
+        changed(|after| drop(after.drain(700..1400))),
+        changed(|after| drop(after.splice(10..10, (0..600).map(|number| (number, 3))))),
+        changed(|after| after.rotate_left(333)),
+        changed(|after| after.reverse()),
+        changed(Vec::clear),
+    ];
+    for (number, after) in cases.iter().enumerate() {
+        let known: std::collections::HashSet<_> = before.iter().collect();
+        let new = after.iter().filter(|block| !known.contains(block)).count();
+        let after = of(after);
+        // Like the one that has most of it, like itself, and like none.
+        for like in [key(1, 1), key(1, 2), key(1, 9)] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path(), ROOM).unwrap();
+            save(&store, &key(1, 1), &of(&before)).unwrap();
+            let image = ImageToSave {
+                index: b"index",
+                ids: &ids(&after),
+                block: &|at| after.get(at),
+            };
+            let save = Save::meta(b"saved").with_image(image).like(&like);
+            let saved = store.save(&key(1, 2), &save).unwrap();
+            assert_eq!(saved.new_blocks, new, "case {number}");
+            store.remove(&key(1, 1)).unwrap();
+            assert_eq!(read(&store, &key(1, 2)).unwrap(), after, "case {number}");
+            let blocks = (after.len() * BLOCK_BYTES) as u64;
+            let usage = store.usage(&Owner([1; 32])).unwrap();
+            assert_eq!(usage.image_bytes, blocks + 5 + 32 * after.len() as u64);
+        }
+    }
+}
+
+#[test]
 fn an_image_that_is_being_read_stays() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), ROOM).unwrap();

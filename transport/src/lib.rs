@@ -57,6 +57,7 @@ pub mod identity;
 pub mod job;
 pub mod known_hosts;
 pub mod message;
+pub mod packing;
 pub mod quic;
 pub mod refusal;
 pub mod session;

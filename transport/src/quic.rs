@@ -407,6 +407,11 @@ impl Connection {
         canonical(self.connection.remote_address())
     }
 
+    /// Whether the peer is on the same machine.
+    pub fn is_near(&self) -> bool {
+        is_loopback(self.connection.remote_address())
+    }
+
     /// Round-trip time as estimated now.
     pub fn round_trip(&self) -> Duration {
         self.connection.rtt()

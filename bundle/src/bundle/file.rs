@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wasm_encoder::{CustomSection, Section as _};
 
 use super::{Bundle, PartsError, parts};
-use crate::image::{Image, Index};
+use crate::image::{BLOCK_BYTES, Image, Partial};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, ManifestError, StateKind};
 use crate::sections::{self, Section, SectionError};
@@ -140,12 +140,13 @@ fn image(
             None => Ok(None),
         };
     };
-    let index = Index::of_bundle(index_bytes, manifest).map_err(PartsError::from)?;
+    let partial = Partial::of_bundle(index_bytes.clone(), manifest, []);
+    let partial = partial.map_err(PartsError::from)?;
     let frame = frame.ok_or(PartsError::BlocksMissing)?;
-    let announced = limits.admit_image(index_bytes.len() as u64, &index)?;
+    let announced = limits.admit_image(index_bytes.len() as u64, partial.distinct_blocks())?;
     let contents = state::decompress(frame, announced).map_err(DecodeError::Blocks)?;
-    let image = Image::from_contents(index_bytes.clone(), &contents).map_err(PartsError::from)?;
-    Ok(Some(image))
+    let (blocks, _) = contents.as_chunks::<BLOCK_BYTES>();
+    Ok(Some(partial.complete(blocks).map_err(PartsError::from)?))
 }
 
 /// Bytes that the id of a section, its length and that of its name may take.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Bundle, file};
 use crate::ids::{CodeId, StateId};
-use crate::image::{BLOCK_BYTES, Image, ImageError, Index};
+use crate::image::{BLOCK_BYTES, Image, ImageError};
 use crate::limits::Limits;
 use crate::manifest::{CodeKind, Manifest, ManifestError, StateKind};
 use crate::sections::{self, SectionError};
@@ -141,8 +141,8 @@ impl Limits {
     /// # Errors
     ///
     /// Carries the size that is too large and its limit.
-    pub fn admit_image(&self, index_bytes: u64, index: &Index) -> Result<u64, PartsError> {
-        let blocks = index.distinct_blocks() as u64 * BLOCK_BYTES as u64;
+    pub fn admit_image(&self, index_bytes: u64, distinct_blocks: usize) -> Result<u64, PartsError> {
+        let blocks = distinct_blocks as u64 * BLOCK_BYTES as u64;
         let (bytes, limit) = (index_bytes + blocks, self.state_bytes_max);
         if bytes > limit {
             return Err(PartsError::StateTooLarge { bytes, limit });

@@ -160,8 +160,7 @@ impl Index {
 
     /// How many different blocks the index names.
     pub fn distinct_blocks(&self) -> usize {
-        let distinct: std::collections::HashSet<_> = self.ids.iter().collect();
-        distinct.len()
+        super::distinct_positions(&self.ids).len()
     }
 
     pub(super) fn check(&self) -> Result<(), ImageError> {
@@ -301,7 +300,10 @@ mod ids {
     use super::*;
 
     pub(super) fn serialize<S: Serializer>(ids: &[BlockId], to: S) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        let mut bytes = Vec::with_capacity(ids.len() * ID_BYTES);
+        for id in ids {
+            bytes.extend_from_slice(id.as_bytes());
+        }
         to.serialize_bytes(&bytes)
     }
 

@@ -13,6 +13,7 @@ use spore_transport::job::{
 use spore_transport::message::{
     self, Absent, Blob, BlobKind, Encoding, Message, MissingBlob, Refused,
 };
+use spore_transport::packing;
 use spore_transport::session::{Fetched, SessionSaved, Sessions};
 use spore_transport::status::StatusReport;
 use spore_transport::{BlobId, Receiver, Sender, SessionId, StreamError};
@@ -22,8 +23,6 @@ use crate::callable::Parcel;
 use crate::error::CallError;
 use crate::stream::ITEM_WINDOW;
 
-/// Blobs smaller than this travel as they are, in bytes.
-const COMPRESS_FROM: usize = 512;
 /// Items that were taken and that the host does not know of yet: half of the window, so that the
 /// other half is on its way meanwhile.
 const TAKEN_ITEMS: u64 = ITEM_WINDOW as u64 / 2;
@@ -32,12 +31,7 @@ const TAKEN_BYTES: usize = 64 << 10;
 /// The same in time: a host that waits for nothing but this is told.
 const TAKEN_TIME: Duration = Duration::from_millis(20);
 /// Compression of more than this is done beside the runtime's thread, in bytes.
-const COMPRESS_HERE_MAX: usize = 16 << 10;
-/// A large blob whose first bytes do not shrink is sent as it is.
-const SAMPLE_BYTES: usize = 128 << 10;
-/// zstd's level for blobs on their way: faster than most networks.
-const ZSTD_LEVEL: i32 = 1;
-
+const PACK_HERE_MAX: usize = 16 << 10;
 /// What a host answers to a request that is no call.
 pub(super) enum Answer {
     Stored,
@@ -303,31 +297,16 @@ impl Conversation {
     /// Compresses what shrinks. To a host on this machine nothing is compressed: that would cost
     /// more than it saves.
     pub(super) async fn pack(&self, bytes: Bytes) -> (Encoding, Bytes) {
-        if self.near || bytes.len() < COMPRESS_FROM {
+        if self.near {
             return (Encoding::Raw, bytes);
         }
-        if bytes.len() <= COMPRESS_HERE_MAX {
-            return compress(bytes);
+        if bytes.len() <= PACK_HERE_MAX {
+            return packing::pack(bytes);
         }
         let raw = bytes.clone();
-        tokio::task::spawn_blocking(move || compress(bytes))
+        tokio::task::spawn_blocking(move || packing::pack(bytes))
             .await
             .unwrap_or((Encoding::Raw, raw))
-    }
-}
-
-fn compress(bytes: Bytes) -> (Encoding, Bytes) {
-    let shrinks = |bytes: &[u8]| {
-        zstd::bulk::compress(bytes, ZSTD_LEVEL)
-            .ok()
-            .filter(|packed| packed.len() < bytes.len() / 8 * 7)
-    };
-    if bytes.len() > SAMPLE_BYTES && shrinks(&bytes[..SAMPLE_BYTES]).is_none() {
-        return (Encoding::Raw, bytes);
-    }
-    match shrinks(&bytes) {
-        Some(packed) => (Encoding::Zstd, packed.into()),
-        None => (Encoding::Raw, bytes),
     }
 }
 
@@ -356,9 +335,8 @@ fn unpack(fetched: &Fetched, payload: Bytes) -> Result<Bytes, Broken> {
 /// The part of a parcel that a host asks for. Only what the parcel is made of, and what it is asked
 /// for as: a host learns nothing else.
 fn part(parcel: &Parcel, id: BlobId, kind: BlobKind) -> Option<Bytes> {
-    if kind == BlobKind::Items {
-        let items = parcel.items.as_ref();
-        return items.filter(|items| blob_id(items) == id).cloned();
+    if let Some(passing) = parcel.passed() {
+        return passing.part(id, kind);
     }
     let bundle = parcel.whole()?;
     match kind {
@@ -417,27 +395,5 @@ impl Taking {
         self.said = self.below;
         self.bytes = 0;
         self.below
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use spore_bundle::BundleId;
-
-    use super::*;
-
-    #[test]
-    fn what_does_not_shrink_travels_as_it_is() {
-        let (encoding, packed) = compress(Bytes::from(vec![7; 1 << 20]));
-        assert_eq!(encoding, Encoding::Zstd);
-        assert!(packed.len() < 1000);
-        let noise: Vec<u8> = (0..4096u32).flat_map(noise_of).collect();
-        let (encoding, same) = compress(Bytes::from(noise.clone()));
-        assert_eq!((encoding, &same[..]), (Encoding::Raw, &noise[..]));
-    }
-
-    /// Bytes without a pattern that zstd could find.
-    fn noise_of(number: u32) -> [u8; 32] {
-        *BundleId::of(&number.to_le_bytes()).as_bytes()
     }
 }

@@ -1,11 +1,8 @@
 //! Sessions of a host at the other end, and what is fetched from there.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use spore_bundle::image::{BLOCK_BYTES, Block, Image, Index};
-use spore_bundle::{BlockId, Bundle, BundleId, CodeId, Manifest, StateId};
+use spore_bundle::image::{BLOCK_BYTES, Image, ImageError, Partial};
+use spore_bundle::{Bundle, BundleId, CodeId, Manifest, StateId};
 use spore_transport::exchange::{ClientLimits, ProtocolError, RESULT_BYTES_MAX_DEFAULT};
 use spore_transport::message::{Message, Refused};
 use spore_transport::session::{
@@ -99,12 +96,9 @@ impl Remote {
         if let Some(last) = last.filter(|last| last.id() == id) {
             return Ok(last.clone());
         }
-        let manifest_bytes = self.fetch(saved).await?;
-        if BundleId::of(&manifest_bytes) != id {
-            return Err(lie(format!("another manifest than that of {id}")));
-        }
-        let manifest = Manifest::decode(&manifest_bytes).map_err(|error| lie(error.to_string()))?;
-        let code = match parcel.whole().filter(|it| it.code_id() == manifest.code.id) {
+        let (manifest, manifest_bytes) = self.fetch_manifest(id).await?;
+        let mut here = parcel.whole().into_iter().chain(last);
+        let code = match here.find(|it| it.code_id() == manifest.code.id) {
             Some(bundle) => bundle.code().clone(),
             None => {
                 let code = self.fetch(BlobId(*manifest.code.id.as_bytes())).await?;
@@ -114,17 +108,39 @@ impl Remote {
                 code
             }
         };
-        let Some(state) = manifest.state else {
-            return Err(lie("a saved bundle without an image".to_owned()));
-        };
-        let index_id = BlobId(*state.id.as_bytes());
-        let index_bytes = self.fetch(index_id).await?;
-        if StateId::of(&index_bytes) != state.id {
-            return Err(lie(format!("another index than {}", state.id)));
-        }
+        let (index_id, index_bytes) = self.fetch_index(&manifest).await?;
         let image = self.fetch_image(index_id, index_bytes, last).await?;
         Bundle::dangerous_from_checked_image(manifest_bytes, code, image)
             .map_err(|error| parts_refused(&error))
+    }
+
+    /// The manifest of what was saved.
+    pub(super) async fn fetch_manifest(
+        &self,
+        id: BundleId,
+    ) -> Result<(Manifest, Bytes), SessionError> {
+        let bytes = self.fetch(BlobId(*id.as_bytes())).await?;
+        if BundleId::of(&bytes) != id {
+            return Err(lie(format!("another manifest than that of {id}")));
+        }
+        let manifest = Manifest::decode(&bytes).map_err(|error| lie(error.to_string()))?;
+        Ok((manifest, bytes))
+    }
+
+    /// The index of the image that a bundle with this manifest has.
+    pub(super) async fn fetch_index(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<(BlobId, Bytes), SessionError> {
+        let Some(state) = manifest.state else {
+            return Err(lie("a saved bundle without an image".to_owned()));
+        };
+        let id = BlobId(*state.id.as_bytes());
+        let bytes = self.fetch(id).await?;
+        if StateId::of(&bytes) != state.id {
+            return Err(lie(format!("another index than {}", state.id)));
+        }
+        Ok((id, bytes))
     }
 
     async fn fetch_image(
@@ -133,42 +149,27 @@ impl Remote {
         index_bytes: Bytes,
         last: Option<&Bundle>,
     ) -> Result<Image, SessionError> {
-        let index = Index::decode(&index_bytes).map_err(|error| parts_refused(&error.into()))?;
-        let mut known: HashMap<BlockId, Arc<Block>> = HashMap::new();
-        if let Some(image) = last.and_then(Bundle::image) {
-            let blocks = image.distinct().into_iter();
-            known.extend(blocks.map(|(id, block)| (id, block.clone())));
-        }
-        let mut seen = std::collections::HashSet::new();
-        let distinct = index.ids.iter().filter(|id| seen.insert(**id));
-        let missing: Vec<(usize, BlockId)> = distinct
-            .copied()
-            .enumerate()
-            .filter(|(_, id)| !known.contains_key(id))
-            .collect();
-        if !missing.is_empty() {
-            let places = missing.iter().map(|(place, _)| *place);
+        let known = last.and_then(Bundle::image);
+        let partial = Partial::new(index_bytes, known);
+        let partial = partial.map_err(|error| parts_refused(&error.into()))?;
+        let mut bytes = Bytes::new();
+        if !partial.missing().is_empty() {
+            let places = partial.missing().iter().map(|missing| missing.place);
             let wanted = BlockSet::new(places);
             let fetch = Message::FetchBlocks(FetchBlocks {
                 index: index_id,
                 wanted,
             });
-            let bytes = match self.ask(fetch, None).await? {
+            bytes = match self.ask(fetch, None).await? {
                 Answer::Fetched(bytes) => bytes,
                 other => return Err(other.unexpected()),
             };
-            let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
-            for ((_, named), block) in missing.iter().zip(blocks) {
-                let found = BlockId::of(block);
-                if found != *named {
-                    return Err(lie(format!("block {found} in the place of {named}")));
-                }
-                known.insert(*named, Arc::new(*block));
-            }
         }
-        // Those of `last` were checked when that came.
-        Image::dangerous_from_checked_blocks(index_bytes, |id| known.get(id).cloned())
-            .map_err(|error| parts_refused(&error.into()))
+        let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+        partial.complete(blocks).map_err(|error| match error {
+            ImageError::BlockId { .. } => lie(error.to_string()),
+            error => parts_refused(&error.into()),
+        })
     }
 
     pub(super) async fn fetch(&self, blob: BlobId) -> Result<Bytes, SessionError> {
@@ -219,21 +220,12 @@ impl Conversation {
                 state: "sending no such image",
             })
         };
-        let bundle = parcel.and_then(Parcel::whole);
-        let is_it =
-            |bundle: &&Bundle| bundle.state_id().map(|id| *id.as_bytes()) == Some(missing.index.0);
-        let image = bundle
-            .filter(is_it)
-            .and_then(Bundle::image)
-            .ok_or_else(unexpected)?;
-        let distinct = image.distinct();
-        let mut bytes = Vec::new();
-        for place in missing.missing.places() {
-            let (_, block) = distinct.get(place).ok_or_else(unexpected)?;
-            bytes.extend_from_slice(&block[..]);
-        }
+        let bytes = match parcel.and_then(Parcel::passed) {
+            Some(passing) => passing.blocks(missing).await?.ok_or_else(unexpected)?,
+            None => blocks_of(missing, parcel.and_then(Parcel::whole)).ok_or_else(unexpected)?,
+        };
         let raw_bytes = bytes.len() as u64;
-        let (encoding, payload) = self.pack(bytes.into()).await;
+        let (encoding, payload) = self.pack(bytes).await;
         let blocks = Blocks {
             index: missing.index,
             encoding,
@@ -243,6 +235,18 @@ impl Conversation {
         self.queue(&Message::Blocks(blocks), payload);
         self.flush().await
     }
+}
+
+/// The blocks that a host lacks of the image of a bundle; nothing when they are not of that.
+fn blocks_of(missing: &BlocksMissing, bundle: Option<&Bundle>) -> Option<Bytes> {
+    let is_it =
+        |bundle: &&Bundle| bundle.state_id().map(|id| *id.as_bytes()) == Some(missing.index.0);
+    let image = bundle.filter(is_it)?.image()?;
+    let mut bytes = Vec::with_capacity(missing.missing.places().count() * BLOCK_BYTES);
+    for place in missing.missing.places() {
+        bytes.extend_from_slice(&image.distinct_at(place)?[..]);
+    }
+    Some(bytes.into())
 }
 
 pub(super) fn lie(what: String) -> SessionError {

@@ -65,7 +65,7 @@ impl Host {
             let what = format!("{} has captures, and none are bound to it", callable.name);
             return Err(Refused::new(RefusalCode::WrongCaptures, what));
         }
-        let terms = self.terms(caller, bundle, &request)?;
+        let terms = self.terms(caller, bundle, bundle.image(), &request)?;
         let begin = Begin::anew(&caller.state);
         let job = self.job(caller, terms, begin).await?;
         self.begin(caller, job, None).await
@@ -110,15 +110,18 @@ impl Host {
             paused,
             ..Begin::anew(&caller.state)
         };
-        let terms = self.terms(caller, bundle, &request)?;
+        // What it begins from is the image, which the disk is to have once.
+        let terms = self.terms(caller, &bundle.without_state(), Some(image), &request)?;
         let job = self.job(caller, terms, begin).await?;
         self.begin(caller, job, Some(image)).await
     }
 
+    /// What holds for a job that goes on from this image, or begins with its bundle.
     pub(super) fn terms(
         &self,
         caller: &Caller,
         bundle: &Bundle,
+        image: Option<&Image>,
         request: &JobRequest,
     ) -> Result<Terms, Refused> {
         let callable = &bundle.manifest().callables[request.callable as usize];
@@ -132,7 +135,7 @@ impl Host {
             bundle.manifest(),
             callable,
             &caller.allowed,
-            bundle.image(),
+            image.or(bundle.image()),
         )?;
         Ok(self.terms_with(caller, bundle, request, directories))
     }
@@ -184,7 +187,8 @@ impl Host {
         interior
             .check_imageable()
             .map_err(|obstacle| refuse_misfit(&obstacle.into()))?;
-        if let Some(image) = bundle.image() {
+        let begins_with = begin.image.as_ref().map(|it| &it.image);
+        if let Some(image) = begins_with.or(bundle.image()) {
             interior
                 .check(image.index())
                 .map_err(|misfit| refuse_misfit(&misfit))?;
@@ -292,7 +296,7 @@ impl Host {
     async fn stands(&self, job: Arc<Job>) -> Result<JobChanged, Refused> {
         let host = self.clone();
         self.to_the_end(async move {
-            let kept = job.keep_at_all().await;
+            let kept = job.keep_still().await;
             kept.map_err(|error| error.refusal())?;
             let kept = job.keep_standing().await;
             kept.map_err(|error| error.refusal())?;
@@ -317,7 +321,7 @@ impl Host {
         let saved = job.save(within.min(CHECKPOINT_WAIT_MAX)).await?;
         // One that stood still from the beginning is on no disk yet.
         self.to_the_end(async move {
-            let kept = job.keep_at_all().await;
+            let kept = job.keep_still().await;
             kept.map_err(|error| error.refusal())
         })
         .await?;

@@ -104,7 +104,10 @@ impl Host {
     /// here is refused when it arrives.
     async fn warm(&self, caller: &Caller, bundle: &Bundle) -> Option<FreedBeside<Warm>> {
         let image = bundle.image()?.clone();
-        let (loaded, _) = self.load_plain(caller, bundle).await.ok()?;
+        let (loaded, _) = self
+            .load_plain(caller, &bundle.without_state())
+            .await
+            .ok()?;
         let interior = &loaded.ready().code.interior;
         interior.check_imageable().ok()?;
         interior.check(image.index()).ok()?;
@@ -183,8 +186,9 @@ impl Host {
             };
             (saved, terms)
         };
-        // What stands still was written down when it came to; but for one that has never run here.
-        let kept = job.keep_at_all().await;
+        // A restart before the job is given up goes on from the image that is on the disk. The one that
+        // it leaves with is soon on the target's, and need not be on this one before.
+        let kept = job.keep_known().await;
         kept.map_err(|error| error.refusal())?;
         let left = job.change_custody(&event).await?;
         let Some(Custody::Leaving {
@@ -287,17 +291,20 @@ impl Host {
             id: arrive.job,
             custody: before,
             image: Some(Charged::take(&caller.state, image.clone())?),
+            image_kept: false,
             items,
             paused: terms.paused,
             age: Duration::from_millis(terms.age_ms),
             stops: terms.stops,
             progress: (terms.done, terms.total),
         };
-        let terms = self.terms(caller, bundle, &request)?;
+        // What it begins from is the image, which the disk is to have once.
+        let bundle = bundle.without_state();
+        let terms = self.terms(caller, &bundle, Some(&image), &request)?;
         let job = Arc::new(self.job(caller, terms, begin).await?);
         // Taken in first: two that arrive under one id would write over each other.
         let jobs = &self.inner.jobs;
-        let _offer = jobs.arrive(&job, caller.limits.jobs_per_key)?;
+        jobs.arrive(&job, caller.limits.jobs_per_key)?;
         let kept = job.keep_begin(Some(&image), after).await;
         kept.map_err(|error| {
             jobs.remove(&job);

@@ -170,6 +170,7 @@ impl Host {
         let begin = Begin {
             id,
             custody,
+            image_kept: image.is_some(),
             image,
             items,
             paused: kept.paused,
@@ -179,7 +180,8 @@ impl Host {
         };
         let job = match ended {
             None => {
-                let terms = self.terms(caller, &bundle, &request);
+                let image = begin.image.as_ref().map(|it| it.image.clone());
+                let terms = self.terms(caller, &bundle, image.as_ref(), &request);
                 let terms = terms.map_err(Damage::passing)?;
                 let job = self.job(caller, terms, begin).await;
                 job.map_err(Damage::passing)?

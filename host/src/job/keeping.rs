@@ -15,7 +15,7 @@ use super::{Items, Job, Now, Phase};
 use crate::callers::KeyState;
 use crate::code::chain;
 use crate::events::{Finished, Outcome};
-use crate::keep::{EndedAs, JobRecord, Keep, KeepError, Kept};
+use crate::keep::{Ahead, EndedAs, JobRecord, Keep, KeepError, Kept};
 use crate::limits::millis;
 use crate::room::Held;
 use crate::run::refused;
@@ -128,16 +128,16 @@ impl Job {
 
     /// How it is now, to be written down. Whoever calls has the turn.
     fn as_now(&self) -> AsNow {
-        let (kept, items, emitted) = {
-            let mut now = self.now();
-            now.persisted = Instant::now();
-            let JobRecord::V1(kept) = self.record(&now);
-            (kept, now.items.to_held(), now.items.emitted())
-        };
+        self.as_it_is(&mut self.now())
+    }
+
+    fn as_it_is(&self, now: &mut Now) -> AsNow {
+        now.persisted = Instant::now();
+        let JobRecord::V1(kept) = self.record(now);
         AsNow {
             kept,
-            items: items.encode(),
-            emitted,
+            items: now.items.to_held().encode(),
+            emitted: now.items.emitted(),
         }
     }
 
@@ -158,14 +158,18 @@ impl Job {
         let (owner, id) = (self.key.id, self.id.0);
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
         let (image, items) = (image.cloned(), as_now.items.clone());
+        let has_image = image.is_some();
+        let ahead = self.now().ahead.as_ref().map(Ahead::id);
         let record = JobRecord::V1(as_now.kept.clone());
         keep.beside(move |keep| {
             keep.save_job_parts(owner, id, &bundle, &arguments)?;
             let image = image.as_ref().map(|image| (image, &items[..]));
-            keep.save_job(owner, id, &record, image)
+            keep.save_job(owner, id, &record, image, ahead)
         })
         .await?;
-        self.now().items_kept = as_now.kept.items_first;
+        let mut now = self.now();
+        now.items_kept = as_now.kept.items_first;
+        now.image_kept |= has_image;
         Ok(())
     }
 
@@ -181,7 +185,7 @@ impl Job {
         };
         let (owner, id) = (self.key.id, self.id.0);
         keep.beside(move |keep| match keep.has_job(owner, id)? {
-            true => keep.save_job(owner, id, &record, None),
+            true => keep.save_job(owner, id, &record, None, None),
             false => Ok(()),
         })
         .await?;
@@ -189,29 +193,38 @@ impl Job {
         Ok(())
     }
 
-    /// Writes all of it down if nothing of it is, as it stands still.
-    pub(crate) async fn keep_at_all(&self) -> Result<(), KeepError> {
+    /// Writes all of it down as it stands still, if it is not.
+    pub(crate) async fn keep_still(&self) -> Result<(), KeepError> {
+        self.keep_unless(|now| now.image_kept || now.image.is_none())
+            .await
+    }
+
+    /// Writes all of it down as it stands still, if nothing of it is.
+    pub(crate) async fn keep_known(&self) -> Result<(), KeepError> {
+        self.keep_unless(|_| true).await
+    }
+
+    /// Writes all of it down as it stands still, unless something of it is and this will do.
+    async fn keep_unless(&self, will_do: impl Fn(&Now) -> bool) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
-        let (owner, id) = (self.key.id, self.id.0);
-        if keep.beside(move |keep| keep.has_job(owner, id)).await? {
-            return Ok(());
-        }
         let _turn = self.disk.lock().await;
-        let (image, still) = {
-            let now = self.now();
+        let (owner, id) = (self.key.id, self.id.0);
+        let has = keep.beside(move |keep| keep.has_job(owner, id)).await?;
+        let (image, as_now) = {
+            let mut now = self.now();
+            if !matches!(now.phase, Phase::Still) || has && will_do(&now) {
+                return Ok(());
+            }
             let image = now.image.as_ref().map(|it| it.image.clone());
-            (image, matches!(now.phase, Phase::Still))
+            (image, self.as_it_is(&mut now))
         };
-        if still {
-            let as_now = self.as_now();
-            self.write_whole(image.as_ref(), &as_now).await?;
-        }
-        Ok(())
+        self.write_whole(image.as_ref(), &as_now).await
     }
 
-    /// Has something happen to where it is: on the disk first, and here once it is there. One after
+    /// Has something happen to where it is: on the disk first, as far as a restart is to find it there,
+    /// and here once it is there. One after
     /// the other, each from what the one before has left: what two requests make of the same moment
     /// could have a job run on two hosts. Gives what is here of it then; nothing once it is forgotten.
     ///
@@ -237,12 +250,15 @@ impl Job {
         if after.is_none_or(|after| !after.may_run()) && !stands {
             return Err(Refused::new(RefusalCode::MoveUnderWay, ""));
         }
-        if let Some(keep) = &self.keep {
+        let kept_as = [before, after].map(Custody::after_restart);
+        if let Some(keep) = &self.keep
+            && kept_as[0] != kept_as[1]
+        {
             let (owner, id) = (self.key.id, self.id.0);
             let written = keep.beside(move |keep| match after {
                 Some(custody) => {
                     let record = JobRecord::V1(Kept { custody, ..kept });
-                    keep.save_job(owner, id, &record, None)
+                    keep.save_job(owner, id, &record, None, None)
                 }
                 None => keep.remove_job(owner, id),
             });

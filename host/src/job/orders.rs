@@ -61,15 +61,25 @@ impl Job {
 
     /// Saves it at its next checkpoint, if it reaches one in this time.
     pub(crate) async fn save(&self, within: Duration) -> Result<Saved, Refused> {
-        let saved = {
-            let mut now = self.served()?;
-            if let Phase::Still = now.phase {
-                return self.saved_still(&mut now);
+        let saved = loop {
+            {
+                let mut now = self.served()?;
+                match now.phase {
+                    Phase::Still if now.image_kept || self.keep.is_none() => {
+                        return self.saved_still(&mut now);
+                    }
+                    Phase::Still => {}
+                    _ => {
+                        let (waiting, saved) = oneshot::channel();
+                        now.saves.push(waiting);
+                        self.tell_run(&now);
+                        break saved;
+                    }
+                }
             }
-            let (waiting, saved) = oneshot::channel();
-            now.saves.push(waiting);
-            self.tell_run(&now);
-            saved
+            // It may go on just then.
+            let kept = self.keep_still().await;
+            kept.map_err(|error| error.refusal())?;
         };
         match tokio::time::timeout(within, saved).await {
             Ok(Ok(saved)) => saved,
@@ -203,7 +213,7 @@ impl Job {
         self.stopped(within).await?;
         // Whoever watches hears of it, if it stood still before.
         self.changed();
-        let kept = self.keep_at_all().await;
+        let kept = self.keep_still().await;
         kept.map_err(|error| error.refusal())
     }
 

@@ -15,6 +15,7 @@ use wasmtime::Store;
 use super::keeping::{ITEMS_PERSIST_INTERVAL, Waiting};
 use super::warm::{Made, Warm};
 use super::{Job, Phase};
+use crate::background::FreedBeside;
 use crate::checkpoints::Checkpoints;
 use crate::code::{Entry, chain};
 use crate::events::{Events, Finished, Outcome};
@@ -38,7 +39,7 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
         work: pin!(place),
         events: &job.hub,
     };
-    let Ok((mut store, made, _slots)) = place.await else {
+    let Ok((mut store, made, slots)) = place.await else {
         let cancelled = job.finished(refused(RefusalCode::Cancelled, ""));
         return job.conclude(cancelled).await;
     };
@@ -50,13 +51,16 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
 
     let began = Instant::now();
     let output = store.data().output.clone();
-    let mut still = false;
+    let mut still = None;
     let outcome = {
         let running = async {
-            let ended = job.carry(&mut store, made).await;
-            let ended = ended.map(|ended| {
-                still = ended.is_none();
-                ended.unwrap_or(Outcome::Value(Bytes::new()))
+            let carried = job.carry(&mut store, made).await;
+            let ended = carried.map(|carried| match carried {
+                Carried::Ended(outcome) => outcome,
+                Carried::Still(made) => {
+                    still = Some(made);
+                    Outcome::Value(Bytes::new())
+                }
             });
             run::ended_as(store.data(), ended)
         };
@@ -70,11 +74,16 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
         };
         paced.await
     };
-    drop((store, listed));
+    drop(listed);
     std::mem::forget(unwinding);
-    if still {
-        return;
+    if let Some(made) = still {
+        let Some(made) = made else {
+            return;
+        };
+        let code = job.loaded().ready().code.clone();
+        return job.stay_warm(Warm::stopped(store, made, slots, code), &means);
     }
+    drop(store);
     let finished = Finished {
         outcome,
         timing: Timing {
@@ -85,6 +94,13 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
         output_cut: output.was_cut(),
     };
     job.conclude(finished).await;
+}
+
+/// How far a run was carried.
+enum Carried {
+    Ended(Outcome),
+    /// It stands still as this instance, of which the job has the image.
+    Still(Option<Made>),
 }
 
 /// Ends a job whose run panics in the host.
@@ -118,6 +134,16 @@ impl Job {
         let mut store = Store::new(&means.engine, self.guest(means));
         run::hold(&mut store);
         (store, None, slots)
+    }
+
+    /// Keeps its instance when it stands still for a moment only: it may go on here after all.
+    fn stay_warm(&self, warm: Warm, means: &Means) {
+        let warm = FreedBeside::new(warm, &means.background);
+        let mut now = self.now();
+        if matches!(now.phase, Phase::Still) && now.is_held() && now.warm.is_none() {
+            // What it was made of is the job's image, and counts as that.
+            now.warm = Some((warm, None));
+        }
     }
 
     /// The instance that was made for it, if it can go on there.
@@ -163,12 +189,12 @@ impl Job {
         &self.loaded().ready().entries[self.terms.callable as usize]
     }
 
-    /// Goes on from the image, or begins. Nothing when the job is to stand still.
+    /// Goes on from the image, or begins, until it ends or is to stand still.
     async fn carry(
         self: &Arc<Self>,
         store: &mut Store<Guest>,
         made: Option<Made>,
-    ) -> wasmtime::Result<Option<Outcome>> {
+    ) -> wasmtime::Result<Carried> {
         let code = &self.loaded().ready().code;
         let (mut live, ahead) = match made {
             Some(Made {
@@ -201,7 +227,15 @@ impl Job {
             }
             None => self.begin(&mut live).await?,
         };
-        self.drive(&mut live, &bound, run).await
+        let outcome = self.drive(&mut live, &bound, run).await?;
+        Ok(match outcome {
+            Some(outcome) => Carried::Ended(outcome),
+            None => Carried::Still(self.now().image.as_ref().map(|it| Made {
+                instance: live.instance,
+                memory: live.memory,
+                image: it.image.clone(),
+            })),
+        })
     }
 
     async fn restore(
@@ -378,15 +412,22 @@ impl Job {
         let taken = self.image(live, bound, run, last.as_ref()).await;
         drop(last);
         let stays = match taken {
-            // What stands still must be there after a restart too, before anybody is told.
-            Ok(image) if stops => match self.keep_image(turn, &image.image).await {
-                Ok(()) => self.stands(saves, image),
-                Err(error) => {
-                    tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
-                    self.goes_on(saves, error.refusal()).await;
-                    false
+            Ok(image) if stops => {
+                // What is to stand still must do so after a restart too, before anybody is told. One that
+                // is only held for a moment goes on, here or elsewhere.
+                let kept = match self.now().stays() || !saves.is_empty() {
+                    true => self.keep_image(turn, &image.image).await,
+                    false => Ok(()),
+                };
+                match kept {
+                    Ok(()) => self.stands(saves, image),
+                    Err(error) => {
+                        tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
+                        self.goes_on(saves, error.refusal()).await;
+                        false
+                    }
                 }
-            },
+            }
             Ok(image) => {
                 self.keep_beside(turn, image, saves);
                 false
@@ -402,7 +443,7 @@ impl Job {
         Ok(stays)
     }
 
-    /// It is on the disk as it is. Says whether it stands still from now on.
+    /// It is on the disk as it is, or need not be. Says whether it stands still from now on.
     fn stands(&self, saves: Vec<Waiting>, image: Arc<Charged>) -> bool {
         let saved = match saves.is_empty() {
             true => None,
@@ -411,8 +452,10 @@ impl Job {
         };
         let stays = {
             let mut now = self.now();
-            // What was wanted a moment ago may not be any more.
-            let stays = now.stops() && !self.hub.is_cancelled();
+            // What was wanted a moment ago may not be any more, and more may be wanted than was done.
+            let must_keep = now.stays() || !now.saves.is_empty();
+            let done = now.image_kept || self.keep.is_none() || !must_keep;
+            let stays = done && now.stops() && !self.hub.is_cancelled();
             if stays {
                 now.phase = Phase::Still;
                 now.stops = now.stops.saturating_add(1);
@@ -483,7 +526,10 @@ impl Job {
         // Both are there for a moment; the room is that of the new one, unless the other was saved.
         self.now().image = None;
         let charged = Charged::take(&self.key, taken)?;
-        self.now().image = Some(charged.clone());
+        {
+            let mut now = self.now();
+            (now.image, now.image_kept) = (Some(charged.clone()), false);
+        }
         Ok(charged)
     }
 }

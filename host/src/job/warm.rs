@@ -1,5 +1,6 @@
-//! An instance that is made before its job comes: what takes longest when one goes on from an image is
-//! then done while it still runs elsewhere.
+//! An instance that is there before its job goes on in it. It is made before a job comes: what takes
+//! longest when one goes on from an image is then done while it still runs elsewhere. A job that leaves
+//! keeps its own until it is known that it does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub(crate) const WARM_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time for which one waits for a place.
 const PLACE_WAIT: Duration = Duration::from_millis(100);
 
-/// An instance with the memory of an image, in which nothing has run.
+/// An instance with the memory of an image.
 pub(crate) struct Warm {
     store: Store<Guest>,
     made: Made,
@@ -90,6 +91,17 @@ impl Warm {
             code,
             since: Instant::now(),
         })
+    }
+
+    /// The instance of a job that has come to stand still.
+    pub(super) fn stopped(store: Store<Guest>, made: Made, slots: Slots, code: Arc<Code>) -> Warm {
+        Warm {
+            store,
+            made,
+            slots,
+            code,
+            since: Instant::now(),
+        }
     }
 
     /// Whether its job is late.

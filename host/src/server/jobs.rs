@@ -189,6 +189,7 @@ impl Serving {
     pub(super) async fn job_offer(&mut self, offer: JobOffer) -> Result<(), End> {
         // Before anything of it is taken.
         self.peer.host.may_offer(&self.peer.caller, &offer)?;
+        self.keeps_code_alone = true;
         let bundle = match offer.bundle {
             Some(id) => Some(self.bundle(id).await?),
             None => None,
@@ -209,6 +210,7 @@ impl Serving {
     pub(super) async fn job_arrive(&mut self, arrive: JobArrive) -> Result<(), End> {
         // Before anything of it is taken.
         self.peer.host.may_arrive(&self.peer.caller, &arrive)?;
+        self.keeps_code_alone = true;
         let bundle = self.bundle(arrive.bundle).await?;
         let items = match arrive.terms.items {
             Some(id) => {

@@ -195,26 +195,26 @@ impl Serving {
         }
         self.sender.queue(&message);
         self.flush().await?;
-        let mut arriving: Option<Reception> = None;
+        let mut arriving: Option<(Reception, BlobKind)> = None;
         while self.exchange.blobs_open() > 0 || arriving.is_some() {
             match self.event().await? {
-                HostEvent::Blob { blob, .. } => {
+                HostEvent::Blob { blob, kind } => {
                     self.check_quota(blob.raw_bytes)?;
                     let peer = self.peer.clone();
                     let room = peer.blobs.receive(&peer.caller.state, blob);
                     let reception = self.wait_unread(room).await??;
                     self.expect_bytes(blob.wire_bytes);
                     match blob.wire_bytes {
-                        0 => self.arrive(reception).await?,
-                        _ => arriving = Some(reception),
+                        0 => self.arrive(reception, kind).await?,
+                        _ => arriving = Some((reception, kind)),
                     }
                 }
                 HostEvent::BlobBytes { bytes, last, .. } => {
-                    let reception = arriving.as_mut().expect("announced before its bytes");
+                    let (reception, _) = arriving.as_mut().expect("announced before its bytes");
                     reception.push(bytes).await?;
                     if last {
-                        let reception = arriving.take().expect("it has just taken a piece");
-                        self.arrive(reception).await?;
+                        let (reception, kind) = arriving.take().expect("it has just taken a piece");
+                        self.arrive(reception, kind).await?;
                     }
                 }
                 HostEvent::Absent { id, kind } => {
@@ -249,11 +249,15 @@ impl Serving {
         Ok(())
     }
 
-    async fn arrive(&mut self, reception: Reception) -> Result<(), End> {
+    async fn arrive(&mut self, reception: Reception, kind: BlobKind) -> Result<(), End> {
         self.due = None;
         let (blob, room) = reception.finish().await?;
-        let write = self.peer.blobs.put(self.peer.key, blob.clone(), Some(room));
-        self.arrived.writes.push(write);
+        if self.keeps_code_alone && kind != BlobKind::Code {
+            self.arrived.rooms.push(room);
+        } else {
+            let write = self.peer.blobs.put(self.peer.key, blob.clone(), Some(room));
+            self.arrived.writes.push(write);
+        }
         self.arrived.blobs.insert(blob.id(), blob);
         Ok(())
     }

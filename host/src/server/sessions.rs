@@ -1,31 +1,27 @@
 //! Requests about sessions, and blobs and blocks that are fetched.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use spore_bundle::image::{BLOCK_BYTES, Block, Image, Index};
-use spore_bundle::{BlockId, Bundle, BundleId, Manifest, PartsError};
+use spore_bundle::image::{BLOCK_BYTES, Image, ImageError, Partial};
+use spore_bundle::{Bundle, BundleId, Manifest, PartsError};
 use spore_transport::exchange::HostEvent;
 use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
+use spore_transport::packing;
 use spore_transport::session::{
     BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
     SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
 };
 use spore_transport::{BlobId, RefusalCode};
 
+use super::blobs::UploadRoom;
 use super::loading::refuse_parts;
 use super::stream::{End, Serving};
 use crate::background::FreedBeside;
-use crate::code::chain;
 use crate::events::Outcome;
 use crate::limits::nanos;
 use crate::session::SessionRequest;
 use crate::store::Verified;
-
-/// Blocks by their ids.
-type Blocks = HashMap<BlockId, Arc<Block>>;
 
 impl Serving {
     pub(super) async fn session_open(&mut self, open: SessionOpen) -> Result<(), End> {
@@ -175,7 +171,10 @@ impl Serving {
 
     async fn fetched(&mut self, bytes: Bytes) -> Result<(), End> {
         let raw_bytes = bytes.len() as u64;
-        let (encoding, payload) = self.beside(move || pack(bytes)).await?;
+        let (encoding, payload) = match self.peer.near {
+            true => (Encoding::Raw, bytes),
+            false => self.beside(move || packing::pack(bytes)).await?,
+        };
         self.queue(&Message::Fetched(Fetched {
             encoding,
             raw_bytes,
@@ -219,39 +218,44 @@ impl Serving {
     pub(super) async fn image(&mut self, manifest: Bytes, index: Verified) -> Result<Image, End> {
         let limits = self.bundle_limits();
         let (index_id, index_bytes) = (index.id(), index.bytes().clone());
-        let bytes = index_bytes.clone();
+        let saved = self.saved();
         let read = move || {
             let manifest = Manifest::decode(&manifest)?;
-            let index = Index::of_bundle(&bytes, &manifest)?;
-            limits.admit_image(bytes.len() as u64, &index)?;
-            Ok(index.ids)
+            let bytes = index_bytes.len() as u64;
+            let known = saved.iter().filter_map(Bundle::image);
+            let partial = Partial::of_bundle(index_bytes, &manifest, known)?;
+            limits.admit_image(bytes, partial.distinct_blocks())?;
+            Ok(partial)
         };
-        let ids = self.beside(read).await?;
-        let ids = ids.map_err(|error: PartsError| refuse_parts(&error))?;
-
-        let saved = self.saved();
-        let (known, wanted) = self.beside(move || sort_blocks(&saved, ids)).await?;
-        let came = match wanted.is_empty() {
-            true => Vec::new(),
-            false => self.blocks(index_id, wanted).await?,
+        let partial = self.beside(read).await?;
+        let partial = partial.map_err(|error: PartsError| refuse_parts(&error))?;
+        let missing = partial.missing().iter().map(|missing| missing.place);
+        let (blocks, _room) = match partial.missing().is_empty() {
+            true => (Bytes::new(), None),
+            false => {
+                let (blocks, room) = self.blocks(index_id, BlockSet::new(missing)).await?;
+                (blocks, Some(room))
+            }
         };
         let image = move || {
-            let came: Blocks = came.into_iter().collect();
-            let block = |id: &BlockId| known.get(id).or_else(|| came.get(id)).cloned();
-            // Those that came were checked, and the others are of saved images.
-            Image::dangerous_from_checked_blocks(index_bytes, block)
+            let (blocks, _) = blocks.as_chunks::<BLOCK_BYTES>();
+            partial.complete(blocks)
         };
         let image = self.beside(image).await?;
-        image.map_err(|error| refuse_parts(&error.into()).into())
+        Ok(image.map_err(|error| match error {
+            ImageError::BlockId { .. } => {
+                Refused::new(RefusalCode::BlobMismatch, error.to_string())
+            }
+            error => refuse_parts(&error.into()),
+        })?)
     }
 
-    /// Asks the client for blocks, and checks each.
+    /// Asks the client for blocks, which are not checked here.
     async fn blocks(
         &mut self,
         index: BlobId,
-        wanted: Vec<(usize, BlockId)>,
-    ) -> Result<Vec<(BlockId, Arc<Block>)>, End> {
-        let missing = BlockSet::new(wanted.iter().map(|(place, _)| *place));
+        missing: BlockSet,
+    ) -> Result<(Bytes, UploadRoom), End> {
         self.send(Message::BlocksMissing(BlocksMissing { index, missing }))
             .await?;
         let mut arriving = None;
@@ -287,22 +291,7 @@ impl Serving {
         }
         self.due = None;
         let reception = arriving.expect("the loop ends with it");
-        let (bytes, _room) = reception.finish_unchecked().await?;
-        let checked = move || {
-            let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
-            let checked = wanted.into_iter().zip(blocks).map(|((_, named), block)| {
-                let found = BlockId::of(block);
-                match found == named {
-                    true => Ok((named, Arc::new(*block))),
-                    false => Err(Refused::new(
-                        RefusalCode::BlobMismatch,
-                        format!("block {named} came as {found}"),
-                    )),
-                }
-            });
-            checked.collect::<Result<Vec<_>, _>>()
-        };
-        Ok(self.beside(checked).await??)
+        Ok(reception.finish_unchecked().await?)
     }
 
     pub(super) async fn answer(&mut self, message: Message) -> Result<(), End> {
@@ -312,39 +301,11 @@ impl Serving {
     }
 }
 
-/// The blocks that saved sessions have, and those among `ids` that they lack, each once, with its
-/// place among the distinct ones.
-fn sort_blocks(saved: &[Bundle], ids: Vec<BlockId>) -> (Blocks, Vec<(usize, BlockId)>) {
-    let images = saved.iter().filter_map(Bundle::image);
-    let blocks = images.flat_map(Image::distinct);
-    let known: Blocks = blocks.map(|(id, block)| (id, block.clone())).collect();
-    let mut seen = HashSet::new();
-    let distinct = ids.into_iter().filter(|id| seen.insert(*id)).enumerate();
-    let wanted = distinct.filter(|(_, id)| !known.contains_key(id));
-    let wanted = wanted.collect();
-    (known, wanted)
-}
-
 /// The blocks at these places, one after the other; nothing when a place is none.
 fn some_blocks(image: &Image, wanted: &BlockSet) -> Option<Bytes> {
-    let distinct = image.distinct();
     let mut bytes = BytesMut::new();
     for place in wanted.places() {
-        bytes.extend_from_slice(&distinct.get(place)?.1[..]);
+        bytes.extend_from_slice(&image.distinct_at(place)?[..]);
     }
     Some(bytes.freeze())
-}
-
-/// Compressed, when that makes it smaller.
-fn pack(bytes: Bytes) -> (Encoding, Bytes) {
-    /// Faster than most networks.
-    const LEVEL: i32 = 1;
-    match zstd::bulk::compress(&bytes, LEVEL) {
-        Ok(packed) if packed.len() < bytes.len() => (Encoding::Zstd, packed.into()),
-        Ok(_) => (Encoding::Raw, bytes),
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "sent as it is");
-            (Encoding::Raw, bytes)
-        }
-    }
 }

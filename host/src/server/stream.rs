@@ -21,7 +21,7 @@ use spore_transport::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::blobs::Blobs;
+use super::blobs::{Blobs, UploadRoom};
 use super::loading::store_refusal;
 use super::relay::Relay;
 use crate::background::FreedBeside;
@@ -52,6 +52,8 @@ pub(super) struct Peer {
     pub(super) blobs: Arc<Blobs>,
     pub(super) key: PublicKey,
     pub(super) caller: Caller,
+    /// Whether the client is on this machine.
+    pub(super) near: bool,
     /// From the workers to the thread of the connection.
     pub(super) relay: Relay,
     /// Requests of all keys that are open.
@@ -123,6 +125,7 @@ pub(super) async fn serve(peer: Arc<Peer>, stream: Stream) {
         sender,
         receiver,
         arrived: Arrived::default(),
+        keeps_code_alone: false,
         due: None,
     };
     let served = if has_place {
@@ -153,6 +156,9 @@ pub(super) struct Serving {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) arrived: Arrived,
+    /// Whether nothing but code of what comes is to be among the blobs: the rest is of one moment of one
+    /// run, and kept with that.
+    pub(super) keeps_code_alone: bool,
     /// When what the peer has announced must all have come.
     pub(super) due: Option<Instant>,
 }
@@ -161,6 +167,8 @@ pub(super) struct Serving {
 #[derive(Default)]
 pub(super) struct Arrived {
     pub(super) blobs: HashMap<BlobId, Verified>,
+    /// Room of those that are not written to disk.
+    pub(super) rooms: Vec<UploadRoom>,
     /// Writes of these blobs to disk.
     pub(super) writes: Vec<tokio::task::JoinHandle<Result<(), StoreError>>>,
     pub(super) transfer: Duration,

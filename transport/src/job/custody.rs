@@ -19,8 +19,8 @@
 //! the job for nothing but the release. So no client, however old, hasty or wrong, can make both
 //! run the job, short of [`MoveStep::Adopt`], which says that it may.
 //!
-//! Pure: a host applies [`Custody::after`] to what its disk has, writes the result to disk, and then
-//! answers. `tests/moves.rs` walks through every order of requests, losses and restarts with it.
+//! Pure: a host applies [`Custody::after`] to what it has, writes to its disk what a restart is to find
+//! of the result ([`Custody::after_restart`]), and then answers. `tests/moves.rs` walks through every order of requests, losses and restarts with it.
 
 use std::fmt;
 
@@ -68,15 +68,15 @@ impl Release {
     }
 }
 
-/// What a host has of a job. It has nothing, or one of these, which it keeps on disk.
+/// What a host has of a job. It has nothing, or one of these.
 ///
 /// Variants and fields are frozen, as those of messages are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Custody {
     /// The job is this host's: it runs, is paused, or has ended.
     Here,
-    /// Offered from elsewhere. Blocks may come ahead; nothing depends on them, so this state alone
-    /// need not survive a restart.
+    /// Offered from elsewhere. Blocks may come ahead; nothing depends on them. After a restart nothing
+    /// is here.
     Offered {
         /// The move
         move_id: MoveId,
@@ -99,8 +99,8 @@ pub enum Custody {
         /// The host that gave it up
         from: PublicKey,
     },
-    /// The job is this host's, stopped and saved to be moved. It goes on by itself when that takes
-    /// too long.
+    /// The job is this host's, stopped to be moved. It goes on by itself when that takes too long, and
+    /// after a restart.
     Leaving {
         /// The move
         move_id: MoveId,
@@ -130,7 +130,7 @@ pub enum Event {
         /// The host that has the job
         from: PublicKey,
     },
-    /// At the source: the job has been stopped and saved.
+    /// At the source: the job has been stopped.
     Leave {
         /// The move, as the target named it
         move_id: MoveId,
@@ -259,11 +259,16 @@ impl Custody {
                 Some(Custody::Here) => Ok(None),
                 now => Err(not_here(now)),
             },
-            Event::Lapse => Ok(match now {
-                Some(Custody::Offered { .. }) => None,
-                Some(Custody::Leaving { .. }) => Some(Custody::Here),
-                now => now,
-            }),
+            Event::Lapse => Ok(Custody::after_restart(now)),
+        }
+    }
+
+    /// What a host that restarts has of what it had: that is all that its disk needs to know.
+    pub fn after_restart(now: Option<Custody>) -> Option<Custody> {
+        match now {
+            Some(Custody::Offered { .. }) => None,
+            Some(Custody::Leaving { .. }) => Some(Custody::Here),
+            now => now,
         }
     }
 
