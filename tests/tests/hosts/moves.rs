@@ -442,7 +442,7 @@ async fn a_job_of_joined_and_raced_branches_moves_and_comes_to_the_same() {
     let entwined = resumer().callable(resumer::entwined::HANDLE);
     let entwined = entwined.expect("it is there").capture(&weights);
     let entwined = entwined.expect("they fit");
-    let arguments = (7, 200_000);
+    let arguments = (7, 800_000);
     // Its code is compiled there, else it would be over before the move has begun.
     other.call(&entwined, (7, 1)).await.expect("it runs");
     let unmoved = one.start(&entwined, arguments).await.expect("started");

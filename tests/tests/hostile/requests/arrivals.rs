@@ -102,11 +102,17 @@ async fn an_arrival_whose_parts_are_not_right() {
         let mut peer = Peer::open(&connection).await;
         peer.say(&arrive(parts.id(), Some(id))).await;
         let kind = BlobKind::Items;
-        // All of the bundle is here already, but for the blocks of its image.
         let asked = loop {
             match peer.message().await {
                 Message::BlocksMissing(missing) => parts.bring_blocks(&mut peer, &missing).await,
-                Message::Missing(Missing { blobs }) => break blobs,
+                Message::Missing(Missing { blobs }) if blobs[0].kind == kind => break blobs,
+                // Of what came before nothing but the code is kept.
+                Message::Missing(Missing { blobs }) => {
+                    for MissingBlob { kind, .. } in blobs {
+                        assert_ne!(kind, BlobKind::Code);
+                        peer.honest_blob(&parts.part(kind)).await;
+                    }
+                }
                 other => panic!("expected to be asked for items, got {other:?}"),
             }
         };
