@@ -47,7 +47,9 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             failure.help("try again later")
         }
         RefusalCode::JobEnded => failure.help("what it has come to: spore job result JOB --on HOST"),
-        RefusalCode::NotResumable => failure.help("without --job it can be called"),
+        RefusalCode::NotResumable => failure
+            .help("a job is a run of an `async fn` that is a callable, or of one that emits items")
+            .help("without --job it can be called"),
         RefusalCode::UnknownSession => failure.help(
             "`spore session ls --on HOST` shows your sessions there; one that nobody uses is closed \
              after a while",

@@ -169,8 +169,6 @@ pub(crate) enum Broken {
     Connect(ConnectError),
     Lost(StreamError),
     Protocol(ProtocolError),
-    /// The host that has what is to be passed on refused it.
-    Source(Refused),
 }
 
 impl From<ProtocolError> for Broken {
@@ -185,7 +183,6 @@ impl<E: fmt::Debug> From<Broken> for CallError<E> {
             Broken::Connect(error) => CallError::Connect(error),
             Broken::Lost(error) => CallError::Lost(error),
             Broken::Protocol(error) => CallError::Protocol(error),
-            Broken::Source(refused) => CallError::Refused(refused),
         }
     }
 }

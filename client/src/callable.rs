@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value as JsonValue;
 use spore_bundle::{BundleId, CallableError, CaptureError, Manifest};
 use spore_guest::{Handle, NoCaptures, Plain, Resumable, Streaming};
@@ -13,7 +14,6 @@ use spore_value::json::{self, JsonError};
 use spore_value::{Difference, Limits, Signature, Value, signature_difference};
 
 use crate::bundle::Bundle;
-use crate::remote::Passing;
 
 /// A callable whose types the compiler knows.
 ///
@@ -43,6 +43,8 @@ pub struct Dynamic {
 pub struct Parcel {
     pub(crate) id: BundleId,
     held: Held,
+    /// What goes along with a job that moves, besides its bundle.
+    pub(crate) items: Option<Bytes>,
 }
 
 /// What this program has of a bundle.
@@ -50,27 +52,23 @@ pub struct Parcel {
 enum Held {
     Whole(spore_bundle::Bundle),
     Manifest(Arc<Manifest>),
-    Passing(Arc<Passing>),
 }
 
 impl Parcel {
     /// A bundle that only the host has.
     pub(crate) fn shipped(id: BundleId, manifest: Manifest) -> Parcel {
         let held = Held::Manifest(Arc::new(manifest));
-        Parcel { id, held }
-    }
-
-    /// A bundle that one host has and another is to have.
-    pub(crate) fn passing(id: BundleId, passing: Passing) -> Parcel {
-        let held = Held::Passing(Arc::new(passing));
-        Parcel { id, held }
+        Parcel {
+            id,
+            held,
+            items: None,
+        }
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
         match &self.held {
             Held::Whole(bundle) => bundle.manifest(),
             Held::Manifest(manifest) => manifest,
-            Held::Passing(passing) => passing.manifest(),
         }
     }
 
@@ -78,15 +76,7 @@ impl Parcel {
     pub(crate) fn whole(&self) -> Option<&spore_bundle::Bundle> {
         match &self.held {
             Held::Whole(bundle) => Some(bundle),
-            Held::Manifest(_) | Held::Passing(_) => None,
-        }
-    }
-
-    /// Where its parts come from, when it is passed on.
-    pub(crate) fn passed(&self) -> Option<&Passing> {
-        match &self.held {
-            Held::Passing(passing) => Some(passing),
-            Held::Manifest(_) | Held::Whole(_) => None,
+            Held::Manifest(_) => None,
         }
     }
 }
@@ -97,6 +87,7 @@ impl From<spore_bundle::Bundle> for Parcel {
         Parcel {
             id: bundle.id(),
             held: Held::Whole(bundle),
+            items: None,
         }
     }
 }

@@ -3,7 +3,6 @@
 mod conversation;
 mod jobs;
 mod moves;
-mod passing;
 mod sessions;
 
 use std::convert::Infallible;
@@ -22,7 +21,6 @@ use spore_transport::{
 };
 
 use self::conversation::{Answer, Conversation};
-pub(crate) use self::passing::Passing;
 use crate::call::{Broken, Finished, Request, Sink};
 use crate::callable::{Parcel, Shipped};
 use crate::error::{CallError, ConnectError};

@@ -155,7 +155,13 @@ impl Jobs {
                 all.remove(&key);
             }
         }
-        job.now().gone = true;
+        let came = {
+            let mut now = job.now();
+            now.gone = true;
+            (now.warm.take(), now.ahead.take())
+        };
+        // Whoever watches may hold the job for long.
+        drop(came);
         job.changed();
     }
 
@@ -253,7 +259,8 @@ impl Jobs {
     /// Takes in a job that was offered, with what came ahead of it.
     pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
         self.put(job, limit)?;
-        if let Some(offer) = lock(&self.offers).remove(&(job.key.id, job.id)) {
+        let offer = lock(&self.offers).remove(&(job.key.id, job.id));
+        if let Some(offer) = offer {
             let mut now = job.now();
             now.ahead = offer.ahead;
             // What the instance was made of counts for as long as it is there.
@@ -270,7 +277,8 @@ impl Jobs {
 
 /// What a job is made of, and does not change.
 pub(crate) struct Terms {
-    /// As it was started: with captures, or with an image to begin from.
+    /// As it was started: with captures, or with an image to begin from. Without state when the job goes
+    /// on from an image of a run, which is the job's own.
     pub(crate) bundle: Bundle,
     pub(crate) callable: u32,
     pub(crate) arguments: Bytes,
@@ -629,6 +637,11 @@ impl Now {
     /// Whether it is to stand still until somebody says otherwise, also after a restart.
     fn stays(&self) -> bool {
         self.pause || self.halt.is_some()
+    }
+
+    /// Whether its image is not on the disk yet.
+    fn is_to_be_kept(&self) -> bool {
+        self.image.is_some() && !self.image_kept
     }
 
     /// Whether it is to stand still for a moment only, and may go on here.

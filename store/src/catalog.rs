@@ -121,33 +121,54 @@ pub(crate) struct Pinned {
 /// Finds blocks of an image that is much like another, in the order of both.
 struct Alike<'a> {
     other: &'a [SlotNumber],
+    /// Where the other goes on, if what was unknown since was put in.
     next: usize,
+    /// How many were unknown since: they may have been put in, or be in the place of others.
+    unknown: usize,
+    /// How many of the other may still be looked through.
+    looks: usize,
 }
 
 impl<'a> Alike<'a> {
-    /// How far off the next block of the other image may be where the two differ.
-    const REACH: usize = 256;
+    /// How often the other image is looked through at most.
+    const LOOKS: usize = 4;
 
     fn new(other: &'a [SlotNumber]) -> Alike<'a> {
-        Alike { other, next: 0 }
+        Alike {
+            other,
+            next: 0,
+            unknown: 0,
+            looks: Alike::LOOKS * other.len(),
+        }
     }
 
     fn find(&mut self, blocks: &Blocks, id: &BlockId) -> Option<SlotNumber> {
-        let next = self.next;
-        self.next += 1;
-        if let Some(slot) = self.other.get(next)
-            && blocks.slot(*slot).id == *id
-        {
-            return Some(*slot);
+        for at in [self.next, self.next + self.unknown] {
+            if let Some(slot) = self.other.get(at)
+                && blocks.slot(*slot).id == *id
+            {
+                self.go_on_behind(at);
+                return Some(*slot);
+            }
         }
-        let slot = blocks.find(id)?;
-        let near = next.saturating_sub(Alike::REACH)..self.other.len().min(next + Alike::REACH);
-        let from = near.start;
-        let mut near = self.other.get(near).into_iter().flatten();
-        if let Some(at) = near.position(|it| *it == slot) {
-            self.next = from + at + 1;
+        let Some(slot) = blocks.find(id) else {
+            self.unknown += 1;
+            return None;
+        };
+        let (before, behind) = self.other.split_at(self.next.min(self.other.len()));
+        let all = (behind.iter().zip(self.next..)).chain(before.iter().zip(0..));
+        for (it, at) in all.take(self.looks) {
+            self.looks -= 1;
+            if *it == slot {
+                self.go_on_behind(at);
+                break;
+            }
         }
         Some(slot)
+    }
+
+    fn go_on_behind(&mut self, at: usize) {
+        (self.next, self.unknown) = (at + 1, 0);
     }
 }
 

@@ -190,7 +190,7 @@ impl AuthorizedKeys {
 }
 
 /// The text with `key` authorised: its line replaced, or one added at the end. Other lines stay
-/// as they are.
+/// as they are, and so does its own comment when there is no new one.
 ///
 /// # Errors
 ///
@@ -200,7 +200,13 @@ pub fn authorize(
     key: &PublicKey,
     options: &KeyOptions,
 ) -> Result<String, AuthorizedKeysError> {
-    AuthorizedKeys::parse(text)?;
+    let before = AuthorizedKeys::parse(text)?;
+    let mut options = options.clone();
+    if options.comment.is_empty()
+        && let Some(before) = before.lookup(key)
+    {
+        options.comment.clone_from(&before.comment);
+    }
     let added = format!("{key} {options}").trim_end().to_owned();
     let mut lines: Vec<&str> = text.lines().collect();
     match lines.iter().position(|line| line_key(line) == Some(*key)) {
@@ -472,7 +478,8 @@ mod tests {
             format!("{text}\n{B} grants=data wall=1500ms memory=3MiB # desk root\n")
         );
         let replaced = authorize(&with_b, &A, &KeyOptions::default()).expect("a good file");
-        assert_eq!(replaced.lines().nth(1), Some(A.to_string().as_str()));
+        let line = format!("{A} # laptop");
+        assert_eq!(replaced.lines().nth(1), Some(line.as_str()));
         assert_eq!(replaced.lines().count(), with_b.lines().count());
 
         let without = revoke(&with_b, &B).expect("B has a line");

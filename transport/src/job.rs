@@ -226,7 +226,7 @@ pub enum JobState {
 pub struct JobInfo {
     /// The job
     pub job: JobId,
-    /// The bundle that it was started from
+    /// The bundle that it was started from; of one that was opened or has moved, that without its state
     pub bundle: BlobId,
     /// The name of the callable
     pub callable: String,

@@ -38,6 +38,11 @@ impl Bake {
             Failure::usage(format!("{}: {why}", self.file.display()))
         })?;
         output::write_file(&self.output, &baked)?;
+        if image.index().run.is_some() {
+            let what =
+                "note: the image holds a run, which nothing but a host of jobs goes on with\n";
+            output::to_stderr(what.as_bytes());
+        }
         output::print(&format!(
             "{}\n  size    {}\n  memory  {} of it changed\n",
             self.output.display(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::Value as Json;
-use spore_client::{Bundle, DynamicJob, Host, JobError, JobId, Persist};
+use spore_client::{Bundle, DynamicJob, Host, JobChanged, JobError, JobId, Persist};
 
 use crate::arguments::{self, BUNDLE_LIMITS, Trust};
 use crate::connect::{connect, runtime};
@@ -189,14 +189,14 @@ struct Cancel {
 impl Pause {
     fn run(self) -> Result<(), Failure> {
         let pause = async |job: &DynamicJob| job.pause(self.within).await;
-        self.place.with_job(self.job, pause).map(|_| ())
+        self.place.with_job(self.job, pause).map(tell)
     }
 }
 
 impl Resume {
     fn run(self) -> Result<(), Failure> {
         let resume = async |job: &DynamicJob| job.resume().await;
-        self.place.with_job(self.job, resume).map(|_| ())
+        self.place.with_job(self.job, resume).map(tell)
     }
 }
 
@@ -251,8 +251,13 @@ impl Open {
 impl Cancel {
     fn run(self) -> Result<(), Failure> {
         let cancel = async |job: &DynamicJob| job.cancel().await;
-        self.place.with_job(self.job, cancel).map(|_| ())
+        self.place.with_job(self.job, cancel).map(tell)
     }
+}
+
+/// Says how a job is now: a command that had nothing to do is told by that from one that had.
+fn tell(changed: JobChanged) {
+    output::to_stderr(format!("the job is {}\n", list::state(changed.state)).as_bytes());
 }
 
 /// The guest's own error of a job, as a failure.

@@ -464,6 +464,9 @@ fn state(state: SessionState) -> &'static str {
 fn row(info: &SessionInfo) -> [String; 5] {
     let idle = Duration::from_millis(info.idle_ms).as_secs();
     let mut how = state(info.state).to_owned();
+    if info.saved.is_some() {
+        how.push_str(", saved");
+    }
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
     }

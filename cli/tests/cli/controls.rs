@@ -64,7 +64,9 @@ fn a_paused_job_stands_still_until_it_is_resumed() {
     };
     let id = &jobs.stir(ROUNDS);
     jobs.comes_to(id, 2);
-    assert_eq!(jobs.ask("pause", id, &[]).ok(), "");
+    let paused = jobs.ask("pause", id, &[]);
+    assert_eq!(paused.stderr, "the job is paused\n");
+    assert_eq!(paused.ok(), "");
     let info = jobs.info(id);
     assert_eq!(info["state"], "paused");
     // In this time it would go through several rounds.
@@ -87,7 +89,11 @@ fn a_job_that_was_cancelled_has_that_as_its_result() {
         on: &host.address,
     };
     let id = &jobs.stir(ENDLESS);
-    assert_eq!(jobs.ask("cancel", id, &[]).ok(), "");
+    for _ in 0..2 {
+        let cancelled = jobs.ask("cancel", id, &[]);
+        assert_eq!(cancelled.stderr, "the job is ended: cancelled\n");
+        assert_eq!(cancelled.ok(), "");
+    }
     let info = jobs.info(id);
     assert_eq!(
         (&info["state"], &info["ending"]),

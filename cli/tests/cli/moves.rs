@@ -200,7 +200,11 @@ fn a_job_whose_host_never_comes_back_is_adopted_by_the_other() {
     there.ask("adopt", id, &[]).failed(2);
     assert!(is_arriving(), "nothing was done");
 
-    assert_eq!(there.ask("adopt", id, &["--force"]).ok(), "");
+    for told in ["this host's from now on", "not in a move"] {
+        let adopted = there.ask("adopt", id, &["--force"]);
+        assert!(adopted.stderr.contains(told), "{adopted:?}");
+        assert_eq!(adopted.ok(), "");
+    }
     let info = there.info(id);
     assert_eq!(
         (&info["state"], &info["place"]["is"]),

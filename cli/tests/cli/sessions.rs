@@ -213,7 +213,10 @@ fn a_call_that_fails_poisons_a_session_until_it_is_restored() {
         }
         assert!(!user.path("half.spore").exists());
         let listed = sessions.ask(&["ls"]).ok();
-        assert!(listed.contains("poisoned: the guest panicked"), "{listed}");
+        assert!(
+            listed.contains("poisoned, saved: the guest panicked"),
+            "{listed}"
+        );
         let info = sessions.info(id);
         assert_eq!(info["state"], "poisoned");
         let image = info["saved"].as_str().expect("it was saved");

@@ -335,8 +335,9 @@ fn unpack(fetched: &Fetched, payload: Bytes) -> Result<Bytes, Broken> {
 /// The part of a parcel that a host asks for. Only what the parcel is made of, and what it is asked
 /// for as: a host learns nothing else.
 fn part(parcel: &Parcel, id: BlobId, kind: BlobKind) -> Option<Bytes> {
-    if let Some(passing) = parcel.passed() {
-        return passing.part(id, kind);
+    if kind == BlobKind::Items {
+        let items = parcel.items.as_ref();
+        return items.filter(|items| blob_id(items) == id).cloned();
     }
     let bundle = parcel.whole()?;
     match kind {

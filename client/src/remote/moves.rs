@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spore_bundle::{Bundle, BundleId};
+use spore_bundle::Bundle;
 use spore_transport::job::custody::Next;
 use spore_transport::job::{
     JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock, MoveId, MoveStep, Place,
@@ -13,10 +13,10 @@ use spore_transport::job::{
 use spore_transport::message::{Message, Refused};
 use spore_transport::{BlobId, PublicKey, RefusalCode};
 
+use super::Remote;
 use super::conversation::{Answer, blob_id};
 use super::jobs::millis;
 use super::sessions::lie;
-use super::{Passing, Remote};
 use crate::callable::Parcel;
 use crate::error::CallError;
 use crate::job::JobError;
@@ -68,7 +68,7 @@ impl Remote {
         Ok(self.connection().await?.peer())
     }
 
-    /// Moves a job from here. Gives what came ahead of it, which is most of what it is at the target.
+    /// Moves a job from here. Gives what it was when it left.
     pub(crate) async fn move_job(
         &self,
         target: &Remote,
@@ -96,8 +96,7 @@ impl Remote {
             move_id: offered.map_err(not_moved)?,
         };
         told(MoveStage::Ahead);
-        carrier.carry(to, within, &ahead, told).await?;
-        Ok(ahead)
+        carrier.carry(to, parcel, within, &ahead, told).await
     }
 
     async fn offer(&self, job: JobId, from: PublicKey, ahead: &Bundle) -> Result<MoveId, JobError> {
@@ -216,18 +215,19 @@ impl Carrier<'_> {
     async fn carry(
         &self,
         to: PublicKey,
+        parcel: &Parcel,
         within: Duration,
         ahead: &Bundle,
         told: &mut Told,
-    ) -> Result<(), MoveError> {
+    ) -> Result<Bundle, MoveError> {
         let left = match insist!(self.leave(to, within)) {
             Ok(left) => left,
             Err(error) => return Err(self.call_off(None, "JobLeave", error).await),
         };
         told(MoveStage::Stopped);
         let lock = left.lock;
-        let arriving = match insist!(self.bring(&left, ahead)) {
-            Ok(arriving) => arriving,
+        let (bundle, arriving) = match insist!(self.bring(&left, parcel, ahead)) {
+            Ok(brought) => brought,
             Err(error) => return Err(self.call_off(Some(lock), "Fetch", error).await),
         };
         told(MoveStage::Fetched);
@@ -250,7 +250,7 @@ impl Carrier<'_> {
         told(MoveStage::Forgotten);
         let settled = self.at_target(MoveStep::Settle).await;
         settled.map_err(half_done("Settle"))?;
-        Ok(())
+        Ok(bundle)
     }
 
     async fn at_source(&self, step: MoveStep) -> Result<JobMoved, JobError> {
@@ -275,15 +275,15 @@ impl Carrier<'_> {
         }
     }
 
-    /// Brings here what the target has to read of what the job is now. Its blocks are passed on when they
-    /// are asked for.
-    async fn bring(&self, left: &JobLeft, ahead: &Bundle) -> Result<Parcel, JobError> {
-        let id = BundleId::from(left.saved.bundle.0);
-        let (manifest, manifest_bytes) = self.source.fetch_manifest(id).await?;
-        if manifest.code.id != ahead.code_id() {
-            return Err(lie(format!("other code than {}", ahead.code_id())));
-        }
-        let (_, index_bytes) = self.source.fetch_index(&manifest).await?;
+    /// Brings here what the job is now, as a bundle and as what the target may ask for.
+    async fn bring(
+        &self,
+        left: &JobLeft,
+        parcel: &Parcel,
+        ahead: &Bundle,
+    ) -> Result<(Bundle, Parcel), JobError> {
+        let saved = left.saved.bundle;
+        let bundle = self.source.fetch_saved(saved, parcel, Some(ahead)).await?;
         let items = match left.terms.items {
             None => None,
             Some(blob) => {
@@ -294,15 +294,9 @@ impl Carrier<'_> {
                 Some(items)
             }
         };
-        let passing = Passing {
-            source: self.source.clone(),
-            manifest,
-            manifest_bytes,
-            index_bytes,
-            ahead: ahead.clone(),
-            items,
-        };
-        Ok(Parcel::passing(id, passing))
+        let mut arriving = Parcel::from(bundle.clone());
+        arriving.items = items;
+        Ok((bundle, arriving))
     }
 
     /// Brings the job to the target.

@@ -96,7 +96,11 @@ impl Remote {
         if let Some(last) = last.filter(|last| last.id() == id) {
             return Ok(last.clone());
         }
-        let (manifest, manifest_bytes) = self.fetch_manifest(id).await?;
+        let manifest_bytes = self.fetch(saved).await?;
+        if BundleId::of(&manifest_bytes) != id {
+            return Err(lie(format!("another manifest than that of {id}")));
+        }
+        let manifest = Manifest::decode(&manifest_bytes).map_err(|error| lie(error.to_string()))?;
         let mut here = parcel.whole().into_iter().chain(last);
         let code = match here.find(|it| it.code_id() == manifest.code.id) {
             Some(bundle) => bundle.code().clone(),
@@ -108,39 +112,17 @@ impl Remote {
                 code
             }
         };
-        let (index_id, index_bytes) = self.fetch_index(&manifest).await?;
-        let image = self.fetch_image(index_id, index_bytes, last).await?;
-        Bundle::dangerous_from_checked_image(manifest_bytes, code, image)
-            .map_err(|error| parts_refused(&error))
-    }
-
-    /// The manifest of what was saved.
-    pub(super) async fn fetch_manifest(
-        &self,
-        id: BundleId,
-    ) -> Result<(Manifest, Bytes), SessionError> {
-        let bytes = self.fetch(BlobId(*id.as_bytes())).await?;
-        if BundleId::of(&bytes) != id {
-            return Err(lie(format!("another manifest than that of {id}")));
-        }
-        let manifest = Manifest::decode(&bytes).map_err(|error| lie(error.to_string()))?;
-        Ok((manifest, bytes))
-    }
-
-    /// The index of the image that a bundle with this manifest has.
-    pub(super) async fn fetch_index(
-        &self,
-        manifest: &Manifest,
-    ) -> Result<(BlobId, Bytes), SessionError> {
         let Some(state) = manifest.state else {
             return Err(lie("a saved bundle without an image".to_owned()));
         };
-        let id = BlobId(*state.id.as_bytes());
-        let bytes = self.fetch(id).await?;
-        if StateId::of(&bytes) != state.id {
+        let index_id = BlobId(*state.id.as_bytes());
+        let index_bytes = self.fetch(index_id).await?;
+        if StateId::of(&index_bytes) != state.id {
             return Err(lie(format!("another index than {}", state.id)));
         }
-        Ok((id, bytes))
+        let image = self.fetch_image(index_id, index_bytes, last).await?;
+        Bundle::dangerous_from_checked_image(manifest_bytes, code, image)
+            .map_err(|error| parts_refused(&error))
     }
 
     async fn fetch_image(
@@ -220,10 +202,8 @@ impl Conversation {
                 state: "sending no such image",
             })
         };
-        let bytes = match parcel.and_then(Parcel::passed) {
-            Some(passing) => passing.blocks(missing).await?.ok_or_else(unexpected)?,
-            None => blocks_of(missing, parcel.and_then(Parcel::whole)).ok_or_else(unexpected)?,
-        };
+        let bundle = parcel.and_then(Parcel::whole);
+        let bytes = blocks_of(missing, bundle).ok_or_else(unexpected)?;
         let raw_bytes = bytes.len() as u64;
         let (encoding, payload) = self.pack(bytes).await;
         let blocks = Blocks {

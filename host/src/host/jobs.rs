@@ -318,14 +318,7 @@ impl Host {
         within: Duration,
     ) -> Result<Saved, Refused> {
         let job = self.inner.jobs.find(caller, job)?;
-        let saved = job.save(within.min(CHECKPOINT_WAIT_MAX)).await?;
-        // One that stood still from the beginning is on no disk yet.
-        self.to_the_end(async move {
-            let kept = job.keep_still().await;
-            kept.map_err(|error| error.refusal())
-        })
-        .await?;
-        Ok(saved)
+        job.save(within.min(CHECKPOINT_WAIT_MAX)).await
     }
 
     /// Ends a job.

@@ -126,7 +126,7 @@ impl Host {
         made.await.ok()?
     }
 
-    /// Stops a job and saves it, to be moved.
+    /// Stops a job, to be moved.
     ///
     /// # Errors
     ///

@@ -194,33 +194,41 @@ impl Job {
     }
 
     /// Writes all of it down as it stands still, if it is not.
-    pub(crate) async fn keep_still(&self) -> Result<(), KeepError> {
-        self.keep_unless(|now| now.image_kept || now.image.is_none())
-            .await
+    pub(crate) async fn keep_still(self: &Arc<Self>) -> Result<(), KeepError> {
+        self.keep_unless(|now| !now.is_to_be_kept()).await
     }
 
     /// Writes all of it down as it stands still, if nothing of it is.
-    pub(crate) async fn keep_known(&self) -> Result<(), KeepError> {
+    pub(crate) async fn keep_known(self: &Arc<Self>) -> Result<(), KeepError> {
         self.keep_unless(|_| true).await
     }
 
-    /// Writes all of it down as it stands still, unless something of it is and this will do.
-    async fn keep_unless(&self, will_do: impl Fn(&Now) -> bool) -> Result<(), KeepError> {
+    /// Writes all of it down as it stands still, unless something of it is and this will do; to the end,
+    /// whatever becomes of who waits for that: a write that lost its turn would come in between.
+    async fn keep_unless(self: &Arc<Self>, will_do: fn(&Now) -> bool) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
-        let _turn = self.disk.lock().await;
-        let (owner, id) = (self.key.id, self.id.0);
-        let has = keep.beside(move |keep| keep.has_job(owner, id)).await?;
-        let (image, as_now) = {
-            let mut now = self.now();
-            if !matches!(now.phase, Phase::Still) || has && will_do(&now) {
-                return Ok(());
+        let (job, keep) = (self.clone(), keep.clone());
+        let background = keep.background().clone();
+        let writing = background.spawn(async move {
+            let _turn = job.disk_turn().await;
+            let (owner, id) = (job.key.id, job.id.0);
+            let has = keep.beside(move |keep| keep.has_job(owner, id)).await?;
+            let (image, as_now) = {
+                let mut now = job.now();
+                if now.gone || !matches!(now.phase, Phase::Still) || has && will_do(&now) {
+                    return Ok(());
+                }
+                let image = now.image.as_ref().map(|it| it.image.clone());
+                (image, job.as_it_is(&mut now))
+            };
+            match image {
+                Some(image) => job.write_image(&image, &as_now).await,
+                None => job.write_whole(None, &as_now).await,
             }
-            let image = now.image.as_ref().map(|it| it.image.clone());
-            (image, self.as_it_is(&mut now))
-        };
-        self.write_whole(image.as_ref(), &as_now).await
+        });
+        writing.await.unwrap_or(Err(KeepError::GivenUp))
     }
 
     /// Has something happen to where it is: on the disk first, as far as a restart is to find it there,

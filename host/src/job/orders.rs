@@ -60,12 +60,12 @@ impl Job {
     }
 
     /// Saves it at its next checkpoint, if it reaches one in this time.
-    pub(crate) async fn save(&self, within: Duration) -> Result<Saved, Refused> {
+    pub(crate) async fn save(self: &Arc<Self>, within: Duration) -> Result<Saved, Refused> {
         let saved = loop {
             {
                 let mut now = self.served()?;
                 match now.phase {
-                    Phase::Still if now.image_kept || self.keep.is_none() => {
+                    Phase::Still if !now.is_to_be_kept() || self.keep.is_none() => {
                         return self.saved_still(&mut now);
                     }
                     Phase::Still => {}
@@ -203,7 +203,7 @@ impl Job {
     }
 
     /// Has the run stand still because the host ends, waits for that, and has it written down.
-    pub(crate) async fn halt(&self, within: Duration) -> Result<(), Refused> {
+    pub(crate) async fn halt(self: &Arc<Self>, within: Duration) -> Result<(), Refused> {
         {
             let mut now = self.now();
             (now.halt, now.halted_for_good) = (Some(String::new()), true);

@@ -57,8 +57,8 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
             let carried = job.carry(&mut store, made).await;
             let ended = carried.map(|carried| match carried {
                 Carried::Ended(outcome) => outcome,
-                Carried::Still(made) => {
-                    still = Some(made);
+                Carried::Still(made, charged) => {
+                    still = Some((made, charged));
                     Outcome::Value(Bytes::new())
                 }
             });
@@ -76,12 +76,10 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
     };
     drop(listed);
     std::mem::forget(unwinding);
-    if let Some(made) = still {
-        let Some(made) = made else {
-            return;
-        };
+    if let Some((made, charged)) = still {
         let code = job.loaded().ready().code.clone();
-        return job.stay_warm(Warm::stopped(store, made, slots, code), &means);
+        let warm = Warm::stopped(store, made, slots, code);
+        return job.stay_warm(warm, &charged, &means);
     }
     drop(store);
     let finished = Finished {
@@ -99,8 +97,8 @@ pub(crate) async fn run(job: Arc<Job>, means: Means) {
 /// How far a run was carried.
 enum Carried {
     Ended(Outcome),
-    /// It stands still as this instance, of which the job has the image.
-    Still(Option<Made>),
+    /// It stands still as this instance, of which this is the image.
+    Still(Made, Arc<Charged>),
 }
 
 /// Ends a job whose run panics in the host.
@@ -137,10 +135,15 @@ impl Job {
     }
 
     /// Keeps its instance when it stands still for a moment only: it may go on here after all.
-    fn stay_warm(&self, warm: Warm, means: &Means) {
+    fn stay_warm(&self, warm: Warm, charged: &Arc<Charged>, means: &Means) {
         let warm = FreedBeside::new(warm, &means.background);
         let mut now = self.now();
-        if matches!(now.phase, Phase::Still) && now.is_held() && now.warm.is_none() {
+        // It may have gone on and stopped again meanwhile.
+        let is_its = now
+            .image
+            .as_ref()
+            .is_some_and(|it| Arc::ptr_eq(it, charged));
+        if is_its && matches!(now.phase, Phase::Still) && now.is_held() && now.warm.is_none() {
             // What it was made of is the job's image, and counts as that.
             now.warm = Some((warm, None));
         }
@@ -227,15 +230,7 @@ impl Job {
             }
             None => self.begin(&mut live).await?,
         };
-        let outcome = self.drive(&mut live, &bound, run).await?;
-        Ok(match outcome {
-            Some(outcome) => Carried::Ended(outcome),
-            None => Carried::Still(self.now().image.as_ref().map(|it| Made {
-                instance: live.instance,
-                memory: live.memory,
-                image: it.image.clone(),
-            })),
-        })
+        self.drive(&mut live, &bound, run).await
     }
 
     async fn restore(
@@ -305,15 +300,20 @@ impl Job {
         live: &mut Live<'_>,
         bound: &[Bound],
         run: Run,
-    ) -> wasmtime::Result<Option<Outcome>> {
+    ) -> wasmtime::Result<Carried> {
         let result_max = self.terms.limits.result;
         // Until when the guest waits, and since when it does here.
         let mut waits = None;
         loop {
             // Between its start and its first poll a run stands as well as at a checkpoint.
             if self.now().is_wanted() {
-                if self.attend(live, bound, run).await? {
-                    return Ok(None);
+                if let Some(charged) = self.attend(live, bound, run).await? {
+                    let made = Made {
+                        instance: live.instance,
+                        memory: live.memory,
+                        image: charged.image.clone(),
+                    };
+                    return Ok(Carried::Still(made, charged));
                 }
                 // It may not go on before it stands still, or need not any more.
                 if self.now().stops() {
@@ -326,7 +326,7 @@ impl Job {
             let polled = live.poll(self.entry(), run.task, result_max).await?;
             self.checkpoints.rest(true);
             match polled {
-                Polled::Ended(outcome) => return Ok(Some(outcome)),
+                Polled::Ended(outcome) => return Ok(Carried::Ended(outcome)),
                 Polled::Yield => {}
                 Polled::Wait(until) => {
                     let left = until.saturating_sub(live.store.data().clock_ns());
@@ -389,14 +389,14 @@ impl Job {
         has_room
     }
 
-    /// Does what is wanted of the run, which stands where an image can be taken. Says whether it is
-    /// to stay there.
+    /// Does what is wanted of the run, which stands where an image can be taken. Gives that image if it
+    /// is to stay there.
     async fn attend(
         self: &Arc<Self>,
         live: &mut Live<'_>,
         bound: &[Bound],
         run: Run,
-    ) -> wasmtime::Result<bool> {
+    ) -> wasmtime::Result<Option<Arc<Charged>>> {
         self.checkpoints.rest(true);
         let (saves, last, items, stops) = {
             let mut now = self.now();
@@ -420,23 +420,23 @@ impl Job {
                     false => Ok(()),
                 };
                 match kept {
-                    Ok(()) => self.stands(saves, image),
+                    Ok(()) => self.stands(saves, image.clone()).then_some(image),
                     Err(error) => {
                         tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
                         self.goes_on(saves, error.refusal()).await;
-                        false
+                        None
                     }
                 }
             }
             Ok(image) => {
                 self.keep_beside(turn, image, saves);
-                false
+                None
             }
             Err(why) => {
                 drop(turn);
                 tracing::info!(job = %self.id, %why, "no image of a job");
                 self.goes_on(saves, why).await;
-                false
+                None
             }
         };
         self.checkpoints.rest(false);

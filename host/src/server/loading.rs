@@ -199,7 +199,9 @@ impl Serving {
         while self.exchange.blobs_open() > 0 || arriving.is_some() {
             match self.event().await? {
                 HostEvent::Blob { blob, kind } => {
-                    self.check_quota(blob.raw_bytes)?;
+                    if self.is_stored(kind) {
+                        self.check_quota(blob.raw_bytes)?;
+                    }
                     let peer = self.peer.clone();
                     let room = peer.blobs.receive(&peer.caller.state, blob);
                     let reception = self.wait_unread(room).await??;
@@ -233,6 +235,11 @@ impl Serving {
         Ok(())
     }
 
+    /// Whether such a blob is to be among the blobs of the key.
+    fn is_stored(&self, kind: BlobKind) -> bool {
+        !self.keeps_code_alone || kind == BlobKind::Code
+    }
+
     /// Refuses an upload that a key with a quota of its own has no room for. Uploads under way are
     /// not counted; the budget of uploads bounds by how much they may pass it.
     fn check_quota(&self, bytes: u64) -> Result<(), Refused> {
@@ -252,11 +259,11 @@ impl Serving {
     async fn arrive(&mut self, reception: Reception, kind: BlobKind) -> Result<(), End> {
         self.due = None;
         let (blob, room) = reception.finish().await?;
-        if self.keeps_code_alone && kind != BlobKind::Code {
-            self.arrived.rooms.push(room);
-        } else {
+        if self.is_stored(kind) {
             let write = self.peer.blobs.put(self.peer.key, blob.clone(), Some(room));
             self.arrived.writes.push(write);
+        } else {
+            self.arrived.rooms.push(room);
         }
         self.arrived.blobs.insert(blob.id(), blob);
         Ok(())

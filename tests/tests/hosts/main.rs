@@ -8,6 +8,7 @@ mod durable;
 mod examples;
 mod grants;
 mod jobs;
+mod leaving;
 mod moves;
 mod plain_runtime;
 mod prepared;

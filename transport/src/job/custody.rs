@@ -20,7 +20,8 @@
 //! run the job, short of [`MoveStep::Adopt`], which says that it may.
 //!
 //! Pure: a host applies [`Custody::after`] to what it has, writes to its disk what a restart is to find
-//! of the result ([`Custody::after_restart`]), and then answers. `tests/moves.rs` walks through every order of requests, losses and restarts with it.
+//! of the result ([`Custody::after_restart`]), and then answers. `tests/moves.rs` walks through every
+//! order of requests, losses and restarts with it.
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! `spore job move`, and what is left to do when a move broke off.
 
+use std::future::IntoFuture;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
@@ -9,6 +11,9 @@ use crate::arguments;
 use crate::connect::{connect_known, runtime};
 use crate::exit::{Exit, Failure};
 use crate::{hint, output};
+
+/// Time without a new stage after which one is told what a move waits for.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// Move a job to another host, while it runs
 #[derive(clap::Args)]
@@ -92,6 +97,22 @@ impl Hosts {
         })
     }
 
+    /// What a move waits for that has come so far.
+    fn waits(&self, last: Option<MoveStage>) -> String {
+        let (host, what) = match last {
+            None => (&self.from, "to save the job at its next checkpoint"),
+            Some(MoveStage::Saved) => (&self.to, "to take most of the job in, while it runs"),
+            Some(MoveStage::Ahead) => (&self.from, "to stop the job at its next checkpoint"),
+            Some(MoveStage::Stopped) => (&self.from, "to give what has changed"),
+            Some(MoveStage::Fetched) => (&self.to, "to take in what has changed"),
+            Some(MoveStage::Arrived) => (&self.from, "to give the job up"),
+            Some(MoveStage::GivenUp) => (&self.to, "to take the job over"),
+            Some(MoveStage::TakenOver) => (&self.from, "to forget the job"),
+            Some(_) => (&self.to, "to end the move"),
+        };
+        format!("waiting for {host} {what}\n")
+    }
+
     fn failure(&self, job: JobId, error: MoveError) -> Failure {
         let job = job.to_string();
         match error {
@@ -124,16 +145,29 @@ impl Hosts {
 impl Move {
     pub(super) fn run(self) -> Result<(), Failure> {
         let (id, within) = (self.job, self.within);
-        let (stages, reached) = std::sync::mpsc::channel();
+        let (stages, mut reaches) = tokio::sync::mpsc::unbounded_channel();
+        let mut reached = Vec::new();
         self.hosts.with(id, async |from, to| {
             let job = from.job(id).await.map_err(MoveError::Ask)?;
             let moving = job.move_to(to, within).on_stage(move |stage| {
                 // It is heard as long as the move is made.
                 let _ = stages.send((stage, Instant::now()));
             });
-            moving.await.map(|_| ())
+            let mut moving = pin!(moving.into_future());
+            loop {
+                tokio::select! {
+                    moved = &mut moving => return moved.map(|_| ()),
+                    Some(stage) = reaches.recv() => reached.push(stage),
+                    () = tokio::time::sleep(SLOW) => {
+                        let last = reached.last().map(|(stage, _)| *stage);
+                        output::to_stderr(self.hosts.waits(last).as_bytes());
+                    }
+                }
+            }
         })?;
-        let reached: Vec<_> = reached.into_iter().collect();
+        while let Ok(stage) = reaches.try_recv() {
+            reached.push(stage);
+        }
         let at = |stage| {
             reached
                 .iter()
@@ -184,12 +218,20 @@ impl Adopt {
             )));
         }
         let id = self.job;
-        self.place.with(async |host| {
+        let before = self.place.with(async |host| {
+            let jobs = host.jobs().await?;
             let adopted = host.adopt_job(id).await;
             adopted.map_err(|error| match error {
                 MoveError::Ask(error) => error.into(),
                 error => Failure::of(Exit::Local, &error),
-            })
-        })
+            })?;
+            Ok(jobs.into_iter().find(|it| it.job == id))
+        })?;
+        let told = match before.map(|it| it.place) {
+            Some(spore_client::Place::Here) => "the job is not in a move: nothing was done\n",
+            _ => "the job is this host's from now on\n",
+        };
+        output::to_stderr(told.as_bytes());
+        Ok(())
     }
 }
