@@ -133,7 +133,8 @@ KEY is what `spore key show` prints on the other machine, without --host.
 Options lower the host's limits for this key: wall=TIME from 1ms, memory=SIZE from 64KiB,
 running=COUNT from 1, queued=COUNT from 1, stored=SIZE. queued counts calls that wait or run.
 grants=NAME,NAME gives it what the host's configuration grants by these names; without it the key
-gets none. A key that is authorised already gets these options instead of its old ones.")]
+gets none. A key that is authorised already gets these options instead of its old ones, and keeps
+its comment unless there is a new one.")]
 struct Authorize {
     /// The key, as `spore key show` prints it
     key: PublicKey,

@@ -68,7 +68,7 @@ fn keys_are_authorised_with_options_and_revoked() {
     user.spore(["key", "authorize", &key]).ok();
     assert_eq!(
         read(),
-        format!("# mine\n{key}\n"),
+        format!("# mine\n{key} # laptop\n"),
         "new options take the place of old ones"
     );
 
