@@ -269,7 +269,21 @@ pub(crate) struct Guests {
     /// The guest below that does all kinds of things
     pub(crate) trouble: PathBuf,
     /// What `spore new` and `spore build` said
+    /// What the README makes of a new crate to show jobs and streams.
+    pub(crate) steps: PathBuf,
     pub(crate) said: [String; 2],
+}
+
+/// The source of it.
+fn steps() -> String {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("there is one");
+    let (_, behind) = readme
+        .split_once("the `src/lib.rs` of a crate that `spore new steps` made:")
+        .expect("it is shown");
+    let (_, source) = behind.split_once("```rust\n").expect("it is code");
+    let (source, _) = source.split_once("```").expect("it ends");
+    source.to_owned()
 }
 
 pub(crate) fn guests() -> &'static Guests {
@@ -420,6 +434,8 @@ fn build_guests() -> Guests {
 
     fs::write(near.join("src/lib.rs"), TROUBLE).expect("it is ours");
     build(&near, "trouble-out");
+    fs::write(near.join("src/lib.rs"), steps()).expect("it is ours");
+    build(&near, "steps-out");
     let closure = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/closure/guest");
     build(&closure, "closure-out");
     let keeper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/keeper");
@@ -430,6 +446,7 @@ fn build_guests() -> Guests {
         closure: root.join("closure-out/closure.spore"),
         keeper: root.join("keeper-out/keeper.spore"),
         trouble: root.join("trouble-out/hello.spore"),
+        steps: root.join("steps-out/hello.spore"),
         said: [said_new, said_build],
     }
 }

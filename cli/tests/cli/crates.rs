@@ -1,6 +1,8 @@
 //! From nothing to a bundle: `new`, `build`, `inspect`, `capture`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use serde_json::json;
 use spore_bundle::{Bundle, CodeId, Limits};
@@ -49,6 +51,25 @@ fn the_same_source_gives_the_same_bytes_in_any_folder() {
     let guests = guests();
     let (near, far) = (fs::read(&guests.hello), fs::read(&guests.hello_far));
     assert!(near.expect("built") == far.expect("built"), "two bundles");
+}
+
+#[test]
+fn jobs_and_streams_are_as_the_readme_shows_them() {
+    let steps = text(&guests().steps);
+    let user = User::new();
+    let pi = user.spore(["run", steps, "pi", "[1000]"]);
+    let pi: f64 = pi.ok().trim().parse().expect("a number");
+    assert!((pi - std::f64::consts::PI).abs() < 0.01, "{pi}");
+
+    let mut command = user.command();
+    command.args(["run", steps, "primes", "[1000000]"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.expect("the command starts");
+    let items = BufReader::new(child.stdout.take().expect("it is piped"));
+    let first: Vec<_> = items.lines().take(2).map(Result::unwrap).collect();
+    assert_eq!(first, ["1000003", "1000033"]);
+    // It ends as nobody reads any more.
+    child.wait().expect("it is ours");
 }
 
 #[test]

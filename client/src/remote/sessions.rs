@@ -222,7 +222,8 @@ fn blocks_of(missing: &BlocksMissing, bundle: Option<&Bundle>) -> Option<Bytes> 
     let is_it =
         |bundle: &&Bundle| bundle.state_id().map(|id| *id.as_bytes()) == Some(missing.index.0);
     let image = bundle.filter(is_it)?.image()?;
-    let mut bytes = Vec::with_capacity(missing.missing.places().count() * BLOCK_BYTES);
+    let blocks = missing.missing.places().take(image.distinct().len());
+    let mut bytes = Vec::with_capacity(blocks.count() * BLOCK_BYTES);
     for place in missing.missing.places() {
         bytes.extend_from_slice(&image.distinct_at(place)?[..]);
     }
