@@ -117,16 +117,19 @@ async fn anneal_finds_the_tour_of_its_readme_wherever_it_is_stopped() {
     let readme = readme("anneal");
     let (one, other, home) = two_hosts().await;
     let (one, other) = (one.address.to_string(), other.address.to_string());
+    // A tenth of the steps will do but for once.
+    let fewer = "2000000";
     for (arguments, stops) in [
-        (&[][..], 1),
-        (&[one.as_str()], 1),
+        (&["--steps", fewer][..], 1),
+        (&["--steps", fewer, &one], 1),
         (&["--from", &one, "--to", &other, "--to", &one], 2),
     ] {
         let printed = run("anneal-example", home.path(), arguments);
         let (way, found) = printed.split_once("\n\n").expect("an empty line");
         assert_eq!(way.matches(": goes on from ").count(), stops, "{way}");
         // The program itself compares all bits and fails when they differ.
-        assert!(readme.contains(found), "not in the README: {found}");
+        let is_whole = !arguments.contains(&fewer);
+        assert_eq!(readme.contains(found), is_whole, "in the README: {found}");
     }
 }
 
