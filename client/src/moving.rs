@@ -91,6 +91,9 @@ pub enum Settled {
     AtSource,
     /// The one that it was to move to
     AtTarget,
+    /// Both, each a copy of its own: one was adopted by force, and the other has come back. Cancel
+    /// one of them
+    AtBoth,
     /// Neither of the two: it was acknowledged, or has moved on
     Elsewhere,
 }

@@ -95,6 +95,12 @@ impl KeepError {
                 Refused::new(RefusalCode::StoreFull, "images of the key")
                     .past(quota.bytes_max, None)
             }
+            KeepError::Save(SaveError::Disk(error)) | KeepError::Disk(error)
+                if error.is_no_space() =>
+            {
+                tracing::error!(error = what, "the store of sessions and jobs");
+                Refused::new(RefusalCode::StoreFull, "no space is left on the disk of the host")
+            }
             KeepError::Read(_)
             | KeepError::Parts(_)
             | KeepError::Image(_)

@@ -148,10 +148,11 @@ impl Remote {
             let next = Next::of((target_key, there), (source_key, here));
             let asked = match next {
                 Next::Settled => {
-                    return Ok(match (here, there) {
-                        (_, Some(place)) if is_had(place) => Settled::AtTarget,
-                        (Some(place), _) if is_had(place) => Settled::AtSource,
-                        _ => Settled::Elsewhere,
+                    return Ok(match [here, there].map(|it| it.is_some_and(is_had)) {
+                        [true, true] => Settled::AtBoth,
+                        [false, true] => Settled::AtTarget,
+                        [true, false] => Settled::AtSource,
+                        [false, false] => Settled::Elsewhere,
                     });
                 }
                 Next::AskSource { move_id, step } => self.step(job, move_id, step).await,

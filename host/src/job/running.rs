@@ -364,7 +364,7 @@ impl Job {
     async fn has_room_for_items(&self) -> bool {
         self.checkpoints.rest(true);
         let has_room = loop {
-            {
+            let pause = {
                 let mut now = self.now();
                 if now.items.has_room() {
                     break true;
@@ -372,17 +372,18 @@ impl Job {
                 // Nobody takes what may not leave yet.
                 if !self.at_least_once()
                     && now.items.wait_for_image()
-                    && now.persisted.elapsed() >= ITEMS_PERSIST_INTERVAL
+                    && now.persisted.elapsed() >= Job::items_pause(&now)
                 {
                     now.persist_due = true;
                 }
                 if now.is_wanted() {
                     break false;
                 }
-            }
+                Job::items_pause(&now)
+            };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(ITEMS_PERSIST_INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         };
         self.checkpoints.rest(false);

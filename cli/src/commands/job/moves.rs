@@ -10,6 +10,7 @@ use super::{Place, WITHIN};
 use crate::arguments;
 use crate::connect::{connect_known, runtime};
 use crate::exit::{Exit, Failure};
+use crate::signals::Signals;
 use crate::{hint, output};
 
 /// Time without a new stage after which one is told what a move waits for.
@@ -110,25 +111,29 @@ impl Hosts {
             Some(MoveStage::TakenOver) => (&self.from, "to forget the job"),
             Some(_) => (&self.to, "to end the move"),
         };
-        format!("waiting for {host} {what}\n")
+        format!("waiting for {host} {what}; a host that is lost is asked again for 10 s\n")
     }
 
-    fn failure(&self, job: JobId, error: MoveError) -> Failure {
+    /// Says how to end a move that broke off.
+    fn half_done(&self, job: JobId, failure: Failure) -> Failure {
         let job = job.to_string();
+        let words = [
+            "spore", "job", "settle", &job, "--from", &self.from, "--to", &self.to,
+        ];
+        failure
+            .help("one host at most runs the job")
+            .help(format!(
+                "once both hosts are there, run: {}",
+                hint::shell(words)
+            ))
+    }
+
+    fn failure(&self, id: JobId, error: MoveError) -> Failure {
         match error {
             MoveError::NotMoved(error) => Failure::from(error).about("the job was not moved"),
             MoveError::HalfDone { step, source } => {
                 let about = format!("the move is half done, at the step {step}");
-                let words = [
-                    "spore", "job", "settle", &job, "--from", &self.from, "--to", &self.to,
-                ];
-                Failure::from(source)
-                    .about(&about)
-                    .help("one host at most runs the job")
-                    .help(format!(
-                        "once both hosts are there, run: {}",
-                        hint::shell(words)
-                    ))
+                self.half_done(id, Failure::from(source).about(&about))
             }
             MoveError::Unclear { .. } => Failure::of(Exit::Refused, &error)
                 .help(
@@ -147,24 +152,36 @@ impl Move {
         let (id, within) = (self.job, self.within);
         let (stages, mut reaches) = tokio::sync::mpsc::unbounded_channel();
         let mut reached = Vec::new();
-        self.hosts.with(id, async |from, to| {
+        let moved = self.hosts.with(id, async |from, to| {
+            let mut signals = Signals::catch();
             let job = from.job(id).await.map_err(MoveError::Ask)?;
             let moving = job.move_to(to, within).on_stage(move |stage| {
                 // It is heard as long as the move is made.
                 let _ = stages.send((stage, Instant::now()));
             });
             let mut moving = pin!(moving.into_future());
+            let mut told = None;
             loop {
                 tokio::select! {
-                    moved = &mut moving => return moved.map(|_| ()),
+                    moved = &mut moving => return moved.map(|_| true),
                     Some(stage) = reaches.recv() => reached.push(stage),
+                    () = interrupted(&mut signals) => return Ok(false),
                     () = tokio::time::sleep(SLOW) => {
                         let last = reached.last().map(|(stage, _)| *stage);
-                        output::to_stderr(self.hosts.waits(last).as_bytes());
+                        // Once for each stage.
+                        if told.replace(last) != Some(last) {
+                            output::to_stderr(self.hosts.waits(last).as_bytes());
+                        }
                     }
                 }
             }
         })?;
+        if !moved {
+            return Err(self.hosts.half_done(
+                id,
+                Failure::new(Exit::Interrupted, "interrupted; the move may be half done"),
+            ));
+        }
         while let Ok(stage) = reaches.try_recv() {
             reached.push(stage);
         }
@@ -186,6 +203,14 @@ impl Move {
     }
 }
 
+/// Waits for a signal that ends the command; for ever where none can be caught.
+async fn interrupted(signals: &mut Result<Signals, Failure>) {
+    match signals {
+        Ok(signals) => drop(signals.next().await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
 impl Settle {
     pub(super) fn run(self) -> Result<(), Failure> {
         let id = self.job;
@@ -195,6 +220,14 @@ impl Settle {
         let host = match settled {
             Settled::AtSource => &self.hosts.from,
             Settled::AtTarget => &self.hosts.to,
+            Settled::AtBoth => {
+                let what = "both hosts have the job, each a copy of its own: it was adopted by force";
+                let words = ["spore", "job", "cancel", &id.to_string(), "--on", &self.hosts.from];
+                return Err(Failure::new(Exit::Refused, what).help(format!(
+                    "cancel one of the two, this one for example: {}",
+                    hint::shell(words)
+                )));
+            }
             _ => return Err(Failure::new(Exit::Refused, "neither host has the job")),
         };
         output::print(&format!("{host}\n"))
@@ -211,7 +244,9 @@ impl Adopt {
                 "nothing was done: if the other host of the move still runs the job, or comes back \
                  and does, it runs twice, and what it does and emits is done twice",
             )
-            .help("first try to end the move: spore job settle ID --from HOST --to HOST")
+            .help(format!(
+                "first try to end the move: spore job settle {job} --from HOST --to HOST"
+            ))
             .help(format!(
                 "if the other host never comes back, run: {}",
                 hint::shell(words)
