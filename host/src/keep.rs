@@ -99,7 +99,10 @@ impl KeepError {
                 if error.is_no_space() =>
             {
                 tracing::error!(error = what, "the store of sessions and jobs");
-                Refused::new(RefusalCode::StoreFull, "no space is left on the disk of the host")
+                Refused::new(
+                    RefusalCode::StoreFull,
+                    "no space is left on the disk of the host",
+                )
             }
             KeepError::Read(_)
             | KeepError::Parts(_)

@@ -22,7 +22,7 @@ use crate::run::refused;
 use crate::session::{Charged, Room, Saved};
 
 /// Time between two images that are only taken so that items may leave.
-pub(super) const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
+const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The same where the guest waits for that: as many times as long as the last took to be written, but
 /// at least [`ITEMS_PERSIST_MIN`].

@@ -12,7 +12,7 @@ use spore_transport::message::{Refused, Timing};
 use spore_transport::{BlobId, RefusalCode};
 use wasmtime::Store;
 
-use super::keeping::{ITEMS_PERSIST_INTERVAL, Waiting};
+use super::keeping::Waiting;
 use super::warm::{Made, Warm};
 use super::{Job, Phase};
 use crate::background::FreedBeside;

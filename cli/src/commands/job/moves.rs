@@ -120,12 +120,10 @@ impl Hosts {
         let words = [
             "spore", "job", "settle", &job, "--from", &self.from, "--to", &self.to,
         ];
-        failure
-            .help("one host at most runs the job")
-            .help(format!(
-                "once both hosts are there, run: {}",
-                hint::shell(words)
-            ))
+        failure.help("one host at most runs the job").help(format!(
+            "once both hosts are there, run: {}",
+            hint::shell(words)
+        ))
     }
 
     fn failure(&self, id: JobId, error: MoveError) -> Failure {
@@ -221,8 +219,16 @@ impl Settle {
             Settled::AtSource => &self.hosts.from,
             Settled::AtTarget => &self.hosts.to,
             Settled::AtBoth => {
-                let what = "both hosts have the job, each a copy of its own: it was adopted by force";
-                let words = ["spore", "job", "cancel", &id.to_string(), "--on", &self.hosts.from];
+                let what =
+                    "both hosts have the job, each a copy of its own: it was adopted by force";
+                let words = [
+                    "spore",
+                    "job",
+                    "cancel",
+                    &id.to_string(),
+                    "--on",
+                    &self.hosts.from,
+                ];
                 return Err(Failure::new(Exit::Refused, what).help(format!(
                     "cancel one of the two, this one for example: {}",
                     hint::shell(words)

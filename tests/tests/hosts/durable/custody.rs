@@ -153,6 +153,24 @@ async fn a_job_whose_other_host_never_comes_back_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_was_adopted_too_soon_is_told_to_be_on_both_hosts() {
+    let configuration = "job_persist = \"100ms\"\n";
+    let source = Process::start(configuration, &[""]);
+    let target = Process::start(configuration, &[]);
+    let at_source = source.connect(0).await;
+    let at_target = joined(&target, &source).await;
+    let job = started(&at_source, 1_000, Persist::HostDefault).await;
+    let id = job.id();
+    broken_off(&job, &at_target, MoveStage::Arrived, None).await;
+    at_target.adopt_job(id).await.expect("it has all of it");
+    let settled = || async { at_source.settle_move(id, &at_target).await.expect("there") };
+    assert_eq!(settled().await, Settled::AtBoth);
+    job.cancel().await.expect("it is there");
+    job.acknowledge().await.expect("it has ended");
+    assert_eq!(settled().await, Settled::AtTarget);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_a_job_hears_that_it_was_given_up_and_to_whom() {
     const ROUNDS: u32 = 150;
     let configuration = "job_persist = \"100ms\"\n";
