@@ -22,12 +22,7 @@ use crate::run::refused;
 use crate::session::{Charged, Room, Saved};
 
 /// Time between two images that are only taken so that items may leave.
-const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The same where the guest waits for that: as many times as long as the last took to be written, but
-/// at least [`ITEMS_PERSIST_MIN`].
-const ITEMS_PERSIST_FACTOR: u32 = 3;
-const ITEMS_PERSIST_MIN: Duration = Duration::from_millis(5);
+pub(super) const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Time until an ending is written down anew that could not be.
 const ENDING_PAUSE: Duration = Duration::from_secs(1);
@@ -147,10 +142,8 @@ impl Job {
     }
 
     async fn write_image(&self, image: &Image, as_now: &AsNow) -> Result<(), KeepError> {
-        let began = Instant::now();
         self.write_whole(Some(image), as_now).await?;
         let mut now = self.now();
-        now.persist_took = began.elapsed();
         now.items.set_durable(as_now.emitted);
         now.not_kept.clear();
         Ok(())
@@ -424,12 +417,6 @@ impl Job {
         self.keep.is_some()
             && !matches!(now.phase, Phase::Running)
             && now.items.first() != now.items_kept
-    }
-
-    /// Time until the next image is taken only so that items may leave, when the guest waits for that.
-    pub(super) fn items_pause(now: &Now) -> Duration {
-        let pause = ITEMS_PERSIST_FACTOR * now.persist_took;
-        pause.clamp(ITEMS_PERSIST_MIN, ITEMS_PERSIST_INTERVAL)
     }
 
     /// Has an image written down at the next checkpoint, if it is time.

@@ -12,7 +12,7 @@ use spore_transport::message::{Refused, Timing};
 use spore_transport::{BlobId, RefusalCode};
 use wasmtime::Store;
 
-use super::keeping::Waiting;
+use super::keeping::{ITEMS_PERSIST_INTERVAL, Waiting};
 use super::warm::{Made, Warm};
 use super::{Job, Phase};
 use crate::background::FreedBeside;
@@ -364,7 +364,7 @@ impl Job {
     async fn has_room_for_items(&self) -> bool {
         self.checkpoints.rest(true);
         let has_room = loop {
-            let pause = {
+            {
                 let mut now = self.now();
                 if now.items.has_room() {
                     break true;
@@ -372,18 +372,17 @@ impl Job {
                 // Nobody takes what may not leave yet.
                 if !self.at_least_once()
                     && now.items.wait_for_image()
-                    && now.persisted.elapsed() >= Job::items_pause(&now)
+                    && now.persisted.elapsed() >= ITEMS_PERSIST_INTERVAL
                 {
                     now.persist_due = true;
                 }
                 if now.is_wanted() {
                     break false;
                 }
-                Job::items_pause(&now)
-            };
+            }
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(ITEMS_PERSIST_INTERVAL) => {}
             }
         };
         self.checkpoints.rest(false);
