@@ -219,20 +219,8 @@ impl Image {
     }
 
     /// Puts an image together from its index and its distinct blocks, in the order in which the index
-    /// first names them. Each is hashed.
-    ///
-    /// # Errors
-    ///
-    /// When they are not the blocks that the index names.
-    pub fn from_parts<'a>(
-        index_bytes: Bytes,
-        blocks: impl IntoIterator<Item = &'a Block>,
-    ) -> Result<Image, ImageError> {
-        Partial::new(index_bytes, [])?.complete(blocks)
-    }
-
-    /// The same with blocks that were hashed when they were read. One that is not what the index names
-    /// would be taken for it.
+    /// first names them, without hashing: for blocks that were hashed when they were read. One that is
+    /// not what the index names would be taken for it. [`Partial`] hashes.
     ///
     /// # Errors
     ///
@@ -252,6 +240,7 @@ impl Image {
             false => {
                 let named = positions.iter().map(|it| &index.ids[*it as usize]);
                 let by_id: HashMap<&BlockId, &Arc<Block>> = named.zip(distinct).collect();
+                // Each id of the index is among its distinct ones.
                 index.ids.iter().map(|id| by_id[id].clone()).collect()
             }
         };

@@ -7,7 +7,8 @@
 //! - [`frame`], [`tag`], [`message`]: bytes to messages and back, every length held against a limit.
 //! - [`exchange`]: the order of one stream, as a state machine for each side, without I/O or clocks.
 //! - [`job::custody`]: which host has a job that moves, as what a host writes down of it.
-//! - [`quic`]: the one file that drives quinn.
+//! - [`packing`]: what shrinks on its way.
+//! - [`quic`]: the one module that drives quinn.
 //!
 //! ```
 //! use spore_transport::exchange::{ClientEvent, ClientExchange, ClientLimits};
@@ -20,13 +21,14 @@
 //! let address = listener.local_address()?;
 //! # let allowed = client.public();
 //! # tokio::spawn(async move {
-//! #     let connection = listener.accept().await.unwrap().accept().await.unwrap();
+//! #     let incoming = listener.accept().await.expect("it listens");
+//! #     let connection = incoming.accept().await.expect("the client is sound");
 //! #     assert_eq!(connection.peer(), allowed);
-//! #     let mut stream = connection.accept().await.unwrap();
-//! #     stream.receiver.recv().await.unwrap();
+//! #     let mut stream = connection.accept().await.expect("the client asks");
+//! #     stream.receiver.recv().await.expect("it asks one thing");
 //! #     let report = spore_transport::status::StatusReport { workers: 2, ..Default::default() };
 //! #     stream.sender.queue(&Message::StatusReport(report));
-//! #     stream.sender.finish().await.unwrap();
+//! #     stream.sender.finish().await.expect("the client hears it");
 //! #     connection.closed().await;
 //! # });
 //!

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::message::Encoding;
 
 /// What is shorter travels as it is, in bytes.
-pub const PACK_FROM: usize = 512;
+const PACK_FROM: usize = 512;
 /// Of what is longer, this much is tried first, in bytes.
 const SAMPLE_BYTES: usize = 128 << 10;
 /// Faster than most networks.

@@ -155,13 +155,15 @@ impl Authorize {
         self.check_not_the_hosts(home)?;
         self.check_grants(home, &options.grants)?;
         let path = home.authorized_keys_path();
-        edit_private(&path, |old| {
+        let line = edit_private(&path, |old| {
             let new = authorized_keys::authorize(old, &self.key, &options);
             let new = new.map_err(|error| bad_file(home, &error))?;
-            Ok::<_, Failure>((Some(new), ()))
+            let key = self.key.to_string();
+            let line = new.lines().find(|line| line.starts_with(&key));
+            let line = line.map(output::plain).unwrap_or_default();
+            Ok::<_, Failure>((Some(new), line))
         })?;
-        let line = format!("{} {options}", self.key);
-        output::print(&format!("authorised: {}\n", output::plain(line.trim_end())))?;
+        output::print(&format!("authorised: {line}\n"))?;
         tell_running_host(home, "serves the key from now on")
     }
 

@@ -1,7 +1,5 @@
 //! `spore job`: what is asked of a job that runs.
 
-use std::time::Duration;
-
 use serde_json::{Value as Json, json};
 
 use crate::common::{Jobs, User, guests, stirred, text};
@@ -69,8 +67,8 @@ fn a_paused_job_stands_still_until_it_is_resumed() {
     assert_eq!(paused.ok(), "");
     let info = jobs.info(id);
     assert_eq!(info["state"], "paused");
-    // In this time it would go through several rounds.
-    std::thread::sleep(Duration::from_millis(200));
+    // Another goes through several rounds meanwhile.
+    jobs.comes_to(&jobs.stir(ROUNDS), 3);
     assert_eq!(jobs.info(id)["done"], info["done"]);
     assert_eq!(jobs.ask("pause", id, &[]).ok(), "", "it is already");
 

@@ -65,7 +65,8 @@ fn keys_are_authorised_with_options_and_revoked() {
         0o600
     );
 
-    user.spore(["key", "authorize", &key]).ok();
+    let said = user.spore(["key", "authorize", &key]).ok();
+    assert_eq!(said, format!("authorised: {key} # laptop\n"));
     assert_eq!(
         read(),
         format!("# mine\n{key} # laptop\n"),

@@ -32,6 +32,7 @@ const TAKEN_BYTES: usize = 64 << 10;
 const TAKEN_TIME: Duration = Duration::from_millis(20);
 /// Compression of more than this is done beside the runtime's thread, in bytes.
 const PACK_HERE_MAX: usize = 16 << 10;
+
 /// What a host answers to a request that is no call.
 pub(super) enum Answer {
     Stored,

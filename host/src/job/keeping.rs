@@ -203,16 +203,18 @@ impl Job {
         self.keep_unless(|_| true).await
     }
 
-    /// Writes all of it down as it stands still, unless something of it is and this will do; to the end,
-    /// whatever becomes of who waits for that: a write that lost its turn would come in between.
+    /// Writes all of it down as it stands still, unless something of it is and this will do. Once it has
+    /// its turn, to the end, whatever becomes of who waits for that: a write that lost its turn would come
+    /// in between.
     async fn keep_unless(self: &Arc<Self>, will_do: fn(&Now) -> bool) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
+        let turn = self.disk_turn().await;
         let (job, keep) = (self.clone(), keep.clone());
         let background = keep.background().clone();
         let writing = background.spawn(async move {
-            let _turn = job.disk_turn().await;
+            let _turn = turn;
             let (owner, id) = (job.key.id, job.id.0);
             let has = keep.beside(move |keep| keep.has_job(owner, id)).await?;
             let (image, as_now) = {
@@ -232,9 +234,9 @@ impl Job {
     }
 
     /// Has something happen to where it is: on the disk first, as far as a restart is to find it there,
-    /// and here once it is there. One after
-    /// the other, each from what the one before has left: what two requests make of the same moment
-    /// could have a job run on two hosts. Gives what is here of it then; nothing once it is forgotten.
+    /// and here once it is there. One after the other, each from what the one before has left: what two
+    /// requests make of the same moment could have a job run on two hosts. Gives what is here of it then;
+    /// nothing once it is forgotten.
     ///
     /// Not cancel-safe: see [`Host::to_the_end`](crate::Host).
     pub(crate) async fn change_custody(&self, event: &Event) -> Result<Option<Custody>, Refused> {

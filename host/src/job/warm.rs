@@ -1,6 +1,6 @@
 //! An instance that is there before its job goes on in it. It is made before a job comes: what takes
 //! longest when one goes on from an image is then done while it still runs elsewhere. A job that leaves
-//! keeps its own until it is known that it does.
+//! keeps its own, in case it stays, until it is gone or as late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spore_bundle::Bundle;
 use spore_host::{Caller, Host, JobRequest, Outcome, Setup};
-use spore_tests::outcome::soon;
+use spore_tests::outcome::{soon, until};
 use spore_tests::resumer;
 use spore_transport::job::{JobId, JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
 use spore_transport::message::{CallLimits, Timing};
@@ -23,14 +23,18 @@ struct Own {
 }
 
 impl Own {
-    fn start() -> Own {
-        Own::start_in(tempfile::tempdir().expect("a folder for tests"))
+    async fn start() -> Own {
+        Own::start_in(tempfile::tempdir().expect("a folder for tests")).await
     }
 
-    fn start_in(folder: TempDir) -> Own {
+    /// In a folder that another may still write to: waits until it does not.
+    async fn start_in(folder: TempDir) -> Own {
         let host = Host::start(Setup::default()).expect("the engine starts");
         let kept = folder.path().join("kept");
-        host.keep_in(&kept, 1 << 30).expect("nobody else has it");
+        until("nobody else has the folder", || async {
+            host.keep_in(&kept, 1 << 30).is_ok()
+        })
+        .await;
         let caller = host.embedding_caller();
         Own {
             host,
@@ -84,7 +88,7 @@ fn entwined(weights: u32) -> Bundle {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_stays_goes_on_where_it_stood() {
-    let own = Own::start();
+    let own = Own::start().await;
     let bundle = entwined(20_000);
     let start = || own.start_job(&bundle, "resumer::entwined", encoded((7u64, 400_000u32)));
     let (still, moved) = (start().await, start().await);
@@ -117,13 +121,13 @@ async fn a_job_that_stays_goes_on_where_it_stood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_save_that_is_given_up_brings_no_forgotten_job_back() {
-    let mut own = Own::start();
-    let bundle = entwined(400_000);
+    let mut own = Own::start().await;
+    let bundle = entwined(2_000_000);
     let arguments = encoded((7u64, u32::MAX));
     let first = own.start_job(&bundle, "resumer::entwined", arguments).await;
     let saved = own.host.save_job(&own.caller, first, WITHIN).await;
     let saved = saved.expect("it comes to a checkpoint").bundle;
-    for wait in [0, 1, 3, 10] {
+    for wait in [1, 2, 3, 4, 6, 8, 10, 12, 15, 20, 25, 30] {
         // It is on no disk, and its image is large.
         let limits = CallLimits::default();
         let opened = own
@@ -141,18 +145,17 @@ async fn a_save_that_is_given_up_brings_no_forgotten_job_back() {
     own.host.cancel_job(&own.caller, first).await.expect("here");
     let forgotten = own.host.acknowledge_job(&own.caller, first).await;
     forgotten.expect("it has ended");
-    // What is written late has time for that.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // It is there once nothing is written any more, late or not.
     let Own { host, folder, .. } = own;
     drop(host);
-    own = Own::start_in(folder);
+    own = Own::start_in(folder).await;
     own.host.revive_own().await;
     assert_eq!(own.host.jobs(&own.caller), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_stands_still_before_it_has_begun_is_not_saved() {
-    let own = Own::start();
+    let own = Own::start().await;
     let bundle = entwined(100_000);
     let mut refused = 0;
     for _ in 0..20 {

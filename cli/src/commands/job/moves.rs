@@ -229,10 +229,12 @@ impl Settle {
                     "--on",
                     &self.hosts.from,
                 ];
-                return Err(Failure::new(Exit::Refused, what).help(format!(
-                    "cancel one of the two, this one for example: {}",
-                    hint::shell(words)
-                )));
+                return Err(Failure::new(Exit::Refused, what)
+                    .help(format!(
+                        "cancel one of the two, this one for example: {}",
+                        hint::shell(words)
+                    ))
+                    .help("`spore job result` there has that host forget its copy"));
             }
             _ => return Err(Failure::new(Exit::Refused, "neither host has the job")),
         };
