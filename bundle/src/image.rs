@@ -6,7 +6,7 @@
 //!
 //! `docs/FORMAT.md` specifies the bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -14,11 +14,19 @@ use bytes::Bytes;
 
 use crate::ids::{BlockId, CodeId};
 
+mod blocks;
+mod distinct;
+mod found;
 mod index;
 mod partial;
+mod taking;
+
+use blocks::Blocks;
+use found::Found;
 
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};
+pub use taking::Taking;
 
 /// Version of the layout that this release reads and writes.
 pub const LAYOUT: u16 = 1;
@@ -31,6 +39,9 @@ pub const PAGE_BYTES: u64 = 64 << 10;
 
 /// Blocks of a page of Wasm memory.
 pub const BLOCKS_PER_PAGE: u32 = (PAGE_BYTES / BLOCK_BYTES as u64) as u32;
+
+/// Blocks of a part of memory: 1 MiB. Images that are alike share the parts in which nothing differs.
+pub const PART_BLOCKS: u32 = 256;
 
 /// Most pages of a memory: all that 32 bits of addresses reach.
 pub const PAGES_MAX: u32 = 1 << 16;
@@ -173,8 +184,7 @@ pub enum ImageError {
 pub struct Image {
     index: Arc<Index>,
     index_bytes: Bytes,
-    /// One for each of the index's, in its order.
-    blocks: Arc<[Arc<Block>]>,
+    blocks: Blocks,
     /// Where in the index each distinct block is first named, once somebody has asked.
     distinct: Arc<OnceLock<Vec<u32>>>,
 }
@@ -196,25 +206,17 @@ impl Image {
         index.ids = blocks.iter().map(|(_, id, _)| *id).collect();
         index.check()?;
         let index_bytes = index.encode();
-        Ok(Image {
-            index: Arc::new(index),
-            index_bytes: index_bytes.into(),
-            blocks: blocks.into_iter().map(|(.., block)| block).collect(),
-            distinct: Arc::default(),
-        })
+        let blocks = blocks.into_iter().map(|(.., block)| block);
+        let blocks = Blocks::named(&index.numbers, blocks);
+        Ok(Image::of(index, index_bytes.into(), blocks, None))
     }
 
-    fn of(
-        index: Index,
-        index_bytes: Bytes,
-        blocks: Arc<[Arc<Block>]>,
-        distinct: Vec<u32>,
-    ) -> Image {
+    fn of(index: Index, index_bytes: Bytes, blocks: Blocks, distinct: Option<Vec<u32>>) -> Image {
         Image {
             index: Arc::new(index),
             index_bytes,
             blocks,
-            distinct: Arc::new(OnceLock::from(distinct)),
+            distinct: Arc::new(distinct.map_or_else(OnceLock::new, OnceLock::from)),
         }
     }
 
@@ -230,21 +232,22 @@ impl Image {
         distinct: &[Arc<Block>],
     ) -> Result<Image, ImageError> {
         let index = Index::decode(&index_bytes)?;
-        let positions = distinct_positions(&index.ids);
+        let positions = distinct::positions(&index.ids);
         if let Some(first) = positions.get(distinct.len()) {
             let id = index.ids[*first as usize];
             return Err(ImageError::BlockMissing { id });
         }
         let blocks = match positions.len() == index.ids.len() {
-            true => distinct[..positions.len()].into(),
+            true => Blocks::named(&index.numbers, distinct.iter().cloned()),
             false => {
                 let named = positions.iter().map(|it| &index.ids[*it as usize]);
                 let by_id: HashMap<&BlockId, &Arc<Block>> = named.zip(distinct).collect();
                 // Each id of the index is among its distinct ones.
-                index.ids.iter().map(|id| by_id[id].clone()).collect()
+                let blocks = index.ids.iter().map(|id| by_id[id].clone());
+                Blocks::named(&index.numbers, blocks)
             }
         };
-        Ok(Image::of(index, index_bytes, blocks, positions))
+        Ok(Image::of(index, index_bytes, blocks, Some(positions)))
     }
 
     /// What the image says of itself.
@@ -258,7 +261,7 @@ impl Image {
     }
 
     /// The blocks with their numbers, in ascending order.
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = (u32, &BlockId, &Arc<Block>)> {
+    pub fn blocks(&self) -> impl Iterator<Item = (u32, &BlockId, &Arc<Block>)> {
         let names = self.index.numbers.iter().zip(&self.index.ids);
         names
             .zip(self.blocks.iter())
@@ -270,28 +273,38 @@ impl Image {
         let positions = self.distinct_positions().iter();
         positions.map(|position| {
             let position = *position as usize;
-            (self.index.ids[position], &self.blocks[position])
+            (self.index.ids[position], self.blocks.at(position))
         })
+    }
+
+    /// The id of each of them.
+    pub fn distinct_ids(&self) -> impl ExactSizeIterator<Item = &BlockId> {
+        let positions = self.distinct_positions().iter();
+        positions.map(|position| &self.index.ids[*position as usize])
     }
 
     /// The block at a place among the distinct ones.
     pub fn distinct_at(&self, place: usize) -> Option<&Arc<Block>> {
         let position = self.distinct_positions().get(place)?;
-        Some(&self.blocks[*position as usize])
+        Some(self.blocks.at(*position as usize))
     }
 
     fn distinct_positions(&self) -> &[u32] {
         self.distinct
-            .get_or_init(|| distinct_positions(&self.index.ids))
+            .get_or_init(|| distinct::positions(&self.index.ids))
+    }
+
+    fn known_distinct(&self) -> Option<&[u32]> {
+        self.distinct.get().map(Vec::as_slice)
     }
 
     /// How many distinct blocks another image lacks.
     pub fn blocks_new_since(&self, other: &Image) -> usize {
-        let found = partial::found_in(&self.index, &[other]);
-        let positions = self.distinct_positions().iter();
-        positions
-            .filter(|position| found[**position as usize].is_none())
-            .count()
+        let known = [other];
+        let found = Found::new(&self.index, &known);
+        let lacking = found.parts.iter().flat_map(|part| part.lacking());
+        let lacking: HashSet<_> = lacking.map(|position| self.index.ids[position]).collect();
+        lacking.len()
     }
 
     /// The distinct blocks one after the other, as a file has them.
@@ -306,37 +319,15 @@ impl Image {
 
     /// Bytes of the memory that differ from a fresh instance, by blocks.
     pub fn changed_bytes(&self) -> u64 {
-        (self.blocks.len() * BLOCK_BYTES) as u64
+        (self.index.numbers.len() * BLOCK_BYTES) as u64
     }
-}
-
-/// Where each distinct id is first, ascending.
-///
-/// By sorting, which is as fast as hashing tens of thousands of ids, and takes the same time whatever
-/// ids a peer makes up.
-fn distinct_positions(ids: &[BlockId]) -> Vec<u32> {
-    let begin = |id: &BlockId| {
-        let (begin, _) = id.as_bytes().split_first_chunk().expect("an id is longer");
-        u64::from_be_bytes(*begin)
-    };
-    let mut order: Vec<(u64, u32)> = ids.iter().map(begin).zip(0..).collect();
-    order.sort_unstable();
-    let mut positions = Vec::with_capacity(ids.len());
-    for same_begin in order.chunk_by_mut(|a, b| a.0 == b.0) {
-        let id = |at: &(u64, u32)| &ids[at.1 as usize];
-        same_begin.sort_unstable_by(|a, b| id(a).cmp(id(b)).then(a.1.cmp(&b.1)));
-        let same = same_begin.chunk_by(|a, b| id(a) == id(b));
-        positions.extend(same.map(|same| same[0].1));
-    }
-    positions.sort_unstable();
-    positions
 }
 
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Image")
             .field("memory_pages", &self.index.memory_pages)
-            .field("blocks", &self.blocks.len())
+            .field("blocks", &self.index.numbers.len())
             .field("globals", &self.index.globals)
             .finish_non_exhaustive()
     }

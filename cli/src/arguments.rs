@@ -80,10 +80,10 @@ pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), path))
 }
 
-/// What bounds a bundle that the user names: its code is in the file as it is, and how much of that
-/// is taken is for a host to say. Its state is decompressed, and has the usual limit.
+/// What bounds a bundle that the user names: far more code than a host takes by default, since how much
+/// of it is taken is for a host to say. Its state is decompressed, and has the usual limit.
 pub(crate) const BUNDLE_LIMITS: BundleLimits = BundleLimits {
-    code_bytes_max: u64::MAX,
+    code_bytes_max: 1 << 30,
     state_bytes_max: spore_bundle::limits::STATE_BYTES_MAX_DEFAULT,
 };
 

@@ -119,7 +119,7 @@ impl Failure {
     }
 
     /// For scripts: names the kind of failure, where the exit code does not.
-    fn kind(mut self, kind: &'static str) -> Failure {
+    pub(crate) fn kind(mut self, kind: &'static str) -> Failure {
         self.0.kind = kind;
         self
     }

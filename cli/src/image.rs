@@ -1,8 +1,12 @@
 //! Images as people and scripts read them.
 
+use std::path::Path;
+
 use serde_json::{Value as Json, json};
 use spore_bundle::image::{BLOCK_BYTES, Image, PAGE_BYTES};
+use spore_client::Bundle;
 
+use crate::arguments::BUNDLE_LIMITS;
 use crate::output::{plain, size};
 
 /// Changed regions that are shown to people.
@@ -103,4 +107,10 @@ mod tests {
         assert_eq!(all, [(0, 8192), (20480, 4096), (28672, 12288)]);
         assert_eq!(largest(&all, 2), [(28672, 12288), (0, 8192)]);
     }
+}
+
+/// What was saved to a file before, if that can be read: what it has need not travel again.
+pub(crate) fn saved_before(path: &Path) -> Option<Bundle> {
+    let bundle = Bundle::open_with(path, &BUNDLE_LIMITS).ok()?;
+    bundle.inner().image().is_some().then_some(bundle)
 }

@@ -1,10 +1,17 @@
 //! Bundles as programs hold them.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use spore_bundle::{BundleId, DecodeError, Limits};
 
 use crate::callable::{Find, FindError};
+
+/// What a Wasm binary begins with.
+const MAGIC: &[u8] = b"\0asm";
+
+/// Most bytes of a file beside code and state: the manifest, and what frames the parts.
+const FILE_REST_BYTES_MAX: u64 = spore_bundle::limits::MANIFEST_BYTES_MAX + (1 << 20);
 
 /// Code and what it captured, ready to be called.
 ///
@@ -55,11 +62,26 @@ impl Bundle {
     /// As [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Bundle, OpenError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| OpenError::Read {
+        let bytes = Bundle::read_file(path, limits)?;
+        Bundle::from_bytes_with(bytes, limits).map_err(|source| OpenError::Decode {
             path: path.to_owned(),
             source,
-        })?;
-        Bundle::from_bytes_with(bytes, limits).map_err(|source| OpenError::Decode {
+        })
+    }
+
+    /// Reads the bytes of a file that may be a bundle: no more than one within the limits can have,
+    /// and only the first few of a file that is no Wasm binary.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is larger.
+    pub fn read_file(path: impl AsRef<Path>, limits: &Limits) -> Result<Vec<u8>, OpenError> {
+        let path = path.as_ref();
+        let bytes_max = limits
+            .code_bytes_max
+            .saturating_add(limits.state_bytes_max)
+            .saturating_add(FILE_REST_BYTES_MAX);
+        read_up_to(path, bytes_max).map_err(|source| OpenError::Read {
             path: path.to_owned(),
             source,
         })
@@ -116,6 +138,23 @@ impl Bundle {
     pub fn inner(&self) -> &spore_bundle::Bundle {
         &self.inner
     }
+}
+
+fn read_up_to(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.by_ref()
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut bytes)?;
+    if bytes != MAGIC {
+        return Ok(bytes);
+    }
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let what = format!("more than {bytes_max} bytes, the most that a bundle may have here");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
 }
 
 impl From<spore_bundle::Bundle> for Bundle {

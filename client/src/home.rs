@@ -8,10 +8,14 @@
 //! | `authorized_keys` | keys that a host of this user serves |
 //! | `spore.toml` | configuration of such a host |
 //! | `host.lock` | nothing; a running host holds it |
+//! | `known_hosts.lock`, `authorized_keys.lock` | nothing; who edits the file holds it |
 //! | `store/` | its blobs |
+//! | `kept/` | sessions and jobs that it keeps |
+//! | `sessions/` | sessions that the user keeps without a host |
 //!
-//! All under `SPORE_HOME` when it is set; otherwise the store in the XDG folder of data, the rest
-//! in that of configuration.
+//! All under `SPORE_HOME` when it is set; otherwise the folders in the XDG folder of data, the
+//! files in that of configuration. `store/`, `kept/` and each session in `sessions/` have a file
+//! `lock`, which whoever uses them holds.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};

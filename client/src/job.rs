@@ -373,6 +373,12 @@ impl<R, E, I> Job<R, E, I> {
         Ok(moved)
     }
 
+    /// Says that this program has a bundle as which it was saved before: what both have in common need
+    /// not travel when it is saved or moves.
+    pub fn knows(&self, saved: &crate::Bundle) {
+        self.set_saved(saved.inner().clone());
+    }
+
     fn last_saved(&self) -> Option<spore_bundle::Bundle> {
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         saved.clone()

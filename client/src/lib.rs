@@ -59,9 +59,9 @@ pub use home::{
 };
 pub use host::Host;
 pub use job::{DynamicJob, Job, JobError, OpeningJob, Starting};
-pub use moving::{MoveError, MoveStage, Moving, Settled};
+pub use moving::{MoveError, MoveHost, MoveStage, Moving, Settled};
 pub use remote::{Connect, PORT_DEFAULT, with_port};
-pub use session::{Member, Opening, Session, SessionError};
+pub use session::{Member, Opening, Session, SessionError, SessionMoveError};
 pub use stream::{Items, StreamCall};
 pub use watch::{JobNews, Watch, Watching};
 

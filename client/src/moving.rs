@@ -1,6 +1,7 @@
 //! Moves of jobs from one host to another: how far they are, and what goes wrong.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
@@ -81,6 +82,59 @@ pub enum MoveStage {
     TakenOver,
     /// The source has forgotten it
     Forgotten,
+    /// The target has forgotten that it came from elsewhere
+    Settled,
+}
+
+impl MoveStage {
+    /// The host that brings a move so far.
+    pub fn host(self) -> MoveHost {
+        match self {
+            MoveStage::Saved
+            | MoveStage::Stopped
+            | MoveStage::Fetched
+            | MoveStage::GivenUp
+            | MoveStage::Forgotten => MoveHost::Source,
+            MoveStage::Ahead | MoveStage::Arrived | MoveStage::TakenOver | MoveStage::Settled => {
+                MoveHost::Target
+            }
+        }
+    }
+}
+
+impl fmt::Display for MoveStage {
+    /// What its host has to do for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MoveStage::Saved => "save the job at its next checkpoint",
+            MoveStage::Ahead => "take most of the job in, while it runs",
+            MoveStage::Stopped => "stop the job at its next checkpoint",
+            MoveStage::Fetched => "give what has changed",
+            MoveStage::Arrived => "take in what has changed",
+            MoveStage::GivenUp => "give the job up",
+            MoveStage::TakenOver => "take the job over",
+            MoveStage::Forgotten => "forget the job",
+            MoveStage::Settled => "end the move",
+        })
+    }
+}
+
+/// A host of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MoveHost {
+    /// The one that the job is to move from
+    Source,
+    /// The one that it is to move to
+    Target,
+}
+
+impl fmt::Display for MoveHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MoveHost::Source => "source",
+            MoveHost::Target => "target",
+        })
+    }
 }
 
 /// Which host has a job whose move was settled.
@@ -110,15 +164,21 @@ pub enum MoveError {
     #[error("the job is on that host already")]
     SameHost,
     /// The job is where it was, and goes on there.
-    #[error("the job was not moved")]
-    NotMoved(#[source] JobError),
+    #[error("the job was not moved: the {} was to {stage}", stage.host())]
+    NotMoved {
+        /// How far it did not come
+        stage: MoveStage,
+        /// Why it did not
+        #[source]
+        source: JobError,
+    },
     /// A host was lost when the move had begun, so that it is not known on which of the two the job
     /// is. It runs on one of them at most.
     /// [`Host::settle_move`](crate::Host::settle_move) finds out, and ends the move.
-    #[error("the move is half done, at the step {step}")]
+    #[error("the move is half done: the {} was to {stage}", stage.host())]
     HalfDone {
-        /// The step of the protocol that was not answered
-        step: &'static str,
+        /// What was not answered
+        stage: MoveStage,
         /// Why it was not
         #[source]
         source: JobError,

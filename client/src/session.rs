@@ -111,6 +111,25 @@ impl IntoFuture for Opening {
     }
 }
 
+/// Why a session was not moved, or perhaps not to the end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionMoveError {
+    /// It is where it was. If it was the other host that was lost, there may be a copy as well.
+    #[error("the session was not moved")]
+    NotMoved(#[from] SessionError),
+    /// It is on the other host, and its host did not say that it has closed it: close it there, or on
+    /// the other.
+    #[error("the session is on the other host as {there}, and may be where it was as well")]
+    PerhapsOnBoth {
+        /// What it is on the other host
+        there: SessionId,
+        /// What its host said instead, or that it was lost
+        #[source]
+        source: SessionError,
+    },
+}
+
 impl Session {
     /// A session that was opened before, perhaps by another program of the same user.
     pub(crate) fn known(host: Host, id: SessionId, parcel: Parcel) -> Session {
@@ -168,6 +187,12 @@ impl Session {
         Ok(saved.into())
     }
 
+    /// Says that this program has a bundle as which it was saved before: what both have in common need
+    /// not travel when it is saved.
+    pub fn knows(&self, saved: &Bundle) {
+        *self.saved() = Some(saved.inner().clone());
+    }
+
     /// Puts the session back to what it was last saved as, also when a call has poisoned it.
     ///
     /// # Errors
@@ -187,23 +212,25 @@ impl Session {
     /// be on both; it is never on neither.
     ///
     /// Dropped before it returns, the session may be on both.
-    pub async fn move_to(&self, other: &Host) -> Result<Session, SessionError> {
+    pub async fn move_to(&self, other: &Host) -> Result<Session, SessionMoveError> {
         let saved = self.save().await?;
         let there = other.open_session(&saved).await?;
         // On the other host's disk before it goes from this one's.
         if let Err(error) = there.save().await {
             let _ = there.close().await;
-            return Err(error);
+            return Err(error.into());
         }
         match self.close_unchanged(&saved).await {
             Ok(()) => Ok(there),
-            Err(error) => {
-                // No other answer says that the session is still here.
-                if is_changed(&error) {
-                    let _ = there.close().await;
-                }
-                Err(error)
+            // No other answer says that the session is still here.
+            Err(error) if is_changed(&error) => {
+                let _ = there.close().await;
+                Err(error.into())
             }
+            Err(source) => Err(SessionMoveError::PerhapsOnBoth {
+                there: there.id(),
+                source,
+            }),
         }
     }
 

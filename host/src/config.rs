@@ -27,6 +27,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use spore_bundle::is_plain_name;
+use spore_transport::job::JOBS_LISTED_MAX;
+use spore_transport::session::SESSIONS_LISTED_MAX;
 use spore_transport::units::{DURATION_MIN, duration_text, parse_duration, parse_size, size_text};
 use toml::Spanned;
 
@@ -200,6 +202,7 @@ impl Config {
             ("upload_stall", limits.upload_stall),
             ("compilation", limits.compilation),
             ("reader_stall", limits.reader_stall),
+            ("session_idle", limits.session_idle),
         ];
         let times =
             times.map(|(name, time)| (name, Amount::Time(time), Amount::Time(DURATION_MIN)));
@@ -245,6 +248,17 @@ impl Config {
                 1..=1 << 16,
             ),
             count("table_elements", limits.table_elements, 1..=10_000_000),
+            // What a list would not hold could not be found.
+            count(
+                "sessions_per_key",
+                limits.sessions_per_key,
+                0..=SESSIONS_LISTED_MAX as u64,
+            ),
+            count(
+                "jobs_per_key",
+                limits.jobs_per_key,
+                0..=JOBS_LISTED_MAX as u64,
+            ),
         ];
         for (name, value, least, most) in open.chain(closed) {
             if value < least || most.is_some_and(|most| value > most) {

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::host::Host;
+use crate::room::Room;
 use crate::scheduler::lock;
 
 /// Largest piece of output in one event, in bytes.
@@ -373,6 +374,16 @@ impl Running {
     /// As [`next`](Self::next), but for items while the reader has as many as it may have.
     pub(crate) async fn next_for(&mut self, has_items: bool) -> Event {
         std::future::poll_fn(|cx| self.reader.poll_next(cx, has_items)).await
+    }
+
+    /// Lets the guest go on to its end, within its limits, though nobody hears it any more. Its arguments
+    /// take their room until then.
+    pub(crate) fn see_off(mut self, room: Room) {
+        let clock = self.reader.clock.clone();
+        clock.spawn(async move {
+            while !matches!(self.next().await, Event::Finished(_)) {}
+            drop(room);
+        });
     }
 
     /// Asks the guest to stop. The call still ends with [`Event::Finished`].

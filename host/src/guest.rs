@@ -176,9 +176,9 @@ impl Guest {
         self.wasi.is_some() || self.random.is_some() || self.events.progressed().is_some()
     }
 
-    /// Files that it has open.
-    pub(crate) fn files_left_open(&mut self) -> usize {
-        self.wasi.as_mut().map_or(0, Wasi::open_files)
+    /// What it has done with its files that no image holds: see [`Wasi::changed_files`].
+    pub(crate) fn changed_files(&mut self) -> Option<String> {
+        self.wasi.as_mut()?.changed_files()
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {

@@ -374,6 +374,8 @@ pub(crate) struct Now {
     /// The room that its ending takes.
     pub(crate) ending_room: Option<Held>,
     pub(crate) persisted: Instant,
+    /// How long the last image took to be written down.
+    persist_took: Duration,
 }
 
 /// What a job does.
@@ -457,6 +459,7 @@ impl Job {
             moved: Instant::now(),
             ending_room: None,
             persisted: Instant::now(),
+            persist_took: Duration::ZERO,
         };
         Ok(Job {
             seed_key: OnceLock::new(),

@@ -200,6 +200,67 @@ fn bytes_of(blocks: &[Arc<Block>], bytes: u64) -> Result<(Bytes, usize), KeepErr
     Ok((bytes.into(), count))
 }
 
+/// What is to be kept under a record.
+struct Content<'a> {
+    index: Vec<u8>,
+    ids: Vec<BlockId>,
+    /// The first blocks. Those of the image follow, each once.
+    blocks: Vec<Arc<Block>>,
+    image: Option<&'a Image>,
+}
+
+impl<'a> Content<'a> {
+    fn of(index: Vec<u8>, blocks: Vec<Arc<Block>>, image: Option<&'a Image>) -> Content<'a> {
+        let mut ids: Vec<BlockId> = blocks.iter().map(|block| BlockId::of(block)).collect();
+        if let Some(image) = image {
+            ids.extend(image.distinct_ids().map(|id| BlockId(*id.as_bytes())));
+        }
+        Content {
+            index,
+            ids,
+            blocks,
+            image,
+        }
+    }
+
+    fn of_image(image: &'a Image, beside: &[u8]) -> Content<'a> {
+        let index = records::ToIndex {
+            image: image.index_bytes(),
+            beside,
+        };
+        Content::of(encode(&index), Vec::new(), Some(image))
+    }
+
+    fn of_parts(bundle: &'a Bundle, arguments: &[u8]) -> Content<'a> {
+        let image = bundle.image();
+        let captures = match image {
+            Some(_) => None,
+            None => bundle.state(),
+        };
+        let parts = Parts {
+            manifest: bundle.manifest_bytes().to_vec(),
+            code_bytes: bundle.code().len() as u64,
+            captures_bytes: captures.map_or(0, |captures| captures.len() as u64),
+            arguments_bytes: arguments.len() as u64,
+            image: image.map_or_else(Vec::new, |image| image.index_bytes().to_vec()),
+            has_captures: captures.is_some(),
+        };
+        let mut all = Vec::new();
+        blocks(bundle.code(), &mut all);
+        blocks(captures.map_or(&[], |captures| captures), &mut all);
+        blocks(arguments, &mut all);
+        Content::of(encode(&parts), all, image)
+    }
+
+    fn block(&self, at: usize) -> Option<&Block> {
+        let block = match at.checked_sub(self.blocks.len()) {
+            None => self.blocks.get(at),
+            Some(place) => self.image?.distinct_at(place),
+        };
+        block.map(|block| &**block)
+    }
+}
+
 fn key(owner: [u8; 32], kind: Kind, id: [u8; 16]) -> Key {
     Key {
         owner: Owner(owner),
@@ -239,54 +300,50 @@ impl Keep {
         done.await.unwrap_or(Err(KeepError::GivenUp))
     }
 
-    /// Keeps blocks under a record. Hashes those whose ids are not among the `known`, which are those
-    /// of the last blocks.
-    fn save_blocks(
-        &self,
-        key: &Key,
-        index: &[u8],
-        blocks: &[Arc<Block>],
-        known: Vec<BlockId>,
-    ) -> Result<(), KeepError> {
-        let unknown = &blocks[..blocks.len() - known.len()];
-        let mut ids: Vec<BlockId> = unknown.iter().map(|block| BlockId::of(block)).collect();
-        ids.extend(known);
+    /// Keeps this under a record.
+    fn save(&self, key: &Key, content: &Content<'_>) -> Result<(), KeepError> {
         let image = ImageToSave {
-            index,
-            ids: &ids,
-            block: &|at| blocks.get(at).map(|block| &**block),
+            index: &content.index,
+            ids: &content.ids,
+            block: &|at| content.block(at),
         };
         let save = Save::meta(&[]).with_image(image);
-        let save = save.within(self.quota(key.owner));
-        self.store.save(key, &save)?;
+        self.store.save(key, &save.within(self.quota(key.owner)))?;
         Ok(())
     }
 
-    /// Keeps an image under a record, with what goes with it.
+    /// Keeps an image under a record, with what goes with it, and the parts of what it is an image of
+    /// under another, if they are not there.
     fn save_image(
         &self,
-        key: &Key,
+        (key, parts_key): (&Key, &Key),
         meta: &[u8],
-        image: &Image,
-        beside: &[u8],
+        (bundle, arguments): (&Bundle, &[u8]),
+        (image, beside): (&Image, &[u8]),
         like: Option<&Key>,
     ) -> Result<(), KeepError> {
-        let ids = image.distinct().map(|(id, _)| BlockId(*id.as_bytes()));
-        let ids: Vec<BlockId> = ids.collect();
-        let index = records::Indexed {
-            image: image.index_bytes().to_vec(),
-            beside: beside.to_vec(),
-        };
-        let index = encode(&index);
+        let quota = self.quota(key.owner);
+        let content = Content::of_image(image, beside);
         let image = ImageToSave {
-            index: &index,
-            ids: &ids,
-            block: &|at| image.distinct_at(at).map(|block| &**block),
+            index: &content.index,
+            ids: &content.ids,
+            block: &|at| content.block(at),
         };
-        let save = Save::meta(meta).with_image(image);
+        let save = Save::meta(meta).with_image(image).within(quota);
         let save = save.like(like.unwrap_or(key));
-        let save = save.within(self.quota(key.owner));
-        self.store.save(key, &save)?;
+        if self.store.load(parts_key)?.is_some() {
+            self.store.save(key, &save)?;
+            return Ok(());
+        }
+        let parts = Content::of_parts(bundle, arguments);
+        let image = ImageToSave {
+            index: &parts.index,
+            ids: &parts.ids,
+            block: &|at| parts.block(at),
+        };
+        let save_parts = Save::meta(&[]).with_image(image).within(quota);
+        let both = [(*parts_key, save_parts), (*key, save)];
+        self.store.save_all(&key.owner, &both)?;
         Ok(())
     }
 
@@ -313,33 +370,6 @@ impl Keep {
         Ok(Some((image.index().to_vec(), blocks)))
     }
 
-    fn save_parts(&self, key: &Key, bundle: &Bundle, arguments: &[u8]) -> Result<(), KeepError> {
-        let captures = match bundle.image() {
-            Some(_) => None,
-            None => bundle.state(),
-        };
-        let parts = Parts {
-            manifest: bundle.manifest_bytes().to_vec(),
-            code_bytes: bundle.code().len() as u64,
-            captures_bytes: captures.map_or(0, |captures| captures.len() as u64),
-            arguments_bytes: arguments.len() as u64,
-            image: bundle
-                .image()
-                .map_or_else(Vec::new, |image| image.index_bytes().to_vec()),
-            has_captures: captures.is_some(),
-        };
-        let mut all = Vec::new();
-        blocks(bundle.code(), &mut all);
-        blocks(captures.map_or(&[], |captures| captures), &mut all);
-        blocks(arguments, &mut all);
-        let mut known = Vec::new();
-        for (id, block) in bundle.image().into_iter().flat_map(|it| it.distinct()) {
-            known.push(BlockId(*id.as_bytes()));
-            all.push(block.clone());
-        }
-        self.save_blocks(key, &encode(&parts), &all, known)
-    }
-
     fn parts(&self, key: &Key) -> Result<(Bundle, Bytes), KeepError> {
         let found = self.blocks_of(key)?;
         let (index, blocks) = found.ok_or(KeepError::Missing("its bundle"))?;
@@ -364,7 +394,7 @@ impl Keep {
         Ok((bundle, arguments))
     }
 
-    /// Keeps a session that was saved. Its bundle is written the first time.
+    /// Keeps a session that was saved.
     pub(crate) fn save_session(
         &self,
         owner: [u8; 32],
@@ -373,12 +403,10 @@ impl Keep {
         bundle: &Bundle,
         image: &Image,
     ) -> Result<(), KeepError> {
-        let parts = key(owner, SESSION_PARTS, id);
-        if self.store.load(&parts)?.is_none() {
-            self.save_parts(&parts, bundle, &[])?;
-        }
         let at = key(owner, SESSION, id);
-        self.save_image(&at, &encode(record), image, &[], None)
+        let parts_at = key(owner, SESSION_PARTS, id);
+        let parts = (bundle, &[][..]);
+        self.save_image((&at, &parts_at), &encode(record), parts, (image, &[]), None)
     }
 
     /// Forgets a session.
@@ -410,21 +438,6 @@ impl Keep {
         Ok((record, bundle, image))
     }
 
-    /// Keeps the parts of a job, before anything else of it.
-    pub(crate) fn save_job_parts(
-        &self,
-        owner: [u8; 32],
-        id: [u8; 16],
-        bundle: &Bundle,
-        arguments: &[u8],
-    ) -> Result<(), KeepError> {
-        let parts = key(owner, JOB_PARTS, id);
-        match self.store.load(&parts)? {
-            Some(_) => Ok(()),
-            None => self.save_parts(&parts, bundle, arguments),
-        }
-    }
-
     /// Keeps what came ahead of a job that may come, so that little is left to be written when it
     /// comes.
     pub(crate) fn save_job_ahead(
@@ -434,42 +447,73 @@ impl Keep {
     ) -> Result<Ahead, KeepError> {
         // One of its own: the job may be offered again meanwhile.
         let id = rand_bytes();
-        self.save_parts(&key(owner, JOB_AHEAD, id), bundle, &[])?;
+        let content = Content::of_parts(bundle, &[]);
+        self.save(&key(owner, JOB_AHEAD, id), &content)?;
         let keep = self.clone();
         Ok(Ahead { keep, owner, id })
     }
 
-    /// Keeps how a job is; its image and the items that it holds when there are new ones. The image may
-    /// be much like what came `ahead`.
+    /// Keeps all of a job: what it was started from, the bundle and its arguments, and how it is; with
+    /// its image, and the items that it holds, when there is a new one. The image may be much like what
+    /// came `ahead`.
     pub(crate) fn save_job(
         &self,
-        owner: [u8; 32],
-        id: [u8; 16],
+        (owner, id): OwnedId,
         record: &JobRecord,
+        parts: (&Bundle, &[u8]),
         image: Option<(&Image, &[u8])>,
         ahead: Option<AheadId>,
     ) -> Result<(), KeepError> {
         let at = key(owner, JOB, id);
+        let Some(image) = image else {
+            self.save_job_parts((owner, id), parts)?;
+            return self.note_job((owner, id), record);
+        };
+        let parts_at = key(owner, JOB_PARTS, id);
         let like = ahead.map(|ahead| key(owner, JOB_AHEAD, ahead.0));
-        let meta = encode(record);
-        match image {
-            Some((image, items)) => self.save_image(&at, &meta, image, items, like.as_ref()),
-            None => {
-                self.store.save(&at, &Save::meta(&meta))?;
-                Ok(())
-            }
+        self.save_image(
+            (&at, &parts_at),
+            &encode(record),
+            parts,
+            image,
+            like.as_ref(),
+        )
+    }
+
+    fn save_job_parts(
+        &self,
+        (owner, id): OwnedId,
+        (bundle, arguments): (&Bundle, &[u8]),
+    ) -> Result<(), KeepError> {
+        let at = key(owner, JOB_PARTS, id);
+        match self.store.load(&at)? {
+            Some(_) => Ok(()),
+            None => self.save(&at, &Content::of_parts(bundle, arguments)),
         }
     }
 
-    /// Keeps how a job has ended, with the items that it holds.
+    /// Keeps how a job is, of which all else is kept.
+    pub(crate) fn note_job(
+        &self,
+        (owner, id): OwnedId,
+        record: &JobRecord,
+    ) -> Result<(), KeepError> {
+        let meta = encode(record);
+        self.store.save(&key(owner, JOB, id), &Save::meta(&meta))?;
+        Ok(())
+    }
+
+    /// Keeps how a job has ended, with the items that it holds, and what it was started from.
     pub(crate) fn save_job_ending(
         &self,
-        owner: [u8; 32],
-        id: [u8; 16],
+        (owner, id): OwnedId,
         record: &JobRecord,
+        parts: (&Bundle, &[u8]),
         payload: &[u8],
         items: &[u8],
     ) -> Result<(), KeepError> {
+        // One that is not persisted while it runs is written down here for the first time.
+        self.save_job_parts((owner, id), parts)?;
         let mut all = Vec::new();
         blocks(payload, &mut all);
         blocks(items, &mut all);
@@ -478,7 +522,7 @@ impl Keep {
             items_bytes: items.len() as u64,
         };
         let at = key(owner, JOB_ENDING, id);
-        self.save_blocks(&at, &encode(&ending), &all, Vec::new())?;
+        self.save(&at, &Content::of(encode(&ending), all, None))?;
         // From here on it has ended.
         let meta = encode(record);
         let save = Save::meta(&meta).without_image();

@@ -37,11 +37,14 @@ use crate::work::Slots;
 mod keeping;
 mod running;
 
-pub(crate) use keeping::{Close, close, rest, restore, save};
+pub(crate) use keeping::{Close, ToWrite, close, rest, restore, save, unsave};
 pub(crate) use running::{SessionWork, Task};
 
 /// Time without a call after which an instance is kept as its image.
 const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// Time until that is tried again when it was not possible.
+const REST_AGAIN: Duration = Duration::from_secs(10);
 
 /// Time between looks at which sessions are to rest or to end.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -165,12 +168,16 @@ pub(crate) struct Session {
     open_files: u32,
     kept: Arc<tokio::sync::Mutex<Kept>>,
     disk: Arc<tokio::sync::Mutex<()>>,
+    /// What it was last saved as that was written down, if there is a disk.
+    written: Mutex<Option<SavedAs>>,
     notes: Mutex<Notes>,
 }
 
 /// What is told of a session without waiting for its turn.
 struct Notes {
     used: Instant,
+    /// When it could not rest the last time: looking through it again takes as long.
+    restless: Option<Instant>,
     /// Requests that wait or are carried out.
     busy: u32,
     calls: u64,
@@ -186,6 +193,8 @@ pub(crate) struct Kept {
     /// The last image that was taken. It is the session's state while it rests.
     image: Option<Arc<Charged>>,
     saved: Option<SavedAs>,
+    /// How often it was saved.
+    saves: u64,
     /// Whether a call has run since the image was taken.
     changed: bool,
     /// Whether the image is one that was saved: the guest is told when it is put into an instance.
@@ -207,6 +216,7 @@ pub(crate) struct Charged {
 }
 
 /// What something was saved as. Its image takes its room for as long as this is there.
+#[derive(Clone)]
 pub(crate) struct SavedAs {
     pub(crate) bundle: Bundle,
     pub(crate) charged: Arc<Charged>,
@@ -350,6 +360,7 @@ impl Session {
             state: State::Closed,
             image: None,
             saved: None,
+            saves: 0,
             changed: false,
             from_outside: false,
         };
@@ -369,6 +380,7 @@ impl Session {
             state: State::Resting,
             image: Some(charged),
             saved: Some(saved),
+            saves: 0,
             changed: false,
             from_outside: true,
         };
@@ -382,6 +394,7 @@ impl Session {
         let restored = hook(&manifest.restored)?;
         let notes = Notes {
             used: Instant::now(),
+            restless: None,
             busy: 0,
             calls: 0,
             memory: 0,
@@ -389,6 +402,7 @@ impl Session {
             why: String::new(),
             saved: None,
         };
+        let written = Mutex::new(kept.saved.clone());
         let session = Session {
             id,
             key: caller.state.clone(),
@@ -402,6 +416,7 @@ impl Session {
             open_files: opened.open_files,
             kept: Arc::new(tokio::sync::Mutex::new(kept)),
             disk: Arc::default(),
+            written,
             notes: Mutex::new(notes),
         };
         // Nobody else has it yet.
@@ -417,6 +432,11 @@ impl Session {
             asked: self.asked,
             idle_ms: millis(self.idle),
         }
+    }
+
+    /// Notes that it was written down as this. Whoever calls has the turn at the disk.
+    pub(crate) fn note_written(&self, saved: SavedAs) {
+        *lock(&self.written) = Some(saved);
     }
 
     /// Asks for a turn. They come in the order of these calls.
@@ -493,7 +513,13 @@ impl Session {
 
     /// Whether its instance is to be kept as an image; sooner when others wait for a place.
     pub(crate) fn is_to_rest(&self, others_wait: bool) -> bool {
-        let live = lock(&self.notes).state == SessionState::Live;
+        let live = {
+            let notes = lock(&self.notes);
+            let tried = notes
+                .restless
+                .is_some_and(|tried| tried.elapsed() < REST_AGAIN);
+            notes.state == SessionState::Live && !tried
+        };
         let after = if others_wait {
             Duration::ZERO
         } else {

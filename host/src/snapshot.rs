@@ -1,12 +1,13 @@
 //! Images of live instances: taken from memory and globals, and put back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::LazyLock;
 
+use spore_bundle::ImageError;
 use spore_bundle::image::{
-    BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, Index, Random, Run,
+    BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, Index, PART_BLOCKS, Random, Run, Taking,
 };
-use spore_bundle::{BlockId, ImageError};
 use wasmtime::{Instance, Memory, Store, Val};
 
 use crate::code::Code;
@@ -14,7 +15,15 @@ use crate::guest::Guest;
 use crate::run::yield_now;
 
 /// Blocks that are looked at before others get their turn: a time slice's worth of hashing.
-const BLOCKS_AT_ONCE: usize = 256;
+const BLOCKS_AT_ONCE: usize = PART_BLOCKS as usize;
+
+/// Parts that each of two threads looks at before others get their turn: a time slice's worth where most
+/// blocks are as before. Where they are not, one thread looks at one part.
+const PARTS_AT_ONCE: u32 = 4;
+
+/// Whether two threads can run at one time.
+static HAS_CORES: LazyLock<bool> =
+    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1));
 
 const ZERO: Block = [0; BLOCK_BYTES];
 
@@ -43,6 +52,12 @@ impl Fresh {
     /// The blocks that are not zero, to be looked up in ascending order.
     fn ascending(&self) -> Ascending<'_, Box<Block>> {
         Ascending(&self.blocks)
+    }
+
+    /// Those from this number on.
+    fn ascending_from(&self, number: u32) -> Ascending<'_, Box<Block>> {
+        let before = self.blocks.partition_point(|(it, _)| *it < number);
+        Ascending(&self.blocks[before..])
     }
 }
 
@@ -102,26 +117,22 @@ pub(crate) async fn take(
     last: Option<&Image>,
 ) -> Result<Image, ImageError> {
     let fresh = fresh_of(code);
-    let mut as_fresh = fresh.ascending();
-    let known = last.into_iter().flat_map(Image::blocks);
-    let known: Vec<_> = known
-        .map(|(number, id, block)| (number, (id, block)))
-        .collect();
-    let mut blocks = Vec::with_capacity(known.len());
-    let mut known = Ascending(&known);
-    let count = memory.data_size(&*store) / BLOCK_BYTES;
-    for first in (0..count).step_by(BLOCKS_AT_ONCE) {
+    let mut taking = Taking::like(last);
+    let parts = memory
+        .data_size(&*store)
+        .div_ceil(BLOCKS_AT_ONCE * BLOCK_BYTES) as u32;
+    let (mut first, mut at_once) = (0, 1);
+    while first < parts {
         let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
-        let last = count.min(first + BLOCKS_AT_ONCE);
-        for (number, block) in (first as u32..).zip(&data[first..last]) {
-            if block == as_fresh.at(number).map_or(&ZERO, |block| block) {
-                continue;
-            }
-            blocks.push(match known.at(number) {
-                Some((id, known)) if known[..] == block[..] => (number, **id, (*known).clone()),
-                _ => (number, BlockId::of(block), Arc::new(*block)),
-            });
-        }
+        let behind = parts.min(first + at_once);
+        let new_before = taking.new_blocks();
+        take_parts(&mut taking, fresh, data, first..behind);
+        let many_are_new = taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8;
+        at_once = match many_are_new || !*HAS_CORES {
+            true => 1,
+            false => 2 * PARTS_AT_ONCE,
+        };
+        first = behind;
         yield_now().await;
     }
     let values = globals(store, instance, code);
@@ -143,7 +154,39 @@ pub(crate) async fn take(
         run: around.run.map(|(run, _)| run),
         ..Index::of(code.id)
     };
-    Image::new(index, blocks)
+    taking.image(index)
+}
+
+/// Takes parts of a memory: by two threads, if there are many. What costs time is that the memory is read.
+fn take_parts(taking: &mut Taking<'_>, fresh: &Fresh, data: &[Block], parts: Range<u32>) {
+    let look = |taking: &mut Taking<'_>, parts: Range<u32>| {
+        let mut as_fresh = fresh.ascending_from(parts.start * PART_BLOCKS);
+        for part in parts {
+            let first = part as usize * BLOCKS_AT_ONCE;
+            let blocks = &data[first..data.len().min(first + BLOCKS_AT_ONCE)];
+            let changed = (first as u32..).zip(blocks).filter(|(number, block)| {
+                let fresh = as_fresh.at(*number).map_or(&ZERO, |fresh| fresh);
+                *block != fresh
+            });
+            taking.part(part, changed);
+        }
+    };
+    if parts.len() <= PARTS_AT_ONCE as usize {
+        return look(taking, parts);
+    }
+    let middle = parts.start + PARTS_AT_ONCE;
+    let mut later = taking.of_later_parts();
+    let is_taken = std::thread::scope(|threads| {
+        let beside = || look(&mut later, middle..parts.end);
+        let beside = std::thread::Builder::new().spawn_scoped(threads, beside);
+        look(taking, parts.start..middle);
+        beside.is_ok()
+    });
+    match is_taken {
+        true => taking.append(later),
+        // There is no other thread to be had.
+        false => look(taking, middle..parts.end),
+    }
 }
 
 /// Puts an image into an instance in which nothing has run, and its clock and random bytes where
@@ -223,26 +266,13 @@ fn differing<'a>(
             .map(|(number, _, block)| (number, &**block))
             .collect();
     };
-    let ids = |image: &'a Image| -> Vec<(u32, &'a BlockId)> {
-        image.blocks().map(|(number, id, _)| (number, id)).collect()
-    };
-    let (here, there) = (ids(image), ids(other));
-    let mut differing = Vec::new();
-    let mut in_other = Ascending(&there);
-    for (number, id, block) in image.blocks() {
-        if in_other.at(number) != Some(&id) {
-            differing.push((number, &**block));
-        }
-    }
-    let mut in_image = Ascending(&here);
     let mut as_fresh = fresh_of(code).ascending();
-    for (number, _) in &there {
-        if in_image.at(*number).is_none() {
-            let fresh = as_fresh.at(*number).map_or(&ZERO, |block| block);
-            differing.push((*number, fresh));
-        }
-    }
-    differing
+    let differing = image.differing(other).into_iter();
+    let differing = differing.map(|(number, block)| {
+        let fresh = || as_fresh.at(number).map_or(&ZERO, |block| block);
+        (number, block.unwrap_or_else(fresh))
+    });
+    differing.collect()
 }
 
 fn fresh_of(code: &Code) -> &Fresh {

@@ -12,6 +12,7 @@ use spore_bundle::CodeId;
 use spore_transport::message::OutputStream;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{Pollable, StreamResult};
 use wasmtime_wasi::{
@@ -142,10 +143,26 @@ pub(crate) struct Wasi {
 }
 
 impl Wasi {
-    /// Files and directories that the guest has open, granted ones not counted.
-    pub(crate) fn open_files(&mut self) -> usize {
-        let all = self.context.ctx().table.iter_mut().count();
-        all.saturating_sub(self.resources)
+    /// What the guest has done with its files that no image holds, in words that follow "the guest";
+    /// nothing when just those are open that it began with.
+    pub(crate) fn changed_files(&mut self) -> Option<String> {
+        let (mut all, mut open) = (0, 0);
+        for resource in self.context.ctx().table.iter_mut() {
+            all += 1;
+            open += match resource.downcast_ref() {
+                Some(Descriptor::File(_)) => 1,
+                // Of a granted one the context has another.
+                Some(Descriptor::Dir(it)) => usize::from(Arc::strong_count(&it.dir) == 1),
+                None => 0,
+            };
+        }
+        match open {
+            // They are opened when they are first used.
+            0 if all == 0 || all == self.resources => None,
+            0 => Some("has closed a granted directory or a standard stream".to_owned()),
+            1 => Some("has 1 file open".to_owned()),
+            open => Some(format!("has {open} files open")),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod blocks;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::database::{Database, DatabaseError, ImageAt};
@@ -116,6 +116,8 @@ pub(crate) struct Pinned {
     pub(crate) lacking: Vec<usize>,
     /// How many of those the owner does not have at all.
     unknown: usize,
+    /// Positions of blocks that another image brings which is kept together with this one, and before.
+    brought: Vec<usize>,
 }
 
 /// Finds blocks of an image that is much like another, in the order of both.
@@ -318,18 +320,20 @@ impl Catalog {
         holding.map(Holding::usage).unwrap_or_default()
     }
 
-    /// What the owner will keep when a record is put. `image` is what it is to have in the place of
-    /// what it has: its blocks, and the bytes of its index and list.
-    pub(crate) fn usage_after(
+    /// What the owner will keep when records are put: of each the bytes of its `meta`, and, if it is to
+    /// have another image than it has, the blocks of that, and the bytes of its index and list.
+    pub(crate) fn usage_after<'a>(
         &self,
-        key: &Key,
-        meta_bytes: usize,
-        image: Option<(&Pinned, u64)>,
+        owner: &Owner,
+        records: impl IntoIterator<Item = (&'a Key, usize, Option<(&'a Pinned, u64)>)>,
     ) -> Usage {
-        match self.owners.get(&key.owner) {
-            Some(holding) => holding.usage_after(key, meta_bytes, image),
-            None => Holding::default().usage_after(key, meta_bytes, image),
+        let nothing = Holding::default();
+        let holding = self.owners.get(owner).unwrap_or(&nothing);
+        let mut usage = holding.usage();
+        for (key, meta_bytes, image) in records {
+            holding.put_into(&mut usage, key, meta_bytes, image);
         }
+        usage
     }
 
     /// Notes that the bytes at this place are not those of the block.
@@ -341,12 +345,12 @@ impl Catalog {
         }
     }
 
-    /// Lets go of blocks that were held for an image that is not to be kept.
-    pub(crate) fn unpin(&mut self, owner: Owner, pinned: Pinned) {
+    /// Lets go of blocks that were held for images that are not to be kept.
+    pub(crate) fn unpin(&mut self, owner: Owner, pinned: Vec<Pinned>) {
         let Some(holding) = self.owners.get_mut(&owner) else {
             return;
         };
-        for slot in pinned.slots.into_iter().flatten() {
+        for slot in pinned.into_iter().flat_map(|pinned| pinned.slots).flatten() {
             holding.let_go_of_block(slot);
         }
         if holding.is_empty() {
@@ -364,14 +368,19 @@ impl Holding {
         }
     }
 
-    fn usage_after(&self, key: &Key, meta_bytes: usize, image: Option<(&Pinned, u64)>) -> Usage {
-        let mut usage = self.usage();
+    fn put_into(
+        &self,
+        usage: &mut Usage,
+        key: &Key,
+        meta_bytes: usize,
+        image: Option<(&Pinned, u64)>,
+    ) {
         let old = self.records.get(&(key.kind, key.id));
         usage.records += u64::from(old.is_none());
         usage.meta_bytes += meta_bytes as u64;
         usage.meta_bytes -= old.map_or(0, |old| u64::from(old.meta_bytes));
         let Some((pinned, body_bytes)) = image else {
-            return usage;
+            return;
         };
         usage.image_bytes += body_bytes + (pinned.unknown * BLOCK_BYTES) as u64;
         if let Some(old) = old.and_then(|old| old.image.as_ref()) {
@@ -381,12 +390,19 @@ impl Holding {
             usage.image_bytes -= (only_here.count() * BLOCK_BYTES) as u64;
             usage.image_bytes -= self.place(old.at).map_or(0, |place| place.bytes());
         }
-        usage
     }
 
     /// Holds the blocks of these ids that the owner has. Most may be those of the record `like`, in its
     /// order: they are found without hashing.
-    pub(crate) fn pin(&mut self, ids: &[BlockId], like: &Key) -> Pinned {
+    ///
+    /// `brought` are the ids that images bring which are kept together with this one, and before; those
+    /// that this one brings are put in.
+    pub(crate) fn pin(
+        &mut self,
+        ids: &[BlockId],
+        like: &Key,
+        brought: &mut HashSet<BlockId>,
+    ) -> Pinned {
         let like = self.records.get(&(like.kind, like.id));
         let like = like.and_then(|entry| entry.image.as_ref()?.blocks.as_deref());
         let mut alike = Alike::new(like.unwrap_or_default());
@@ -394,6 +410,7 @@ impl Holding {
             slots: Vec::with_capacity(ids.len()),
             lacking: Vec::new(),
             unknown: 0,
+            brought: Vec::new(),
         };
         for (position, id) in ids.iter().enumerate() {
             let slot = alike.find(&self.blocks, id);
@@ -404,6 +421,7 @@ impl Holding {
                         pinned.lacking.push(position);
                     }
                 }
+                None if brought.contains(id) => pinned.brought.push(position),
                 None => {
                     pinned.unknown += 1;
                     pinned.lacking.push(position);
@@ -411,17 +429,20 @@ impl Holding {
             }
             pinned.slots.push(slot);
         }
+        let lacking = pinned.lacking.iter().map(|position| ids[*position]);
+        brought.extend(lacking);
         pinned
     }
 
-    /// The blocks of an image of which the lacking ones lie in this pack now, in their order.
+    /// The blocks of an image of which the lacking ones lie in a pack now, from this position on, in
+    /// their order.
     pub(crate) fn settle(
         &mut self,
         mut pinned: Pinned,
         ids: &[BlockId],
-        pack: PackNumber,
+        (pack, first): (PackNumber, u32),
     ) -> Box<[SlotNumber]> {
-        for (position_in_pack, position) in pinned.lacking.into_iter().enumerate() {
+        for (position_in_pack, position) in (first..).zip(pinned.lacking) {
             let id = ids[position];
             let slot = match (pinned.slots[position], self.blocks.find(&id)) {
                 (Some(held), _) => held,
@@ -434,12 +455,18 @@ impl Holding {
             };
             pinned.slots[position] = Some(slot);
             if !self.blocks.is_good(slot) {
-                self.move_block(slot, pack, position_in_pack as u32);
+                self.move_block(slot, pack, position_in_pack);
             }
+        }
+        for position in pinned.brought {
+            let slot = self.blocks.find(&ids[position]);
+            let slot = slot.expect("the image that brings it was settled before, and is held");
+            self.blocks.hold(slot);
+            pinned.slots[position] = Some(slot);
         }
         let slots = pinned.slots.into_iter();
         slots
-            .map(|slot| slot.expect("each block was found or is lacking"))
+            .map(|slot| slot.expect("each block was found, is lacking or was brought"))
             .collect()
     }
 

@@ -1,5 +1,6 @@
 //! Saving: a record, with or without an image.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::catalog::{Becomes, Kept, Pinned, Usage};
@@ -190,14 +191,43 @@ impl Store {
     ///
     /// See [`SaveError`].
     pub fn save(&self, key: &Key, save: &Save<'_>) -> Result<Saved, SaveError> {
-        within("a record's meta", save.meta.len(), META_BYTES_MAX)?;
-        let NewImage::Is(image) = save.image else {
-            return self.inner.save_meta(key, save);
-        };
-        within("an index", image.index.len(), INDEX_BYTES_MAX)?;
-        within("blocks", image.ids.len(), BLOCKS_MAX)?;
+        match save.image {
+            NewImage::Is(_) => self.save_all(&key.owner, &[(*key, *save)]),
+            _ => {
+                within("a record's meta", save.meta.len(), META_BYTES_MAX)?;
+                self.inner.save_meta(key, save)
+            }
+        }
+    }
+
+    /// Saves different records of one owner together, durable when this returns: in one pack, and all of
+    /// them or none. They must fit together into the quota of each.
+    ///
+    /// # Errors
+    ///
+    /// See [`SaveError`].
+    ///
+    /// # Panics
+    ///
+    /// When a record is another owner's, or is to be put without a new image.
+    pub fn save_all(&self, owner: &Owner, records: &[(Key, Save<'_>)]) -> Result<Saved, SaveError> {
+        let records = records.iter().map(|(key, save)| {
+            assert_eq!(key.owner, *owner, "records of one owner are saved together");
+            let NewImage::Is(image) = save.image else {
+                panic!("records with new images are saved together");
+            };
+            within("a record's meta", save.meta.len(), META_BYTES_MAX)?;
+            within("an index", image.index.len(), INDEX_BYTES_MAX)?;
+            within("blocks", image.ids.len(), BLOCKS_MAX)?;
+            Ok(ToSave {
+                key: *key,
+                save: *save,
+                image,
+            })
+        });
+        let records = records.collect::<Result<Vec<_>, SaveError>>()?;
         loop {
-            if let Some(saved) = self.inner.save_image(key, save, &image)? {
+            if let Some(saved) = self.inner.save_images(*owner, &records)? {
                 return Ok(saved);
             }
         }
@@ -228,13 +258,21 @@ fn within(what: &'static str, amount: usize, limit: usize) -> Result<(), SaveErr
     }
 }
 
+/// A record that is to be saved with a new image.
+struct ToSave<'a> {
+    key: Key,
+    save: Save<'a>,
+    image: ImageToSave<'a>,
+}
+
 /// Blocks that a save needs while it writes its pack: let go when it ends in any way.
 struct Held<'a> {
     inner: &'a Inner,
-    key: &'a Key,
+    owner: Owner,
     /// Of the catalog whose blocks are pinned.
     generation: u64,
-    pinned: Option<Pinned>,
+    /// For each record.
+    pinned: Vec<Pinned>,
 }
 
 impl Drop for Held<'_> {
@@ -243,10 +281,11 @@ impl Drop for Held<'_> {
         if shared.generation != self.generation {
             return;
         }
-        if let Some(pinned) = self.pinned.take()
+        let pinned = std::mem::take(&mut self.pinned);
+        if !pinned.is_empty()
             && let Ok(opened) = self.inner.ready(&mut shared)
         {
-            opened.catalog.unpin(self.key.owner, pinned);
+            opened.catalog.unpin(self.owner, pinned);
         }
     }
 }
@@ -270,7 +309,8 @@ impl Inner {
             _ => None,
         };
         if old.is_none() {
-            let after = opened.catalog.usage_after(key, save.meta.len(), None);
+            let record = (key, save.meta.len(), None);
+            let after = opened.catalog.usage_after(&key.owner, [record]);
             check_quota(after, save.quota)?;
             self.check_room(used, save.meta.len() as u64)?;
         }
@@ -284,43 +324,44 @@ impl Inner {
         Ok(Saved::default())
     }
 
-    /// Saves a record with a new image. Nothing when the catalog was read anew meanwhile, so that
-    /// what was held for this is not any more.
-    fn save_image(
+    /// Saves records with new images. Nothing when the catalog was read anew meanwhile, so that what was
+    /// held for this is not any more.
+    fn save_images(
         self: &Arc<Self>,
-        key: &Key,
-        save: &Save<'_>,
-        image: &ImageToSave<'_>,
+        owner: Owner,
+        records: &[ToSave<'_>],
     ) -> Result<Option<Saved>, SaveError> {
-        let mut held = self.pin(key, save, image)?;
-        let pinned = held.pinned.as_ref().expect("it was just pinned");
-        let mut blocks = Vec::with_capacity(pinned.lacking.len());
-        for position in &pinned.lacking {
-            let id = image.ids[*position];
-            let block = (image.block)(*position).ok_or(SaveError::NoBlock { id })?;
-            debug_assert_eq!(
-                BlockId::of(block),
-                id,
-                "the host names blocks by their hash"
-            );
-            blocks.push(block);
+        let mut held = self.pin(owner, records)?;
+        let (mut ids, mut blocks) = (Vec::new(), Vec::new());
+        for (ToSave { image, .. }, pinned) in records.iter().zip(&held.pinned) {
+            for position in &pinned.lacking {
+                let id = image.ids[*position];
+                let block = (image.block)(*position).ok_or(SaveError::NoBlock { id })?;
+                debug_assert_eq!(
+                    BlockId::of(block),
+                    id,
+                    "the host names blocks by their hash"
+                );
+                ids.push(id);
+                blocks.push(block);
+            }
         }
-        let body = Body {
+        let bodies = records.iter().map(|ToSave { image, .. }| Body {
             index: image.index,
             ids: image.ids,
-        };
-        let lacking = pinned.lacking.iter();
+        });
         let mut plan = Plan {
             number: PackNumber(0),
-            owner: key.owner,
-            blocks: lacking.map(|position| image.ids[*position]).collect(),
-            images: vec![body],
+            owner,
+            blocks: ids,
+            images: bodies.collect(),
         };
         let bytes = plan.bytes();
+        let meta_bytes: usize = records.iter().map(|record| record.save.meta.len()).sum();
         let pack = loop {
             let mut shared = self.lock();
             let used = shared.used_bytes();
-            let room = self.check_room(used, bytes + save.meta.len() as u64);
+            let room = self.check_room(used, bytes + meta_bytes as u64);
             if room.is_ok() {
                 break shared.begin_pack(self, bytes);
             }
@@ -336,10 +377,9 @@ impl Inner {
 
         let mut shared = self.lock();
         let fits = if shared.generation == held.generation {
-            // The record, and what else the owner keeps, may have changed while the pack was written.
+            // The records, and what else the owner keeps, may have changed while the pack was written.
             let opened = self.ready(&mut shared)?;
-            let pinned = held.pinned.as_ref().expect("nothing else takes it");
-            check(opened, key, save, image, pinned).map(|()| true)
+            check(opened, owner, records, &held.pinned).map(|()| true)
         } else {
             Ok(false)
         };
@@ -349,59 +389,62 @@ impl Inner {
             return fits.map(|_| None);
         }
         shared.end_pack(number);
-        let pinned = held.pinned.take().expect("nothing else takes it");
         let opened = self.ready(&mut shared)?;
         let catalog = &mut opened.catalog;
-        catalog.put_pack(key.owner, number, bytes, Ok(table));
-        let holding = catalog.owners.entry(key.owner).or_default();
-        let at = ImageAt {
-            pack: number,
-            position: 0,
-        };
-        let slots = holding.settle(pinned, image.ids, number);
-        let kept = Kept {
-            at,
-            blocks: Some(slots),
-        };
-        catalog.put(key, save.meta.len(), Becomes::Is(kept));
-        let changes = vec![
-            Change::PutPack {
-                number,
-                owner: key.owner,
-                bytes,
-            },
-            Change::PutRecord {
+        catalog.put_pack(owner, number, bytes, Ok(table));
+        let mut changes = vec![Change::PutPack {
+            number,
+            owner,
+            bytes,
+        }];
+        let (mut first, pinned) = (0, std::mem::take(&mut held.pinned));
+        for (position, (record, pinned)) in (0..).zip(records.iter().zip(pinned)) {
+            let ToSave { key, save, image } = record;
+            let at = ImageAt {
+                pack: number,
+                position,
+            };
+            let new = pinned.lacking.len() as u32;
+            let holding = catalog.owners.entry(owner).or_default();
+            let slots = holding.settle(pinned, image.ids, (number, first));
+            first += new;
+            let kept = Kept {
+                at,
+                blocks: Some(slots),
+            };
+            catalog.put(key, save.meta.len(), Becomes::Is(kept));
+            changes.push(Change::PutRecord {
                 key: *key,
                 image: Some(at),
                 meta: save.meta,
-            },
-        ];
-        self.finish(shared, key.owner, changes)?;
+            });
+        }
+        self.finish(shared, owner, changes)?;
         Ok(Some(Saved {
             new_blocks: blocks.len(),
             written_bytes: bytes,
         }))
     }
 
-    /// Holds the blocks that the store has of an image, when it may be saved as things are.
-    fn pin<'a>(
-        &'a self,
-        key: &'a Key,
-        save: &Save<'_>,
-        image: &ImageToSave<'_>,
-    ) -> Result<Held<'a>, SaveError> {
+    /// Holds the blocks that the store has of images, when they may be saved as things are.
+    fn pin(&self, owner: Owner, records: &[ToSave<'_>]) -> Result<Held<'_>, SaveError> {
         let mut shared = self.lock();
         let generation = shared.generation;
         let opened = self.ready(&mut shared)?;
-        let holding = opened.catalog.owners.entry(key.owner).or_default();
-        let pinned = holding.pin(image.ids, save.like.unwrap_or(key));
-        let checked = check(opened, key, save, image, &pinned);
+        let holding = opened.catalog.owners.entry(owner).or_default();
+        let mut brought = HashSet::new();
+        let pinned = records.iter().map(|ToSave { key, save, image }| {
+            let like = save.like.unwrap_or(key);
+            holding.pin(image.ids, like, &mut brought)
+        });
+        let pinned: Vec<_> = pinned.collect();
+        let checked = check(opened, owner, records, &pinned);
         drop(shared);
         let held = Held {
             inner: self,
-            key,
+            owner,
             generation,
-            pinned: Some(pinned),
+            pinned,
         };
         checked.map(|()| held)
     }
@@ -419,19 +462,25 @@ impl Inner {
     }
 }
 
-/// Whether an image may be saved as things are.
+/// Whether records may be saved as things are.
 fn check(
     opened: &Opened,
-    key: &Key,
-    save: &Save<'_>,
-    image: &ImageToSave<'_>,
-    pinned: &Pinned,
+    owner: Owner,
+    records: &[ToSave<'_>],
+    pinned: &[Pinned],
 ) -> Result<(), SaveError> {
-    check_when(opened, key, save.when)?;
-    let body_bytes = pack::body_bytes(image.index.len(), image.ids.len());
-    let image = Some((pinned, body_bytes));
-    let after = opened.catalog.usage_after(key, save.meta.len(), image);
-    check_quota(after, save.quota)
+    for ToSave { key, save, .. } in records {
+        check_when(opened, key, save.when)?;
+    }
+    let puts = records.iter().zip(pinned).map(|(record, pinned)| {
+        let ToSave { key, save, image } = record;
+        let body_bytes = pack::body_bytes(image.index.len(), image.ids.len());
+        (key, save.meta.len(), Some((pinned, body_bytes)))
+    });
+    let after = opened.catalog.usage_after(&owner, puts);
+    records
+        .iter()
+        .try_for_each(|record| check_quota(after, record.save.quota))
 }
 
 fn check_when(opened: &Opened, key: &Key, when: When<'_>) -> Result<(), SaveError> {

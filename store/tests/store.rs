@@ -288,6 +288,48 @@ fn what_an_owner_keeps_is_counted_once_and_bounded() {
 }
 
 #[test]
+fn records_are_saved_together_if_they_fit_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), ROOM).unwrap();
+    let (one, two) = (memory([(1, 1), (2, 1)]), memory([(2, 1), (3, 1)]));
+    let (one_ids, two_ids) = (ids(&one), ids(&two));
+    let owner = Owner([1; 32]);
+    let save_both = |bytes_max| {
+        let quota = Quota {
+            records_max: 2,
+            bytes_max,
+        };
+        let one = ImageToSave {
+            index: b"index",
+            ids: &one_ids,
+            block: &|at| one.get(at),
+        };
+        let two = ImageToSave {
+            index: b"index",
+            ids: &two_ids,
+            block: &|at| two.get(at),
+        };
+        let save = |image| Save::meta(b"saved").with_image(image).within(quota);
+        store.save_all(&owner, &[(key(1, 1), save(one)), (key(1, 2), save(two))])
+    };
+    // Each alone would have room.
+    let refused = save_both(3 * 4096);
+    assert!(matches!(refused, Err(SaveError::Quota { after, .. }) if after.records == 2));
+    assert_eq!(store.usage(&owner).unwrap(), Usage::default());
+    assert_eq!(packs(folder.path()).len(), 0);
+    // The block that both have is written and counted once.
+    let expected = 3 * 4096 + 2 * (5 + 2 * 32);
+    let saved = save_both(expected + 2 * 5).unwrap();
+    assert_eq!(saved.new_blocks, 3);
+    assert_eq!(packs(folder.path()).len(), 1);
+    assert_eq!(read(&store, &key(1, 1)).unwrap(), one);
+    assert_eq!(read(&store, &key(1, 2)).unwrap(), two);
+    assert_eq!(store.usage(&owner).unwrap().image_bytes, expected);
+    assert!(store.remove(&key(1, 1)).unwrap());
+    assert_eq!(read(&store, &key(1, 2)).unwrap(), two);
+}
+
+#[test]
 fn a_store_that_is_full_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), 1 << 20).unwrap();

@@ -9,8 +9,8 @@ use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::{Process, keeper, resumer};
 
-/// How often the host is killed, unless `SPORE_KILLS` says otherwise. Each takes a good part of a
-/// second, for the host compiles its guests anew.
+/// How often the host is killed, unless `SPORE_KILLS` says otherwise, as `cargo xtask test --kills 200`
+/// does. Each takes a good part of a second, for the host compiles its guests anew.
 const KILLS: u32 = 20;
 
 /// Longest time between a start of the host and its end. A host looks four times a second whether

@@ -32,6 +32,10 @@ enum Task {
         /// to one of this machine and back.
         #[arg(long)]
         arch: Option<arch::Arch>,
+        /// Only kills a host so many times while it saves sessions and jobs, and prints what that
+        /// counted. All tests together do so a few times.
+        #[arg(long, conflicts_with_all = ["arch", "rest"])]
+        kills: Option<u32>,
         /// Passed on to the tests.
         #[arg(last = true)]
         rest: Vec<String>,
@@ -58,7 +62,10 @@ fn main() -> Result<()> {
         Task::Test {
             arch: Some(arch), ..
         } => arch::test(arch),
-        Task::Test { arch: None, rest } => test(&rest),
+        Task::Test {
+            kills: Some(kills), ..
+        } => kill(kills),
+        Task::Test { rest, .. } => test(&rest, &[]),
         Task::Bench { json, filter } => bench(json, filter.as_deref()),
         Task::Install => install::install(),
         Task::Ci => ci(),
@@ -68,7 +75,15 @@ fn main() -> Result<()> {
 /// Where the number of tests is set that run at one time.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-fn test(rest: &[String]) -> Result<()> {
+/// The variable that says how often the tests called `kill` do so.
+const KILLS: &str = "SPORE_KILLS";
+
+fn kill(kills: u32) -> Result<()> {
+    let only = ["--test", "kill", "--", "--nocapture"].map(str::to_owned);
+    test(&only, &[(KILLS, kills.to_string())])
+}
+
+fn test(rest: &[String], variables: &[(&str, String)]) -> Result<()> {
     setup::wasm_target()?;
     // The end-to-end tests start the command as a host, and the examples' programs. All targets, so
     // that dependencies are compiled with the same features as for the tests, once.
@@ -77,7 +92,8 @@ fn test(rest: &[String]) -> Result<()> {
     let mut test = run::command("cargo");
     test.args(["test", "--workspace"])
         .args(rest)
-        .env("SPORE_BIN", spore);
+        .env("SPORE_BIN", spore)
+        .envs(variables.iter().map(|(name, value)| (name, value)));
     if std::env::var_os(THREADS).is_none() {
         // Most of them wait for hosts, clocks and disks.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -138,6 +154,6 @@ fn ci() -> Result<()> {
         !tree.contains("wasmtime"),
         "spore-client without features depends on wasmtime"
     );
-    test(&[])?;
+    test(&[], &[])?;
     demo::walk_in_time()
 }

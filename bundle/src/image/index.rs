@@ -160,7 +160,7 @@ impl Index {
 
     /// How many different blocks the index names.
     pub fn distinct_blocks(&self) -> usize {
-        super::distinct_positions(&self.ids).len()
+        super::distinct::positions(&self.ids).len()
     }
 
     pub(super) fn check(&self) -> Result<(), ImageError> {

@@ -1,11 +1,13 @@
 //! Images that are put together where some of their blocks are there already.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Block, Image, ImageError, Index, distinct_positions};
+use super::blocks::{Blocks, PartBlocks};
+use super::found::Found;
+use super::{Block, Image, ImageError, Index};
 use crate::ids::BlockId;
 use crate::manifest::Manifest;
 
@@ -15,8 +17,18 @@ pub struct Partial {
     index: Index,
     index_bytes: Bytes,
     distinct: Vec<u32>,
-    blocks: Vec<Option<Arc<Block>>>,
+    /// By the number of the part of memory.
+    parts: Vec<(u32, PartialBlocks)>,
     missing: Vec<MissingBlock>,
+}
+
+/// The blocks of a part of memory.
+#[derive(Clone, Debug)]
+pub(super) enum PartialBlocks {
+    /// As another image has them.
+    All(PartBlocks),
+    /// Those that are there already.
+    Some(Vec<Option<Arc<Block>>>),
 }
 
 /// A block that is missing.
@@ -66,23 +78,28 @@ impl Partial {
         known: impl IntoIterator<Item = &'a Image>,
     ) -> Partial {
         let known: Vec<&Image> = known.into_iter().collect();
-        let blocks = found_in(&index, &known);
-        let blocks: Vec<_> = blocks.into_iter().map(|block| block.cloned()).collect();
-        let distinct = distinct_positions(&index.ids);
-        let places = distinct.iter().enumerate();
-        let missing = places.filter_map(|(place, position)| {
-            let position = *position as usize;
-            let id = index.ids[position];
-            blocks[position]
-                .is_none()
-                .then_some(MissingBlock { place, id })
-        });
+        let found = Found::new(&index, &known);
+        let distinct = found.distinct(&index.ids);
+        let mut missing = Vec::new();
+        let mut places = (0..).zip(&distinct).peekable();
+        for part in &found.parts {
+            for position in part.lacking() {
+                while places
+                    .next_if(|(_, it)| (**it as usize) < position)
+                    .is_some()
+                {}
+                if let Some((place, _)) = places.next_if(|(_, it)| **it as usize == position) {
+                    let id = index.ids[position];
+                    missing.push(MissingBlock { place, id });
+                }
+            }
+        }
         Partial {
-            missing: missing.collect(),
+            missing,
+            parts: found.into_parts().collect(),
             index,
             index_bytes,
             distinct,
-            blocks,
         }
     }
 
@@ -114,7 +131,7 @@ impl Partial {
             index,
             index_bytes,
             distinct,
-            mut blocks,
+            parts,
             missing,
         } = self;
         let mut came = came.into_iter();
@@ -127,83 +144,21 @@ impl Partial {
             }
             arrived.insert(id, Arc::new(*block));
         }
-        for (id, block) in index.ids.iter().zip(&mut blocks) {
-            if block.is_none() {
-                *block = arrived.get(id).cloned();
+        let mut ids = index.ids.iter();
+        let parts = parts.into_iter().map(|(number, blocks)| match blocks {
+            PartialBlocks::All(blocks) => {
+                ids.by_ref().take(blocks.len()).for_each(drop);
+                (number, blocks)
             }
-        }
-        let blocks: Option<Arc<[Arc<Block>]>> = blocks.into_iter().collect();
-        let blocks = blocks.expect("all that were missing have come");
-        Ok(Image::of(index, index_bytes, blocks, distinct))
-    }
-}
-
-/// A few ids that are sought among many.
-#[derive(Default)]
-struct Sought {
-    ids: HashSet<BlockId>,
-    /// The first two bytes of each: most others are told from them by a look at this.
-    begins: Vec<u64>,
-}
-
-impl Sought {
-    fn place(id: &BlockId) -> (usize, u64) {
-        let [a, b, ..] = *id.as_bytes();
-        let begin = u16::from_be_bytes([a, b]);
-        (usize::from(begin / 64), 1 << (begin % 64))
-    }
-
-    fn insert(&mut self, id: BlockId) {
-        self.begins.resize(1 << 10, 0);
-        let (word, bit) = Sought::place(&id);
-        self.begins[word] |= bit;
-        self.ids.insert(id);
-    }
-
-    fn contains(&self, id: &BlockId) -> bool {
-        let (word, bit) = Sought::place(id);
-        self.begins.get(word).is_some_and(|it| it & bit != 0) && self.ids.contains(id)
-    }
-}
-
-/// The blocks of an index that images have, for each of its positions.
-pub(super) fn found_in<'a>(index: &Index, known: &[&'a Image]) -> Vec<Option<&'a Arc<Block>>> {
-    let mut found = vec![None; index.ids.len()];
-    // Most of what two images of a run have in common lies at the same address.
-    for image in known {
-        let mut there = image.blocks().peekable();
-        let named = index.numbers.iter().zip(&index.ids);
-        for ((number, id), found) in named.zip(&mut found) {
-            while there.next_if(|(other, ..)| other < number).is_some() {}
-            if let Some((_, _, block)) =
-                there.next_if(|(other, of, _)| other == number && *of == id)
-            {
-                found.get_or_insert(block);
+            PartialBlocks::Some(blocks) => {
+                let whole = blocks.into_iter().zip(ids.by_ref()).map(|(block, id)| {
+                    let block = block.or_else(|| arrived.get(id).cloned());
+                    block.expect("all that were missing have come")
+                });
+                (number, whole.collect())
             }
-        }
+        });
+        let blocks = Blocks::of(parts);
+        Ok(Image::of(index, index_bytes, blocks, Some(distinct)))
     }
-    let mut lacking = Sought::default();
-    for (id, block) in index.ids.iter().zip(&found) {
-        if block.is_none() {
-            lacking.insert(*id);
-        }
-    }
-    if lacking.ids.is_empty() {
-        return found;
-    }
-    let mut elsewhere = HashMap::new();
-    let named = index.ids.iter().zip(&found);
-    let here = named.filter_map(|(id, block)| Some((id, (*block)?)));
-    let there = known.iter().flat_map(|image| image.blocks());
-    for (id, block) in here.chain(there.map(|(_, id, block)| (id, block))) {
-        if lacking.contains(id) {
-            elsewhere.entry(*id).or_insert(block);
-        }
-    }
-    for (id, block) in index.ids.iter().zip(&mut found) {
-        if block.is_none() {
-            *block = elsewhere.get(id).copied();
-        }
-    }
-    found
 }

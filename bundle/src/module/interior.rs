@@ -206,7 +206,14 @@ impl Reading {
         match payload {
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
-                    match import?.ty {
+                    let import = import?;
+                    // What has another number then is not seen from outside.
+                    if (import.module, import.name) == ("wasi_snapshot_preview1", "fd_renumber") {
+                        self.found(Obstacle::Imported {
+                            what: "fd_renumber",
+                        });
+                    }
+                    match import.ty {
                         TypeRef::Func(_) | TypeRef::FuncExact(_) => self.functions += 1,
                         TypeRef::Memory(_) => self.found(Obstacle::Imported { what: "a memory" }),
                         TypeRef::Table(_) => self.found(Obstacle::Imported { what: "a table" }),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use spore_bundle::module::Import;
 use spore_bundle::sections::sections;
 use spore_bundle::{Callable, Interface, ModuleLimits, Section};
-use spore_client::{Bundle, OpenError};
+use spore_client::Bundle;
 use spore_value::{Limits, json as values};
 
 use crate::arguments::BUNDLE_LIMITS;
@@ -60,10 +60,7 @@ impl Inspected {
             let why = crate::exit::chain(error);
             Failure::usage(format!("{}: {what}: {why}", path.display()))
         };
-        let file = std::fs::read(path).map_err(|source| OpenError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = Bundle::read_file(path, &BUNDLE_LIMITS)?;
         let file_bytes = file.len() as u64;
         let sections = sections(&file).map_err(|error| wrong("not a bundle", &error))?;
         let bundle = Bundle::from_bytes_with(file, &BUNDLE_LIMITS)

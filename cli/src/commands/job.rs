@@ -10,6 +10,7 @@ use spore_client::{Bundle, DynamicJob, Host, JobChanged, JobError, JobId, Persis
 use crate::arguments::{self, BUNDLE_LIMITS, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::Failure;
+use crate::image::saved_before;
 use crate::output::{self, size};
 
 mod list;
@@ -203,6 +204,9 @@ impl Resume {
 impl Save {
     fn run(self) -> Result<(), Failure> {
         let save = async |job: &DynamicJob| {
+            if let Some(saved) = saved_before(&self.output) {
+                job.knows(&saved);
+            }
             let bundle = job.save(self.within).await?;
             Ok((bundle, job.emits_items()))
         };

@@ -17,8 +17,9 @@ use crate::exit::{Exit, Failure};
 use crate::{arguments, output};
 
 /// Time after which a running host has looked at `authorized_keys`. It does so every
-/// [`LOOK_INTERVAL`], and may be late by as much again where the machine is busy.
-const LOOKED: Duration = LOOK_INTERVAL.saturating_mul(2);
+/// [`LOOK_INTERVAL`], twice until it believes that no key is left, and may be late by as much again
+/// where the machine is busy.
+const LOOKED: Duration = LOOK_INTERVAL.saturating_mul(3);
 
 /// Show, list and make keys; authorise and revoke those of others
 #[derive(Args)]

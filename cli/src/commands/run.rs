@@ -75,6 +75,9 @@ pub(crate) struct Run {
     /// Give up after this time of waiting, everything included
     #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
     deadline: Option<Duration>,
+    /// From when the deadline counts
+    #[arg(skip = Instant::now())]
+    began: Instant,
     /// Longest run of the guest. On a host, only lower than its own limit
     #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
     wall: Option<Duration>,
@@ -177,7 +180,7 @@ impl Run {
             }
             let arguments = self.arguments(None)?;
             return runtime()?.block_on(async {
-                let host = connect(on, self.trust).await?;
+                let host = self.in_time(connect(on, self.trust)).await?;
                 let ended = self.call_shipped(&host, id, arguments).await;
                 host.close().await;
                 ended
@@ -197,7 +200,7 @@ impl Run {
         self.check_bound(&callee)?;
         runtime()?.block_on(async {
             let host = match &self.on {
-                Some(on) => connect(on, self.trust).await?,
+                Some(on) => self.in_time(connect(on, self.trust)).await?,
                 None => {
                     self.check_grants(bundle.inner().manifest(), &name)?;
                     Host::embedded_with(self.setup()).or_exit(Exit::Local)?
@@ -207,6 +210,25 @@ impl Run {
             host.close().await;
             ended
         })
+    }
+
+    /// Time until the deadline.
+    fn left(&self) -> Option<Duration> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_sub(self.began.elapsed()))
+    }
+
+    /// What comes before the guest can run, until the deadline.
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let Some(left) = self.left() else {
+            return work.await;
+        };
+        let passed = "the deadline passed before the host was asked to run anything";
+        let done = tokio::time::timeout(left, work).await;
+        done.unwrap_or_else(|_| Err(Failure::new(Exit::Local, passed).kind("deadline")))
     }
 
     /// The name of the callable, and the words that stand for the arguments: one, if all is well.
@@ -355,7 +377,8 @@ impl Run {
         id: BundleId,
         arguments: Json,
     ) -> Result<Ended, Failure> {
-        let shipped = host.shipped(id).await?;
+        let shipped = async { Ok(host.shipped(id).await?) };
+        let shipped = self.in_time(shipped).await?;
         let callee = shipped.callable(&self.callable_of(shipped.manifest())?)?;
         self.check_bound(&callee)?;
         self.call(host, &callee, arguments).await
@@ -376,8 +399,8 @@ impl Run {
             .seed(self.seed)
             .on_output(move |stream, bytes| output.output(stream, bytes))
             .on_progress(move |done, total| progress.progress(done, total));
-        if let Some(deadline) = self.deadline {
-            call = call.deadline(deadline);
+        if let Some(left) = self.left() {
+            call = call.deadline(left);
         }
         let mut signals = Signals::catch()?;
         let began = Instant::now();
@@ -439,8 +462,8 @@ impl Run {
             .seed(self.seed)
             .on_output(move |stream, bytes| output.output(stream, bytes))
             .on_progress(move |done, total| progress.progress(done, total));
-        if let Some(deadline) = self.deadline {
-            call = call.deadline(deadline);
+        if let Some(left) = self.left() {
+            call = call.deadline(left);
         }
         let mut signals = Signals::catch()?;
         let began = Instant::now();

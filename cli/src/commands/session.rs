@@ -7,13 +7,14 @@ use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use spore_client::{
     Bundle, CallError, CallLimits, Host, Limits, RefusalCode, Session, SessionId, SessionInfo,
-    SessionState, Setup, with_port,
+    SessionMoveError, SessionState, Setup, with_port,
 };
 
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, connect_known, home, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
 use crate::hint;
+use crate::image::saved_before;
 use crate::output::{self, plain, size};
 use crate::refusal::{self, By};
 use crate::screen::Screen;
@@ -178,7 +179,7 @@ The session goes on. What was saved is also what `restore` puts it back to.")]
 struct Save {
     /// The session
     session: SessionId,
-    /// The file to write
+    /// The file to write. If it has an image already, only what differs travels
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -203,8 +204,8 @@ struct Restore {
 Example:
   spore session move 00112233445566778899aabbccddeeff --on board.local --to another.local
 
-It is saved, opened there, and closed here if no call came in between; otherwise it stays here and
-nothing is opened there.")]
+It is saved, opened there, and closed where it was if no call came in between; otherwise it stays
+and nothing is opened there. If a host is lost on the way it may be on both, never on neither.")]
 struct Move {
     /// The session
     session: SessionId,
@@ -498,6 +499,9 @@ impl Save {
         let bundle = match &self.place.on {
             None => LocalSession::find(&home()?, self.session)?.save()?,
             Some(on) => with_session(on, self.place.trust, self.session, async |session| {
+                if let Some(saved) = saved_before(&self.output) {
+                    session.knows(&saved);
+                }
                 Ok(session.save().await?)
             })?,
         };
@@ -559,7 +563,8 @@ impl Move {
                     match to {
                         Some(to) => {
                             with_host(connect_known(to).await?, async |other| {
-                                Ok(session.move_to(other).await?.id())
+                                let moved = session.move_to(other).await;
+                                Ok(moved.map_err(|error| self.not_moved(error, to))?.id())
                             })
                             .await
                         }
@@ -568,6 +573,27 @@ impl Move {
                 })
                 .await
             }
+        }
+    }
+}
+
+impl Move {
+    fn not_moved(&self, error: SessionMoveError, to: &str) -> Failure {
+        match error {
+            SessionMoveError::NotMoved(error) => {
+                Failure::from(error).about("the session was not moved")
+            }
+            SessionMoveError::PerhapsOnBoth { there, source } => {
+                let (here, there) = (self.session.to_string(), there.to_string());
+                let on = self.place.on.as_deref().unwrap_or_default();
+                let close = |id, on| hint::shell(["spore", "session", "close", id, "--on", on]);
+                Failure::from(source).help(format!(
+                    "it is on {to} as session {there}; if it is still on {on}, close one: {}, or {}",
+                    close(&here, on),
+                    close(&there, to),
+                ))
+            }
+            error => Failure::of(Exit::Local, &error),
         }
     }
 }

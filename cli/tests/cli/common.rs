@@ -268,9 +268,9 @@ pub(crate) struct Guests {
     pub(crate) keeper: PathBuf,
     /// The guest below that does all kinds of things
     pub(crate) trouble: PathBuf,
-    /// What `spore new` and `spore build` said
-    /// What the README makes of a new crate to show jobs and streams.
+    /// What the README makes of a new crate to show jobs and streams
     pub(crate) steps: PathBuf,
+    /// What `spore new` and `spore build` said
     pub(crate) said: [String; 2],
 }
 

@@ -415,6 +415,54 @@ fn an_interrupted_call_leaves_a_session_here_as_it_was() {
 }
 
 #[test]
+fn a_call_goes_on_when_its_client_is_lost() {
+    let (user, host) = user_and_host();
+    let there = Sessions {
+        user: &user,
+        on: Some(&host.address),
+    };
+    let id: &str = &there.open(keeper());
+    // Longer than it takes a host to notice.
+    let arguments = r#"[16000, "a"]"#;
+    let mut child = user
+        .command()
+        .args(["session", "call", id, "remember_after", arguments])
+        .args(["--on", &host.address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut first = [0; 7];
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut first).expect("the guest speaks");
+    signal(child.id(), "KILL");
+    child.wait().expect("it is our child");
+    // In its turn.
+    assert_eq!(there.words(id), ["a"]);
+}
+
+#[test]
+fn a_session_here_that_cannot_be_read_is_listed_and_can_be_closed() {
+    let user = User::new();
+    let here = Sessions {
+        user: &user,
+        on: None,
+    };
+    let [lost, whole] = [here.open(keeper()), here.open(keeper())];
+    let now = user.path("sessions").join(&lost).join("now.spore");
+    let bytes = fs::read(&now).expect("it is there");
+    fs::write(&now, &bytes[..bytes.len() / 2]).expect("it can be cut");
+    let info = here.info(&lost);
+    assert_eq!(info["state"], "poisoned");
+    let why = info["why"].as_str().expect("it says why");
+    assert!(why.contains("now.spore"), "{why}");
+    assert_eq!(here.info(&whole)["state"], "resting");
+    here.call(&lost, "recall", "[]").failed(2);
+    here.ask(&["close", &lost]).ok();
+    assert_eq!(here.words(&whole), Vec::<String>::new());
+}
+
+#[test]
 fn a_call_past_its_time_says_which_option_allows_more() {
     let user = User::new();
     let here = Sessions {

@@ -78,22 +78,22 @@ impl Remote {
         last: Option<Bundle>,
         told: &mut Told,
     ) -> Result<Bundle, MoveError> {
-        let not_moved = MoveError::NotMoved;
-        let from = insist!(self.key()).map_err(not_moved)?;
-        let to = insist!(target.key()).map_err(not_moved)?;
+        let not_moved = |stage| move |source| MoveError::NotMoved { stage, source };
+        let from = insist!(self.key()).map_err(not_moved(MoveStage::Saved))?;
+        let to = insist!(target.key()).map_err(not_moved(MoveStage::Ahead))?;
         if from == to {
             return Err(MoveError::SameHost);
         }
         // Most of the job goes ahead, while it still runs.
         let ahead = insist!(self.save_job(job, within, parcel, last.as_ref()));
-        let ahead = ahead.map_err(not_moved)?;
+        let ahead = ahead.map_err(not_moved(MoveStage::Saved))?;
         told(MoveStage::Saved);
         let offered = insist!(target.offer(job, from, &ahead));
         let carrier = Carrier {
             source: self,
             target,
             job,
-            move_id: offered.map_err(not_moved)?,
+            move_id: offered.map_err(not_moved(MoveStage::Ahead))?,
         };
         told(MoveStage::Ahead);
         carrier.carry(to, parcel, within, &ahead, told).await
@@ -223,34 +223,35 @@ impl Carrier<'_> {
     ) -> Result<Bundle, MoveError> {
         let left = match insist!(self.leave(to, within)) {
             Ok(left) => left,
-            Err(error) => return Err(self.call_off(None, "JobLeave", error).await),
+            Err(error) => return Err(self.call_off(None, MoveStage::Stopped, error).await),
         };
         told(MoveStage::Stopped);
         let lock = left.lock;
         let (bundle, arriving) = match insist!(self.bring(&left, parcel, ahead)) {
             Ok(brought) => brought,
-            Err(error) => return Err(self.call_off(Some(lock), "Fetch", error).await),
+            Err(error) => return Err(self.call_off(Some(lock), MoveStage::Fetched, error).await),
         };
         told(MoveStage::Fetched);
         if let Err(error) = insist!(self.arrive(&left, &arriving)) {
-            return Err(self.call_off(Some(lock), "JobArrive", error).await);
+            return Err(self.call_off(Some(lock), MoveStage::Arrived, error).await);
         }
         told(MoveStage::Arrived);
-        let half_done = |step| move |source| MoveError::HalfDone { step, source };
+        let half_done = |stage| move |source| MoveError::HalfDone { stage, source };
         // From here on there is no way back: the source may have given up.
         let release = match self.give_up(lock).await {
             Ok(release) => release,
-            Err(error) => return Err(self.call_off(Some(lock), "GiveUp", error).await),
+            Err(error) => return Err(self.call_off(Some(lock), MoveStage::GivenUp, error).await),
         };
         told(MoveStage::GivenUp);
         let taken = self.at_target(MoveStep::TakeOver { release }).await;
-        taken.map_err(half_done("TakeOver"))?;
+        taken.map_err(half_done(MoveStage::TakenOver))?;
         told(MoveStage::TakenOver);
         let forgotten = self.at_source(MoveStep::Forget).await;
-        forgotten.map_err(half_done("Forget"))?;
+        forgotten.map_err(half_done(MoveStage::Forgotten))?;
         told(MoveStage::Forgotten);
         let settled = self.at_target(MoveStep::Settle).await;
-        settled.map_err(half_done("Settle"))?;
+        settled.map_err(half_done(MoveStage::Settled))?;
+        told(MoveStage::Settled);
         Ok(bundle)
     }
 
@@ -330,16 +331,19 @@ impl Carrier<'_> {
     }
 
     /// Takes the move back because of `error`, if the source has not given up: then it refuses.
-    async fn call_off(&self, lock: Option<Lock>, step: &'static str, error: JobError) -> MoveError {
+    async fn call_off(&self, lock: Option<Lock>, stage: MoveStage, error: JobError) -> MoveError {
         if self.at_source(MoveStep::Stay).await.is_err() {
             return MoveError::HalfDone {
-                step,
+                stage,
                 source: error,
             };
         }
         // Only what stays at the target is lost when this fails: the next settling finds it.
         let _ = self.at_target(MoveStep::Drop { lock }).await;
-        MoveError::NotMoved(error)
+        MoveError::NotMoved {
+            stage,
+            source: error,
+        }
     }
 }
 

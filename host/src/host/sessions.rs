@@ -172,20 +172,31 @@ impl Host {
 
     async fn save_in_turn(&self, turn: Turn) -> Result<Saved, Refused> {
         let session = turn.session();
-        let (saved, _disk) = self
+        let session::ToWrite {
+            saved,
+            number,
+            as_saved,
+            disk,
+        } = self
             .on_worker(session.key.turn(), session::save(turn))
             .await??;
         if let Some(keep) = self.inner.keep.get() {
             let record = session.record();
             let (owner, id, bundle) = (session.key.id, session.id, session.bundle().clone());
-            let _turn_of_key = session.key.keeping.lock().await;
+            let turn_of_key = session.key.keeping.lock().await;
             let image = saved.bundle.image().cloned();
             let kept = keep.beside(move |keep| match image {
                 Some(image) => keep.save_session(owner, id.0, &record, &bundle, &image),
                 None => Ok(()),
             });
-            kept.await.map_err(|error| error.refusal())?;
+            if let Err(error) = kept.await {
+                drop((turn_of_key, disk));
+                let unsave = session::unsave(session.turn(), number);
+                self.on_worker(session.key.turn(), unsave).await?;
+                return Err(error.refusal());
+            }
         }
+        session.note_written(as_saved);
         Ok(saved)
     }
 

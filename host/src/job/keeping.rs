@@ -24,6 +24,11 @@ use crate::session::{Charged, Room, Saved};
 /// Time between two images that are only taken so that items may leave.
 pub(super) const ITEMS_PERSIST_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The same where the guest waits for that: as many times as long as the last took to be written, but
+/// at least [`ITEMS_PERSIST_MIN`].
+const ITEMS_PERSIST_FACTOR: u32 = 3;
+const ITEMS_PERSIST_MIN: Duration = Duration::from_millis(5);
+
 /// Time until an ending is written down anew that could not be.
 const ENDING_PAUSE: Duration = Duration::from_secs(1);
 
@@ -107,10 +112,11 @@ impl Job {
             let written = job.write_image(&image.image, &as_now).await;
             drop(turn);
             let saved = match written {
-                Ok(()) if saves.is_empty() => return job.changed(),
+                Ok(()) if saves.is_empty() => return,
                 Ok(()) => job.saved_as(image),
                 Err(error) => {
                     tracing::error!(job = %job.id, error = chain(&error), "a job was not kept");
+                    job.now().persist_took = ITEMS_PERSIST_INTERVAL;
                     Err(error.refusal())
                 }
             };
@@ -142,10 +148,17 @@ impl Job {
     }
 
     async fn write_image(&self, image: &Image, as_now: &AsNow) -> Result<(), KeepError> {
+        let began = Instant::now();
         self.write_whole(Some(image), as_now).await?;
-        let mut now = self.now();
-        now.items.set_durable(as_now.emitted);
-        now.not_kept.clear();
+        {
+            let mut now = self.now();
+            now.persist_took = began.elapsed();
+            now.items.set_durable(as_now.emitted);
+            now.not_kept.clear();
+        }
+        // Items may leave now, and the run may wait for that.
+        self.changed();
+        self.wake.notify_one();
         Ok(())
     }
 
@@ -162,9 +175,8 @@ impl Job {
         let ahead = self.now().ahead.as_ref().map(Ahead::id);
         let record = JobRecord::V1(as_now.kept.clone());
         keep.beside(move |keep| {
-            keep.save_job_parts(owner, id, &bundle, &arguments)?;
             let image = image.as_ref().map(|image| (image, &items[..]));
-            keep.save_job(owner, id, &record, image, ahead)
+            keep.save_job((owner, id), &record, (&bundle, &arguments), image, ahead)
         })
         .await?;
         let mut now = self.now();
@@ -185,7 +197,7 @@ impl Job {
         };
         let (owner, id) = (self.key.id, self.id.0);
         keep.beside(move |keep| match keep.has_job(owner, id)? {
-            true => keep.save_job(owner, id, &record, None, None),
+            true => keep.note_job((owner, id), &record),
             false => Ok(()),
         })
         .await?;
@@ -268,7 +280,7 @@ impl Job {
             let written = keep.beside(move |keep| match after {
                 Some(custody) => {
                     let record = JobRecord::V1(Kept { custody, ..kept });
-                    keep.save_job(owner, id, &record, None, None)
+                    keep.note_job((owner, id), &record)
                 }
                 None => keep.remove_job(owner, id),
             });
@@ -385,9 +397,8 @@ impl Job {
         kept.ended = Some(ended);
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
         keep.beside(move |keep| {
-            // One that is not persisted while it runs is written down here for the first time.
-            keep.save_job_parts(owner, id, &bundle, &arguments)?;
-            keep.save_job_ending(owner, id, &record, &payload, &items)
+            let parts = (&bundle, &arguments[..]);
+            keep.save_job_ending((owner, id), &record, parts, &payload, &items)
         })
         .await
     }
@@ -419,6 +430,12 @@ impl Job {
         self.keep.is_some()
             && !matches!(now.phase, Phase::Running)
             && now.items.first() != now.items_kept
+    }
+
+    /// Time until the next image is taken only so that items may leave, when the guest waits for that.
+    pub(super) fn items_pause(now: &Now) -> Duration {
+        let pause = ITEMS_PERSIST_FACTOR * now.persist_took;
+        pause.clamp(ITEMS_PERSIST_MIN, ITEMS_PERSIST_INTERVAL)
     }
 
     /// Has an image written down at the next checkpoint, if it is time.

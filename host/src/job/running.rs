@@ -364,7 +364,7 @@ impl Job {
     async fn has_room_for_items(&self) -> bool {
         self.checkpoints.rest(true);
         let has_room = loop {
-            {
+            let pause = {
                 let mut now = self.now();
                 if now.items.has_room() {
                     break true;
@@ -372,17 +372,18 @@ impl Job {
                 // Nobody takes what may not leave yet.
                 if !self.at_least_once()
                     && now.items.wait_for_image()
-                    && now.persisted.elapsed() >= ITEMS_PERSIST_INTERVAL
+                    && now.persisted.elapsed() >= Job::items_pause(&now)
                 {
                     now.persist_due = true;
                 }
                 if now.is_wanted() {
                     break false;
                 }
-            }
+                Job::items_pause(&now)
+            };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(ITEMS_PERSIST_INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         };
         self.checkpoints.rest(false);
@@ -486,8 +487,9 @@ impl Job {
             if self.terms.persist_every.is_some() {
                 now.not_kept = format!("it is not kept as it is now: {why}");
             }
-            // It is tried anew when the next is due.
+            // It is tried anew when the next is due, and not soon for the sake of items.
             now.persisted = Instant::now();
+            now.persist_took = ITEMS_PERSIST_INTERVAL;
             now.not_stopped = Some(why);
             now.pause = false;
             now.stops()
@@ -508,9 +510,8 @@ impl Job {
         run: Run,
         last: Option<&Image>,
     ) -> Result<Arc<Charged>, Refused> {
-        let left_open = live.store.data_mut().files_left_open();
-        if left_open > 0 {
-            let what = format!("the guest has {left_open} files open at its checkpoint");
+        if let Some(what) = live.store.data_mut().changed_files() {
+            let what = format!("the guest {what} at its checkpoint");
             return Err(Refused::new(RefusalCode::NoImage, what));
         }
         let guest = live.store.data();

@@ -86,8 +86,9 @@ impl Watching {
             };
             (taking, now.standing(job.id))
         };
-        // Another watch may have had them.
+        // Another watch may have had them, and the run may wait for those to be taken that were before.
         job.changed();
+        job.wake.notify_one();
         let watched = JobWatched {
             info: job.info(),
             items_from: taking.as_ref().map(|it| it.next),

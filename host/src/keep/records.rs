@@ -108,6 +108,15 @@ pub(super) struct Indexed {
     pub(super) beside: Vec<u8>,
 }
 
+/// The same to be written.
+#[derive(Serialize)]
+pub(super) struct ToIndex<'a> {
+    #[serde(serialize_with = "bytes_of::serialize")]
+    pub(super) image: &'a [u8],
+    #[serde(serialize_with = "bytes_of::serialize")]
+    pub(super) beside: &'a [u8],
+}
+
 /// How the blocks of an ending are to be read.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Ending {
@@ -120,10 +129,10 @@ pub(in crate::keep) mod bytes_of {
     use serde::{Deserializer, Serializer};
 
     pub(in crate::keep) fn serialize<S: Serializer>(
-        bytes: &[u8],
+        bytes: impl AsRef<[u8]>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
+        to.serialize_bytes(bytes.as_ref())
     }
 
     pub(in crate::keep) fn deserialize<'de, D: Deserializer<'de>>(

@@ -12,7 +12,7 @@ use spore_transport::session::{
     BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
     SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
 };
-use spore_transport::{BlobId, RefusalCode};
+use spore_transport::{BlobId, RefusalCode, StreamError};
 
 use super::blobs::UploadRoom;
 use super::loading::refuse_parts;
@@ -45,10 +45,10 @@ impl Serving {
                 .open_session(&peer.caller, &bundle, &open.limits, idle, timing);
             opening.await
         };
-        let (session, running) = self.wait_for(opening).await??;
+        let (session, mut running) = self.wait_for(opening).await??;
         self.forget_arrived();
         // A session that did not come about is none: its id was told to nobody.
-        let ended = self.follow(running).await;
+        let ended = self.follow(&mut running).await;
         if let Ok(finished) = &ended
             && matches!(finished.outcome, Outcome::Value(_))
         {
@@ -68,7 +68,7 @@ impl Serving {
             .session_place(&self.peer.caller, call.session)?;
         let key = self.peer.caller.state.clone();
         let room = key.arguments.take(call.args_bytes);
-        let _room = self.wait_unread(room).await?;
+        let room = self.wait_unread(room).await?;
         let arguments = self.arguments(call.args_bytes).await?;
         let request = SessionRequest {
             callable: call.callable,
@@ -80,12 +80,14 @@ impl Serving {
                 ..Timing::default()
             },
         };
-        let running = self
-            .peer
-            .host
-            .call_in_place(&self.peer.caller, place, request);
-        let finished = self.follow(running).await?;
-        self.outcome(finished).await
+        let host = &self.peer.host;
+        let mut running = host.call_in_place(&self.peer.caller, place, request);
+        let followed = self.follow(&mut running).await;
+        if matches!(&followed, Err(End::Gone(StreamError::Connection(error))) if error.is_lost()) {
+            // Its session is kept beyond the connection: it need not be stopped half-way.
+            running.see_off(room);
+        }
+        self.outcome(followed?).await
     }
 
     pub(super) async fn session_save(&mut self, save: SessionSave) -> Result<(), End> {
@@ -303,7 +305,9 @@ impl Serving {
 
 /// The blocks at these places, one after the other; nothing when a place is none.
 fn some_blocks(image: &Image, wanted: &BlockSet) -> Option<Bytes> {
-    let mut bytes = BytesMut::new();
+    let most = image.distinct_ids().len();
+    let count = usize::try_from(wanted.len()).map_or(most, |count| count.min(most));
+    let mut bytes = BytesMut::with_capacity(count * BLOCK_BYTES);
     for place in wanted.places() {
         bytes.extend_from_slice(&image.distinct_at(place)?[..]);
     }

@@ -361,17 +361,17 @@ impl Serving {
             },
         };
         self.forget_arrived();
-        let running = self.peer.host.call(&self.peer.caller, loaded, request);
-        let finished = self.follow(running).await?;
+        let mut running = self.peer.host.call(&self.peer.caller, loaded, request);
+        let finished = self.follow(&mut running).await?;
         self.outcome(finished).await
     }
 
-    /// Passes on what a guest says, until its call has ended. The guest stops when this is dropped.
-    pub(super) async fn follow(&mut self, mut running: Running) -> Result<Finished, End> {
+    /// Passes on what a guest says, until its call has ended.
+    pub(super) async fn follow(&mut self, running: &mut Running) -> Result<Finished, End> {
         loop {
             tokio::task::consume_budget().await;
             let next = running.next_for(!self.exchange.may_send_item());
-            // Only the guest's own time bounds this wait; `running` stops it when this is dropped.
+            // Only the guest's own time bounds this wait.
             let event = tokio::select! {
                 biased;
                 event = self.peer.relay.through(next) => event,

@@ -1,6 +1,7 @@
 //! What becomes of a session between its calls: it is saved, rests, is put back, and ends.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use spore_bundle::BundleId;
 use spore_transport::RefusalCode;
@@ -40,9 +41,8 @@ impl Session {
         if let (Some(image), false) = (&*image, *changed) {
             return Ok(image.clone());
         }
-        let left_open = alive.store.data_mut().files_left_open();
-        if left_open > 0 {
-            let what = format!("the guest has {left_open} files open between calls");
+        if let Some(what) = alive.store.data_mut().changed_files() {
+            let what = format!("the guest {what} between calls");
             return Err(Refused::new(RefusalCode::NoImage, what));
         }
         let around = Around {
@@ -71,16 +71,43 @@ impl Session {
 /// The turn to write a session down. They come in the order in which what is to be written was seen.
 pub(crate) type DiskTurn = OwnedMutexGuard<()>;
 
-/// Saves a session.
-pub(crate) async fn save(turn: Turn) -> Result<(Saved, DiskTurn), Refused> {
+/// A save that is to be written down.
+pub(crate) struct ToWrite {
+    pub(crate) saved: Saved,
+    /// Which of the saves of the session it is.
+    pub(crate) number: u64,
+    pub(crate) as_saved: SavedAs,
+    pub(crate) disk: DiskTurn,
+}
+
+/// Saves a session, but for writing it down.
+pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
     let image = session.image(&mut kept).await?;
     let saved = SavedAs::new(&session.bundle, image)?;
     let (bundle, blocks_new) = (saved.bundle.clone(), saved.blocks_new(kept.saved.as_ref()));
-    kept.saved = Some(saved);
+    kept.saves += 1;
+    let number = kept.saves;
+    kept.saved = Some(saved.clone());
     session.note(&kept);
     let disk = session.disk.clone().lock_owned().await;
-    Ok((Saved { bundle, blocks_new }, disk))
+    Ok(ToWrite {
+        saved: Saved { bundle, blocks_new },
+        number,
+        as_saved: saved,
+        disk,
+    })
+}
+
+/// Takes a save back that could not be written down, unless there was another since: the session was
+/// saved as what was written last. Whoever calls does not have the turn at the disk, which the next save
+/// waits for.
+pub(crate) async fn unsave(turn: Turn, number: u64) {
+    let (session, mut kept, _busy) = turn.taken().await;
+    if kept.saves == number {
+        kept.saved = lock(&session.written).clone();
+        session.note(&kept);
+    }
 }
 
 /// Keeps the instance as its image from now on, if it may.
@@ -90,7 +117,10 @@ pub(crate) async fn rest(turn: Turn) {
         match session.image(&mut kept).await {
             Ok(_) => kept.state = State::Resting,
             // It stays as it is: for want of room, or with a file open.
-            Err(refused) => tracing::debug!(session = %session.id, %refused, "not at rest"),
+            Err(refused) => {
+                tracing::debug!(session = %session.id, %refused, "not at rest");
+                lock(&session.notes).restless = Some(Instant::now());
+            }
         }
         session.note(&kept);
     }

@@ -115,6 +115,7 @@ impl SessionWork {
         };
         timing.run_ns = nanos(began.elapsed());
         session.note(&kept);
+        lock(&session.notes).restless = None;
         end.count(&outcome);
         // Whoever has the outcome finds the session ready for the next request.
         drop((kept, busy, listed, ticket));

@@ -23,7 +23,8 @@ pub(crate) type Model = BTreeMap<Key, Record>;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
-    Save(Key, Record),
+    /// Of one owner, together.
+    Save(Vec<(Key, Record)>),
     /// Only the `meta`, when it is as before.
     Note(Key, Vec<u8>),
     DropImage(Key),
@@ -72,19 +73,29 @@ impl Chance {
         let key = self.key();
         match self.below(16) {
             0..8 => {
-                let index = vec![self.below(256) as u8; self.below(400) as usize];
-                // From few, so that images share blocks, and packs live on in parts.
-                let count = [0, 3, 12, 40][self.below(4) as usize];
-                let blocks: BTreeSet<_> = (0..count).map(|_| self.below(60) as u16).collect();
-                let image = Some((index, blocks.into_iter().collect()));
-                let meta = self.meta();
-                Work::Save(key, Record { meta, image })
+                let mut records = vec![(key, self.record())];
+                // With another of the same owner.
+                if self.below(3) == 0 {
+                    let id = [2; 16];
+                    records.push((Key { id, ..key }, self.record()));
+                }
+                Work::Save(records)
             }
             8..11 => Work::Note(key, self.meta()),
             11 => Work::DropImage(key),
             12..14 => Work::Remove(key),
             _ => Work::Compact,
         }
+    }
+
+    fn record(&mut self) -> Record {
+        let index = vec![self.below(256) as u8; self.below(400) as usize];
+        // From few, so that images share blocks, and packs live on in parts.
+        let count = [0, 3, 12, 40][self.below(4) as usize];
+        let blocks: BTreeSet<_> = (0..count).map(|_| self.below(60) as u16).collect();
+        let image = Some((index, blocks.into_iter().collect()));
+        let meta = self.meta();
+        Record { meta, image }
     }
 }
 
@@ -94,20 +105,27 @@ pub(crate) fn block(number: BlockNumber) -> Block {
     block
 }
 
-fn save(store: &Store, key: &Key, record: &Record) -> Result<(), SaveError> {
-    let save = Save::meta(&record.meta);
-    let Some((index, numbers)) = &record.image else {
-        store.save(key, &save.without_image())?;
-        return Ok(());
+fn save(store: &Store, records: &[(Key, Record)]) -> Result<(), SaveError> {
+    let images = records.iter().map(|(_, record)| {
+        let (index, numbers) = record.image.as_ref().expect("it is made with one");
+        let blocks: Vec<Block> = numbers.iter().copied().map(block).collect();
+        let ids: Vec<BlockId> = blocks.iter().map(BlockId::of).collect();
+        (index, ids, blocks)
+    });
+    let images: Vec<_> = images.collect();
+    let blocks = images.iter().map(|(_, _, blocks)| |at| blocks.get(at));
+    let blocks: Vec<_> = blocks.collect();
+    let saves = records.iter().zip(&images).zip(&blocks);
+    let saves = saves.map(|(((key, record), (index, ids, _)), block)| {
+        let image = ImageToSave { index, ids, block };
+        (*key, Save::meta(&record.meta).with_image(image))
+    });
+    let saves: Vec<_> = saves.collect();
+    match &saves[..] {
+        [(key, save)] => store.save(key, save)?,
+        [(key, _), ..] => store.save_all(&key.owner, &saves)?,
+        [] => unreachable!("at least one is saved"),
     };
-    let blocks: Vec<Block> = numbers.iter().copied().map(block).collect();
-    let ids: Vec<BlockId> = blocks.iter().map(BlockId::of).collect();
-    let image = ImageToSave {
-        index,
-        ids: &ids,
-        block: &|at| blocks.get(at),
-    };
-    store.save(key, &save.with_image(image))?;
     Ok(())
 }
 
@@ -115,9 +133,9 @@ fn save(store: &Store, key: &Key, record: &Record) -> Result<(), SaveError> {
 pub(crate) fn work(store: &Store, model: &Model, work: &Work) -> Result<Model, SaveError> {
     let mut after = model.clone();
     match work {
-        Work::Save(key, record) => {
-            save(store, key, record)?;
-            after.insert(*key, record.clone());
+        Work::Save(records) => {
+            save(store, records)?;
+            after.extend(records.iter().cloned());
         }
         Work::Note(key, meta) => {
             let old = after.entry(*key).or_insert(Record {
@@ -152,9 +170,7 @@ pub(crate) fn work(store: &Store, model: &Model, work: &Work) -> Result<Model, S
 pub(crate) fn imagined(model: &Model, work: &Work) -> Model {
     let mut after = model.clone();
     match work {
-        Work::Save(key, record) => {
-            after.insert(*key, record.clone());
-        }
+        Work::Save(records) => after.extend(records.iter().cloned()),
         Work::Note(key, meta) => {
             let image = model.get(key).and_then(|record| record.image.clone());
             let meta = meta.clone();

@@ -271,7 +271,7 @@ async fn a_job_that_keeps_a_file_open_says_why_it_is_not_kept_and_can_be_cancell
     let job = job.expect("started");
     until("it says why it is not kept", async || {
         let info = job.info().await.expect("listed");
-        info.state == JobState::Running && info.why.contains("1 files open")
+        info.state == JobState::Running && info.why.contains("has 1 file open")
     })
     .await;
     // It waits for its items to be taken, and keeps no worker from others meanwhile.

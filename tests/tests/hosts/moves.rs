@@ -340,7 +340,7 @@ async fn is_whole_when_broken_at_each_stage(what: Broken) {
         // What the move was said to have come to is what it has come to.
         match ended {
             Some(Ok(())) => assert_eq!(settled, Settled::AtTarget, "{context}"),
-            Some(Err(MoveError::NotMoved(_))) => {
+            Some(Err(MoveError::NotMoved { .. })) => {
                 assert_eq!(settled, Settled::AtSource, "{context}");
             }
             Some(Err(MoveError::HalfDone { .. })) | None => {}
@@ -411,7 +411,7 @@ async fn is_whole_when_cut_at_each_stage(what: Broken) {
             match moved {
                 Ok(()) => assert_eq!(settled, Settled::AtTarget, "{context}"),
                 // It was over before the client had found out.
-                Err(MoveError::NotMoved(_)) if stage <= MoveStage::Ahead => {
+                Err(MoveError::NotMoved { .. }) if stage <= MoveStage::Ahead => {
                     assert_eq!(settled, Settled::AtSource, "{context}");
                 }
                 Err(error) => panic!("{error}: {context}"),

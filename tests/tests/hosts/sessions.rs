@@ -260,7 +260,7 @@ async fn what_stops_within_a_call_poisons_its_session_until_it_is_restored() {
 }
 
 #[tokio::test]
-async fn a_guests_own_error_and_a_refusal_before_it_runs_poison_nothing() {
+async fn a_refusal_before_the_guest_runs_poisons_nothing() {
     for host in BOTH.hosts().await {
         let session = open(&host, keeper()).await;
         let read = session.call("read", json!(["nothing"]));
@@ -268,6 +268,39 @@ async fn a_guests_own_error_and_a_refusal_before_it_runs_poison_nothing() {
         refused(denied, RefusalCode::GrantNotGiven);
         assert_eq!(info(&host, &session).await.state, SessionState::Live);
         session.close().await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn a_large_memory_is_saved_and_restored_as_it_is() {
+    // So much that two threads look through it, and no whole number of what they take at a time.
+    const BYTES: u32 = (17 << 20) + 5000;
+    for host in BOTH.hosts().await {
+        let session = open(&host, keeper()).await;
+        let fill = session.call(keeper::fill::HANDLE, (BYTES,));
+        fill.expect("it is there").await.expect("filled");
+        let check = async |session: &Session| {
+            let call = session.call(keeper::check::HANDLE, ());
+            call.expect("it is there").await.expect("a sum")
+        };
+        let first = session.save().await.expect("saved");
+        for at in [0, 5 << 20, BYTES - 1] {
+            let poke = session.call(keeper::poke::HANDLE, (at, 77));
+            poke.expect("it is there").await.expect("poked");
+        }
+        let poked = check(&session).await;
+        let second = session.save().await.expect("saved");
+        let image = |bundle: &Bundle| bundle.inner().image().expect("one").clone();
+        let changed = image(&second).blocks_new_since(&image(&first));
+        // The three, and what the guest itself works with.
+        assert!((3..20).contains(&changed), "{changed}");
+        let copy = open(&host, &second).await;
+        assert_eq!(check(&copy).await, poked);
+        let older = open(&host, &first).await;
+        assert_ne!(check(&older).await, poked);
+        for session in [session, copy, older] {
+            session.close().await.expect("closed");
+        }
     }
 }
 

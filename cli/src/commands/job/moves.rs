@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
+use spore_client::{CallError, Host, JobId, MoveError, MoveHost, MoveStage, RefusalCode, Settled};
 
 use super::{Place, WITHIN};
 use crate::arguments;
@@ -98,20 +98,28 @@ impl Hosts {
         })
     }
 
+    fn of(&self, stage: MoveStage) -> &str {
+        match stage.host() {
+            MoveHost::Source => &self.from,
+            MoveHost::Target => &self.to,
+        }
+    }
+
     /// What a move waits for that has come so far.
     fn waits(&self, last: Option<MoveStage>) -> String {
-        let (host, what) = match last {
-            None => (&self.from, "to save the job at its next checkpoint"),
-            Some(MoveStage::Saved) => (&self.to, "to take most of the job in, while it runs"),
-            Some(MoveStage::Ahead) => (&self.from, "to stop the job at its next checkpoint"),
-            Some(MoveStage::Stopped) => (&self.from, "to give what has changed"),
-            Some(MoveStage::Fetched) => (&self.to, "to take in what has changed"),
-            Some(MoveStage::Arrived) => (&self.from, "to give the job up"),
-            Some(MoveStage::GivenUp) => (&self.to, "to take the job over"),
-            Some(MoveStage::TakenOver) => (&self.from, "to forget the job"),
-            Some(_) => (&self.to, "to end the move"),
+        let stage = match last {
+            None => MoveStage::Saved,
+            Some(MoveStage::Saved) => MoveStage::Ahead,
+            Some(MoveStage::Ahead) => MoveStage::Stopped,
+            Some(MoveStage::Stopped) => MoveStage::Fetched,
+            Some(MoveStage::Fetched) => MoveStage::Arrived,
+            Some(MoveStage::Arrived) => MoveStage::GivenUp,
+            Some(MoveStage::GivenUp) => MoveStage::TakenOver,
+            Some(MoveStage::TakenOver) => MoveStage::Forgotten,
+            Some(_) => MoveStage::Settled,
         };
-        format!("waiting for {host} {what}; a host that is lost is asked again for 10 s\n")
+        let host = self.of(stage);
+        format!("waiting for {host} to {stage}; a host that is lost is asked again for 10 s\n")
     }
 
     /// Says how to end a move that broke off.
@@ -128,9 +136,12 @@ impl Hosts {
 
     fn failure(&self, id: JobId, error: MoveError) -> Failure {
         match error {
-            MoveError::NotMoved(error) => Failure::from(error).about("the job was not moved"),
-            MoveError::HalfDone { step, source } => {
-                let about = format!("the move is half done, at the step {step}");
+            MoveError::NotMoved { stage, source } => {
+                let about = format!("the job was not moved: {} was to {stage}", self.of(stage));
+                Failure::from(source).about(&about)
+            }
+            MoveError::HalfDone { stage, source } => {
+                let about = format!("the move is half done: {} was to {stage}", self.of(stage));
                 self.half_done(id, Failure::from(source).about(&about))
             }
             MoveError::Unclear { .. } => Failure::of(Exit::Refused, &error)
@@ -139,7 +150,19 @@ impl Hosts {
                 )
                 .help("if one of them is lost for good, see: spore job adopt -h"),
             MoveError::SameHost => Failure::of(Exit::Usage, &error),
-            MoveError::Ask(error) => error.into(),
+            MoveError::Ask(error) => {
+                let unknown = matches!(&error, CallError::Refused(refused)
+                    if refused.code == RefusalCode::UnknownJob);
+                let failure = Failure::from(error);
+                match unknown {
+                    true => {
+                        let words = ["spore", "job", "ls", "--on", &self.to];
+                        let list = hint::shell(words);
+                        failure.help(format!("it may have moved already; see: {list}"))
+                    }
+                    false => failure,
+                }
+            }
             _ => Failure::of(Exit::Local, &error),
         }
     }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use spore_client::{Bundle, Home, SessionId, SessionInfo, SessionState};
 use spore_transport::BlobId;
 
-use crate::exit::{Exit, Failure, OrExit};
+use crate::exit::{self, Exit, Failure, OrExit};
 use crate::output;
 
 /// A session that this command alone uses until it is dropped.
@@ -140,8 +140,12 @@ impl LocalSession {
             let Some(Ok(id)) = name.to_str().map(str::parse::<SessionId>) else {
                 continue;
             };
-            if let Some(info) = info(id, &entry.path())? {
-                sessions.push(info);
+            // One that cannot be read is listed too: it can be closed.
+            match info(id, &entry.path()) {
+                Ok(info) => sessions.extend(info),
+                // It was closed just now.
+                Err(_) if !entry.path().join(NOW).exists() => {}
+                Err(failure) => sessions.push(damaged(id, failure.message())),
             }
         }
         sessions.sort_by_key(|session| session.session);
@@ -174,11 +178,19 @@ fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
     let bundle = Bundle::open(&now)?;
     let blob = |bundle: &Bundle| BlobId(*bundle.id().as_bytes());
     let saved = folder.join(SAVED);
-    let saved = match saved.exists() {
-        true => Some(blob(&Bundle::open(saved)?)),
-        false => None,
-    };
     let why = poisoned(folder)?;
+    let is_poisoned = why.is_some();
+    let (saved, why) = match saved.exists().then(|| Bundle::open(saved)) {
+        None => (None, why),
+        Some(Ok(saved)) => (Some(blob(&saved)), why),
+        Some(Err(error)) => {
+            let cannot = format!(
+                "what it was saved as cannot be read: {}",
+                exit::chain(&error)
+            );
+            (None, why.or(Some(cannot)))
+        }
+    };
     let used = fs::metadata(&now).and_then(|data| data.modified());
     let idle = used.ok().and_then(|used| used.elapsed().ok());
     let image = bundle.inner().image();
@@ -186,9 +198,9 @@ fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
         session: id,
         bundle: blob(&bundle),
         name: bundle.inner().manifest().name.clone(),
-        state: match why {
-            Some(_) => SessionState::Poisoned,
-            None => SessionState::Resting,
+        state: match is_poisoned {
+            true => SessionState::Poisoned,
+            false => SessionState::Resting,
         },
         why: why.unwrap_or_default(),
         memory_bytes: image.map_or(0, |image| image.changed_bytes()),
@@ -198,6 +210,21 @@ fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
         }),
         saved,
     }))
+}
+
+/// A session whose files cannot be read.
+fn damaged(id: SessionId, why: &str) -> SessionInfo {
+    SessionInfo {
+        session: id,
+        bundle: BlobId([0; 32]),
+        name: String::new(),
+        state: SessionState::Poisoned,
+        why: why.to_owned(),
+        memory_bytes: 0,
+        calls: 0,
+        idle_ms: 0,
+        saved: None,
+    }
 }
 
 /// Has what was made in a folder, or removed from it, be so after a loss of power.

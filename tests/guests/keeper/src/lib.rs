@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use spore_guest::prelude::*;
 
@@ -69,6 +70,14 @@ pub fn check() -> u64 {
 #[callable]
 pub fn draw() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+/// Remembers a word after so many milliseconds.
+#[callable]
+pub fn remember_after(ms: u32, word: String) {
+    println!("waiting");
+    std::thread::sleep(Duration::from_millis(ms.into()));
+    WORDS.lock().expect("calls come one by one").push(word);
 }
 
 /// Half remembers a word, and panics.
