@@ -97,6 +97,12 @@ pub(crate) fn json(image: &Image) -> Json {
     })
 }
 
+/// What was saved to a file before, if that can be read: what it has need not travel again.
+pub(crate) fn saved_before(path: &Path) -> Option<Bundle> {
+    let bundle = Bundle::open_with(path, &BUNDLE_LIMITS).ok()?;
+    bundle.inner().image().is_some().then_some(bundle)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,10 +113,4 @@ mod tests {
         assert_eq!(all, [(0, 8192), (20480, 4096), (28672, 12288)]);
         assert_eq!(largest(&all, 2), [(28672, 12288), (0, 8192)]);
     }
-}
-
-/// What was saved to a file before, if that can be read: what it has need not travel again.
-pub(crate) fn saved_before(path: &Path) -> Option<Bundle> {
-    let bundle = Bundle::open_with(path, &BUNDLE_LIMITS).ok()?;
-    bundle.inner().image().is_some().then_some(bundle)
 }
