@@ -125,10 +125,7 @@ pub(crate) fn to_stderr(bytes: &[u8]) {
 /// Writes a file beside its place and moves it there: whole or not at all.
 pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;
-    let folder = match path.parent() {
-        Some(folder) if folder != std::path::Path::new("") => folder,
-        _ => std::path::Path::new("."),
-    };
+    let folder = folder_of(path);
     let written = (|| {
         // Else the error names a temporary file.
         std::fs::metadata(folder)?;
@@ -142,12 +139,30 @@ pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Fai
         file.persist(path).map_err(|error| error.error)?;
         std::fs::File::open(folder)?.sync_all()
     })();
-    written.map_err(|error: io::Error| {
-        Failure::new(
-            Exit::Local,
-            format!("cannot write {}: {error}", path.display()),
-        )
-    })
+    written.map_err(|error| cannot_write(path, &error))
+}
+
+/// Refuses a path that cannot be written to, before anything is done whose result is to be there.
+pub(crate) fn check_writable(path: &std::path::Path) -> Result<(), Failure> {
+    let folder = folder_of(path);
+    let tried = std::fs::metadata(folder).and_then(|_| tempfile::tempfile_in(folder));
+    let is_folder = path.is_dir().then(|| io::ErrorKind::IsADirectory.into());
+    match tried.err().or(is_folder) {
+        Some(error) => Err(cannot_write(path, &error)),
+        None => Ok(()),
+    }
+}
+
+fn folder_of(path: &std::path::Path) -> &std::path::Path {
+    match path.parent() {
+        Some(folder) if folder != std::path::Path::new("") => folder,
+        _ => std::path::Path::new("."),
+    }
+}
+
+fn cannot_write(path: &std::path::Path, error: &io::Error) -> Failure {
+    let what = format!("cannot write {}: {error}", path.display());
+    Failure::new(Exit::Local, what)
 }
 
 /// Reads the text of a file, or standard input for `-`.

@@ -52,7 +52,7 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             .help("without --job it can be called"),
         RefusalCode::UnknownSession => failure.help(
             "`spore session ls --on HOST` shows your sessions there; one that nobody uses is closed \
-             after a while",
+             after a while, and one that was never saved does not survive its host",
         ),
         RefusalCode::SessionPoisoned => failure.help(
             "spore session restore SESSION --on HOST, if it was saved, or spore session close SESSION \
@@ -67,8 +67,13 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         }
         RefusalCode::EmitsItems => failure.help("call it with spore run"),
         RefusalCode::NoCheckpoint => failure.help("allow more time with --within TIME"),
-        RefusalCode::JobElsewhere | RefusalCode::MoveUnderWay => failure.help(
-            "`spore job ls` shows where it is; a move that broke off is ended with `spore job settle`",
+        RefusalCode::JobElsewhere => failure.help(
+            "it has the same id there; `spore key ls` names the hosts that you know. A move that broke \
+             off is ended with: spore job settle JOB --from HOST --to HOST",
+        ),
+        RefusalCode::MoveUnderWay => failure.help(
+            "if nothing moves it just now, the move broke off, and this ends it: spore job settle JOB \
+             --from HOST --to HOST",
         ),
         RefusalCode::ItemsGone => failure.help("begin with one that is left, or without --from"),
         _ if refused.limit.is_some() => setting.help(failure, by, is_own),

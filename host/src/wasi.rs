@@ -159,7 +159,10 @@ impl Wasi {
         match open {
             // They are opened when they are first used.
             0 if all == 0 || all == self.resources => None,
-            0 => Some("has closed a granted directory or a standard stream".to_owned()),
+            0 if all < self.resources => {
+                Some("has closed a granted directory or a standard stream".to_owned())
+            }
+            0 => Some("has something open".to_owned()),
             1 => Some("has 1 file open".to_owned()),
             open => Some(format!("has {open} files open")),
         }

@@ -209,8 +209,10 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// When a record is another owner's, or is to be put without a new image.
+    /// When a record is another owner's, is there twice, or is to be put without a new image.
     pub fn save_all(&self, owner: &Owner, records: &[(Key, Save<'_>)]) -> Result<Saved, SaveError> {
+        let keys: HashSet<_> = records.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), records.len(), "each record is saved once");
         let records = records.iter().map(|(key, save)| {
             assert_eq!(key.owner, *owner, "records of one owner are saved together");
             let NewImage::Is(image) = save.image else {

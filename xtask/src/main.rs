@@ -32,8 +32,8 @@ enum Task {
         /// to one of this machine and back.
         #[arg(long)]
         arch: Option<arch::Arch>,
-        /// Only kills a host so many times while it saves sessions and jobs, and prints what that
-        /// counted. All tests together do so a few times.
+        /// Only runs the tests that kill: a host so many times while it saves sessions and jobs, which
+        /// all tests together do a few times. Prints what that counted.
         #[arg(long, conflicts_with_all = ["arch", "rest"])]
         kills: Option<u32>,
         /// Passed on to the tests.

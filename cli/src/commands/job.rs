@@ -20,7 +20,7 @@ mod told;
 /// Time in which a job is to reach a checkpoint, unless another is given.
 const WITHIN: &str = "10s";
 
-/// Ask for jobs of a host: list, watch, pause, resume, save, open, move, cancel, take the result
+/// Ask for jobs of a host: list, watch, pause, resume, save, open, move, settle, adopt, cancel, result
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -203,6 +203,7 @@ impl Resume {
 
 impl Save {
     fn run(self) -> Result<(), Failure> {
+        output::check_writable(&self.output)?;
         let save = async |job: &DynamicJob| {
             if let Some(saved) = saved_before(&self.output) {
                 job.knows(&saved);

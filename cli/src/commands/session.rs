@@ -496,6 +496,7 @@ fn info_json(info: &SessionInfo) -> Json {
 
 impl Save {
     fn run(self) -> Result<(), Failure> {
+        output::check_writable(&self.output)?;
         let bundle = match &self.place.on {
             None => LocalSession::find(&home()?, self.session)?.save()?,
             Some(on) => with_session(on, self.place.trust, self.session, async |session| {
@@ -523,7 +524,16 @@ impl Restore {
         match &self.place.on {
             None => LocalSession::find(&home()?, self.session)?.restore(),
             Some(on) => with_session(on, self.place.trust, self.session, async |session| {
-                Ok(session.restore().await?)
+                let restored = session.restore().await;
+                restored.map_err(|error| match error {
+                    CallError::Refused(refused) if refused.code == RefusalCode::NoImage => {
+                        let id = self.session.to_string();
+                        let what = format!("session {id} was never saved");
+                        let close = ["spore", "session", "close", &id, "--on", on];
+                        Failure::new(Exit::Refused, what).help(hint::shell(close))
+                    }
+                    error => error.into(),
+                })
             }),
         }
     }

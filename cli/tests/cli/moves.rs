@@ -157,7 +157,7 @@ fn a_move_whose_target_was_killed_is_settled_when_it_is_back() {
     assert_eq!(here.info(id)["place"]["is"], "gave_up");
     let said = here.ask("result", id, &[]).failed(3);
     assert!(said.contains("given up to another host"), "{said}");
-    assert!(said.contains("`spore job settle`"), "{said}");
+    assert!(said.contains("spore job settle JOB"), "{said}");
     let said = trio.between("settle", id).failed(4);
     assert!(said.contains(&trio.to), "{said}");
 

@@ -463,6 +463,28 @@ fn a_session_here_that_cannot_be_read_is_listed_and_can_be_closed() {
 }
 
 #[test]
+fn what_cannot_be_written_to_its_file_is_not_saved() {
+    let (user, host) = user_and_host();
+    for on in [None, Some(&*host.address)] {
+        let sessions = Sessions { user: &user, on };
+        let id: &str = &sessions.open(keeper());
+        sessions.remember(id, "one").ok();
+        sessions.ask(&["save", id, "-o", "one.spore"]).ok();
+        sessions.remember(id, "two").ok();
+        let said = sessions.ask(&["save", id, "-o", "none/two.spore"]);
+        let said = said.failed(5);
+        assert!(said.contains("cannot write none/two.spore"), "{said}");
+        sessions.ask(&["restore", id]).ok();
+        assert_eq!(sessions.words(id), ["one"]);
+        // Over what is there.
+        sessions.remember(id, "three").ok();
+        sessions.ask(&["save", id, "-o", "one.spore"]).ok();
+        let copy = sessions.open("one.spore");
+        assert_eq!(sessions.words(&copy), ["one", "three"]);
+    }
+}
+
+#[test]
 fn a_call_past_its_time_says_which_option_allows_more() {
     let user = User::new();
     let here = Sessions {

@@ -191,7 +191,7 @@ impl Host {
             });
             if let Err(error) = kept.await {
                 drop((turn_of_key, disk));
-                let unsave = session::unsave(session.turn(), number);
+                let unsave = session::unsave(session.turn(), number, as_saved);
                 self.on_worker(session.key.turn(), unsave).await?;
                 return Err(error.refusal());
             }

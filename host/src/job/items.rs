@@ -18,6 +18,8 @@ pub(crate) struct Items {
     bytes: u64,
     /// Items below this one are in a durable image, and may leave a host that keeps its jobs.
     durable: u64,
+    /// Items below this one are in an image that is durable or being written.
+    written: u64,
     /// Items below this one were taken of an earlier run of the same, and are not held.
     skipped: u64,
     /// Which watch has them.
@@ -33,6 +35,7 @@ impl Items {
             held: VecDeque::new(),
             bytes: 0,
             durable: emitted,
+            written: emitted,
             skipped: 0,
             watch: 0,
         }
@@ -45,6 +48,7 @@ impl Items {
             held.push(item.clone());
         }
         held.durable = held.emitted();
+        held.written = held.durable;
         held
     }
 
@@ -83,14 +87,25 @@ impl Items {
         (self.held.len() as u64) < HELD_ITEMS_MAX && self.bytes < HELD_BYTES_MAX
     }
 
-    /// Whether some wait only for an image that holds that they were emitted.
+    /// Whether some wait only for an image that holds that they were emitted, and is not being written.
     pub(crate) fn wait_for_image(&self) -> bool {
-        self.durable < self.emitted()
+        self.written < self.emitted()
+    }
+
+    /// An image is being written in which so many were emitted.
+    pub(crate) fn set_written(&mut self, emitted: u64) {
+        self.written = self.written.max(emitted);
+    }
+
+    /// The image that was being written is not.
+    pub(crate) fn set_not_written(&mut self) {
+        self.written = self.durable;
     }
 
     /// An image is durable in which so many were emitted.
     pub(crate) fn set_durable(&mut self, emitted: u64) {
         self.durable = self.durable.max(emitted);
+        self.written = self.written.max(emitted);
     }
 
     /// The item of this number, if it may leave; `held_back` until it is durable.

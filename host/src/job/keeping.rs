@@ -116,7 +116,6 @@ impl Job {
                 Ok(()) => job.saved_as(image),
                 Err(error) => {
                     tracing::error!(job = %job.id, error = chain(&error), "a job was not kept");
-                    job.now().persist_took = ITEMS_PERSIST_INTERVAL;
                     Err(error.refusal())
                 }
             };
@@ -139,17 +138,24 @@ impl Job {
 
     fn as_it_is(&self, now: &mut Now) -> AsNow {
         now.persisted = Instant::now();
+        let emitted = now.items.emitted();
+        now.items.set_written(emitted);
         let JobRecord::V1(kept) = self.record(now);
         AsNow {
             kept,
             items: now.items.to_held().encode(),
-            emitted: now.items.emitted(),
+            emitted,
         }
     }
 
     async fn write_image(&self, image: &Image, as_now: &AsNow) -> Result<(), KeepError> {
         let began = Instant::now();
-        self.write_whole(Some(image), as_now).await?;
+        if let Err(error) = self.write_whole(Some(image), as_now).await {
+            let mut now = self.now();
+            now.items.set_not_written();
+            now.persist_took = ITEMS_PERSIST_INTERVAL;
+            return Err(error);
+        }
         {
             let mut now = self.now();
             now.persist_took = began.elapsed();

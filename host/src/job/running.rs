@@ -379,7 +379,10 @@ impl Job {
                 if now.is_wanted() {
                     break false;
                 }
-                Job::items_pause(&now)
+                match now.items.wait_for_image() {
+                    true => Job::items_pause(&now),
+                    false => ITEMS_PERSIST_INTERVAL,
+                }
             };
             tokio::select! {
                 () = self.wake.notified() => {}

@@ -102,12 +102,21 @@ pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
 /// Takes a save back that could not be written down, unless there was another since: the session was
 /// saved as what was written last. Whoever calls does not have the turn at the disk, which the next save
 /// waits for.
-pub(crate) async fn unsave(turn: Turn, number: u64) {
+pub(crate) async fn unsave(turn: Turn, number: u64, failed: SavedAs) {
     let (session, mut kept, _busy) = turn.taken().await;
-    if kept.saves == number {
-        kept.saved = lock(&session.written).clone();
-        session.note(&kept);
+    let written = lock(&session.written).clone();
+    let is_it = |image: &Arc<Charged>| Arc::ptr_eq(image, &failed.charged);
+    // It was put back to it meanwhile, and nothing has run since.
+    if let (Some(written), true) = (&written, kept.from_outside)
+        && matches!(kept.state, State::Resting)
+        && kept.image.as_ref().is_some_and(is_it)
+    {
+        kept.image = Some(written.charged.clone());
     }
+    if kept.saves == number {
+        kept.saved = written;
+    }
+    session.note(&kept);
 }
 
 /// Keeps the instance as its image from now on, if it may.

@@ -39,7 +39,15 @@ impl Ls {
 }
 
 fn row(info: &JobInfo) -> [String; 5] {
-    let mut how = state(info.state);
+    let mut how = match (info.state, &info.place) {
+        // It stands still as long as it is that.
+        (
+            JobState::Running | JobState::Pausing,
+            Where::Arriving { .. } | Where::Leaving { .. } | Where::GaveUp { .. },
+        ) => "moving".to_owned(),
+        (JobState::Running, Where::Offered { .. }) => "not here yet".to_owned(),
+        (state, _) => self::state(state),
+    };
     if let Some(place) = place(&info.place) {
         how.push_str(&format!(", {place}"));
     }

@@ -4,7 +4,9 @@ use std::future::IntoFuture;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use spore_client::{CallError, Host, JobId, MoveError, MoveHost, MoveStage, RefusalCode, Settled};
+use spore_client::{
+    CallError, Host, JobId, JobState, MoveError, MoveHost, MoveStage, RefusalCode, Settled,
+};
 
 use super::{Place, WITHIN};
 use crate::arguments;
@@ -173,9 +175,11 @@ impl Move {
         let (id, within) = (self.job, self.within);
         let (stages, mut reaches) = tokio::sync::mpsc::unbounded_channel();
         let mut reached = Vec::new();
+        let mut was_paused = false;
         let moved = self.hosts.with(id, async |from, to| {
             let mut signals = Signals::catch();
             let job = from.job(id).await.map_err(MoveError::Ask)?;
+            was_paused = job.info().await.map_err(MoveError::Ask)?.state == JobState::Paused;
             let moving = job.move_to(to, within).on_stage(move |stage| {
                 // It is heard as long as the move is made.
                 let _ = stages.send((stage, Instant::now()));
@@ -214,10 +218,11 @@ impl Move {
         };
         if let (Some(before), Some(after)) = (at(MoveStage::Ahead), at(MoveStage::TakenOver)) {
             let paused = (after - before).as_millis();
-            let told = format!(
-                "it stood still for {paused} ms at most, and goes on at {}\n",
-                self.hosts.to
-            );
+            let to = &self.hosts.to;
+            let told = match was_paused {
+                true => format!("it is at {to} now, paused as before\n"),
+                false => format!("it stood still for {paused} ms at most, and goes on at {to}\n"),
+            };
             output::to_stderr(told.as_bytes());
         }
         Ok(())
