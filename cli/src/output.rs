@@ -145,12 +145,19 @@ pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Fai
 /// Refuses a path that cannot be written to, before anything is done whose result is to be there.
 pub(crate) fn check_writable(path: &std::path::Path) -> Result<(), Failure> {
     let folder = folder_of(path);
-    let tried = std::fs::metadata(folder).and_then(|_| tempfile::tempfile_in(folder));
-    let is_folder = path.is_dir().then(|| io::ErrorKind::IsADirectory.into());
-    match tried.err().or(is_folder) {
-        Some(error) => Err(cannot_write(path, &error)),
-        None => Ok(()),
-    }
+    let tried = (|| {
+        match std::fs::symlink_metadata(path) {
+            Ok(_) if path.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            _ => {}
+        }
+        std::fs::File::open(folder)?;
+        tempfile::tempfile_in(folder).map(drop)
+    })();
+    tried.map_err(|error| cannot_write(path, &error))
 }
 
 fn folder_of(path: &std::path::Path) -> &std::path::Path {

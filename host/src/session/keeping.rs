@@ -104,6 +104,9 @@ pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
 /// waits for.
 pub(crate) async fn unsave(turn: Turn, number: u64, failed: SavedAs) {
     let (session, mut kept, _busy) = turn.taken().await;
+    if kept.saves != number {
+        return;
+    }
     let written = lock(&session.written).clone();
     let is_it = |image: &Arc<Charged>| Arc::ptr_eq(image, &failed.charged);
     // It was put back to it meanwhile, and nothing has run since.
@@ -113,9 +116,7 @@ pub(crate) async fn unsave(turn: Turn, number: u64, failed: SavedAs) {
     {
         kept.image = Some(written.charged.clone());
     }
-    if kept.saves == number {
-        kept.saved = written;
-    }
+    kept.saved = written;
     session.note(&kept);
 }
 

@@ -39,18 +39,7 @@ impl Ls {
 }
 
 fn row(info: &JobInfo) -> [String; 5] {
-    let mut how = match (info.state, &info.place) {
-        // It stands still as long as it is that.
-        (
-            JobState::Running | JobState::Pausing,
-            Where::Arriving { .. } | Where::Leaving { .. } | Where::GaveUp { .. },
-        ) => "moving".to_owned(),
-        (JobState::Running, Where::Offered { .. }) => "not here yet".to_owned(),
-        (state, _) => self::state(state),
-    };
-    if let Some(place) = place(&info.place) {
-        how.push_str(&format!(", {place}"));
-    }
+    let mut how = how(info.state, &info.place);
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
     }
@@ -68,6 +57,23 @@ fn row(info: &JobInfo) -> [String; 5] {
         format!("{age} s"),
         how,
     ]
+}
+
+/// How and where a job is.
+pub(super) fn how(state: JobState, place: &Where) -> String {
+    let how = match (state, place) {
+        // It stands still as long as it is that.
+        (
+            JobState::Running | JobState::Pausing,
+            Where::Arriving { .. } | Where::Leaving { .. } | Where::GaveUp { .. },
+        ) => "moving".to_owned(),
+        (JobState::Running, Where::Offered { .. }) => "not here yet".to_owned(),
+        (state, _) => self::state(state),
+    };
+    match self::place(place) {
+        Some(place) => format!("{how}, {place}"),
+        None => how,
+    }
 }
 
 /// How a job is, in a word or two.
@@ -91,7 +97,7 @@ fn ending(ending: Ending) -> &'static str {
 }
 
 /// Where a job is that is not simply here.
-pub(super) fn place(place: &Where) -> Option<String> {
+fn place(place: &Where) -> Option<String> {
     Some(match place {
         Where::Here => return None,
         Where::Offered { from, .. } => format!("offered by {from}"),

@@ -175,11 +175,10 @@ impl Move {
         let (id, within) = (self.job, self.within);
         let (stages, mut reaches) = tokio::sync::mpsc::unbounded_channel();
         let mut reached = Vec::new();
-        let mut was_paused = false;
+        let mut is_paused = false;
         let moved = self.hosts.with(id, async |from, to| {
             let mut signals = Signals::catch();
             let job = from.job(id).await.map_err(MoveError::Ask)?;
-            was_paused = job.info().await.map_err(MoveError::Ask)?.state == JobState::Paused;
             let moving = job.move_to(to, within).on_stage(move |stage| {
                 // It is heard as long as the move is made.
                 let _ = stages.send((stage, Instant::now()));
@@ -188,7 +187,12 @@ impl Move {
             let mut told = None;
             loop {
                 tokio::select! {
-                    moved = &mut moving => return moved.map(|_| true),
+                    moved = &mut moving => {
+                        // That it moved does not depend on the answer.
+                        let info = moved?.info().await;
+                        is_paused = info.is_ok_and(|info| info.state == JobState::Paused);
+                        return Ok(true);
+                    }
                     Some(stage) = reaches.recv() => reached.push(stage),
                     () = interrupted(&mut signals) => return Ok(false),
                     () = tokio::time::sleep(SLOW) => {
@@ -219,8 +223,8 @@ impl Move {
         if let (Some(before), Some(after)) = (at(MoveStage::Ahead), at(MoveStage::TakenOver)) {
             let paused = (after - before).as_millis();
             let to = &self.hosts.to;
-            let told = match was_paused {
-                true => format!("it is at {to} now, paused as before\n"),
+            let told = match is_paused {
+                true => format!("it is at {to} now, and stands still there: it is paused\n"),
                 false => format!("it stood still for {paused} ms at most, and goes on at {to}\n"),
             };
             output::to_stderr(told.as_bytes());

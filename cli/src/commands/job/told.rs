@@ -179,9 +179,8 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
                 }
             }
             Some(Ok(JobNews::State(changed))) if shown.states => {
-                let place = list::place(&changed.place).map(|place| format!(", {place}"));
-                let state = list::state(changed.state);
-                screen.say(&format!("the job is {state}{}", place.unwrap_or_default()));
+                let how = list::how(changed.state, &changed.place);
+                screen.say(&format!("the job is {how}"));
             }
             Some(Ok(_)) => {}
         }
