@@ -329,20 +329,19 @@ impl Keep {
             ids: &content.ids,
             block: &|at| content.block(at),
         };
-        let save = Save::meta(meta).with_image(image).within(quota);
-        let save = save.like(like.unwrap_or(key));
+        let save = Save::meta(meta).within(quota).like(like.unwrap_or(key));
         if self.store.load(parts_key)?.is_some() {
-            self.store.save(key, &save)?;
+            self.store.save(key, &save.with_image(image))?;
             return Ok(());
         }
         let parts = Content::of_parts(bundle, arguments);
-        let image = ImageToSave {
+        let parts_image = ImageToSave {
             index: &parts.index,
             ids: &parts.ids,
             block: &|at| parts.block(at),
         };
-        let save_parts = Save::meta(&[]).with_image(image).within(quota);
-        let both = [(*parts_key, save_parts), (*key, save)];
+        let save_parts = Save::meta(&[]).within(quota);
+        let both = [(*parts_key, save_parts, parts_image), (*key, save, image)];
         self.store.save_all(&key.owner, &both)?;
         Ok(())
     }

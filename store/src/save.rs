@@ -192,7 +192,7 @@ impl Store {
     /// See [`SaveError`].
     pub fn save(&self, key: &Key, save: &Save<'_>) -> Result<Saved, SaveError> {
         match save.image {
-            NewImage::Is(_) => self.save_all(&key.owner, &[(*key, *save)]),
+            NewImage::Is(image) => self.save_all(&key.owner, &[(*key, *save, image)]),
             _ => {
                 within("a record's meta", save.meta.len(), META_BYTES_MAX)?;
                 self.inner.save_meta(key, save)
@@ -209,22 +209,23 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// When a record is another owner's, is there twice, or is to be put without a new image.
-    pub fn save_all(&self, owner: &Owner, records: &[(Key, Save<'_>)]) -> Result<Saved, SaveError> {
-        let keys: HashSet<_> = records.iter().map(|(key, _)| key).collect();
+    /// When a record is another owner's, is there twice.
+    pub fn save_all<'a>(
+        &self,
+        owner: &Owner,
+        records: &[(Key, Save<'a>, ImageToSave<'a>)],
+    ) -> Result<Saved, SaveError> {
+        let keys: HashSet<_> = records.iter().map(|(key, ..)| key).collect();
         assert_eq!(keys.len(), records.len(), "each record is saved once");
-        let records = records.iter().map(|(key, save)| {
+        let records = records.iter().map(|(key, save, image)| {
             assert_eq!(key.owner, *owner, "records of one owner are saved together");
-            let NewImage::Is(image) = save.image else {
-                panic!("records with new images are saved together");
-            };
             within("a record's meta", save.meta.len(), META_BYTES_MAX)?;
             within("an index", image.index.len(), INDEX_BYTES_MAX)?;
             within("blocks", image.ids.len(), BLOCKS_MAX)?;
             Ok(ToSave {
                 key: *key,
                 save: *save,
-                image,
+                image: *image,
             })
         });
         let records = records.collect::<Result<Vec<_>, SaveError>>()?;

@@ -309,8 +309,8 @@ fn records_are_saved_together_if_they_fit_together() {
             ids: &two_ids,
             block: &|at| two.get(at),
         };
-        let save = |image| Save::meta(b"saved").with_image(image).within(quota);
-        store.save_all(&owner, &[(key(1, 1), save(one)), (key(1, 2), save(two))])
+        let save = Save::meta(b"saved").within(quota);
+        store.save_all(&owner, &[(key(1, 1), save, one), (key(1, 2), save, two)])
     };
     // Each alone would have room.
     let refused = save_both(3 * 4096);

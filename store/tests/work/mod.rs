@@ -118,12 +118,12 @@ fn save(store: &Store, records: &[(Key, Record)]) -> Result<(), SaveError> {
     let saves = records.iter().zip(&images).zip(&blocks);
     let saves = saves.map(|(((key, record), (index, ids, _)), block)| {
         let image = ImageToSave { index, ids, block };
-        (*key, Save::meta(&record.meta).with_image(image))
+        (*key, Save::meta(&record.meta), image)
     });
     let saves: Vec<_> = saves.collect();
     match &saves[..] {
-        [(key, save)] => store.save(key, save)?,
-        [(key, _), ..] => store.save_all(&key.owner, &saves)?,
+        [(key, save, image)] => store.save(key, &save.with_image(*image))?,
+        [(key, ..), ..] => store.save_all(&key.owner, &saves)?,
         [] => unreachable!("at least one is saved"),
     };
     Ok(())
