@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
@@ -255,6 +255,11 @@ impl Image {
         &self.index
     }
 
+    /// What tells this very image from any other, also from one that is equal to it.
+    pub fn mark(&self) -> ImageMark {
+        ImageMark(Arc::downgrade(&self.index))
+    }
+
     /// The index as it is encoded: the state of a bundle.
     pub fn index_bytes(&self) -> &Bytes {
         &self.index_bytes
@@ -320,6 +325,17 @@ impl Image {
     /// Bytes of the memory that differ from a fresh instance, by blocks.
     pub fn changed_bytes(&self) -> u64 {
         (self.index.numbers.len() * BLOCK_BYTES) as u64
+    }
+}
+
+/// Marks an image, which it does not hold.
+#[derive(Clone, Debug)]
+pub struct ImageMark(Weak<Index>);
+
+impl ImageMark {
+    /// Whether it is the mark of this image, or of a clone of it.
+    pub fn is_of(&self, image: &Image) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&image.index))
     }
 }
 

@@ -54,6 +54,19 @@ fn taken(memory: &Memory, last: Option<&Image>, middle: u32) -> Image {
     taking.image(index()).expect("sound")
 }
 
+/// The same where it is known that no more may be new than these.
+fn taken_of_written(memory: &Memory, last: &Image, written: impl Iterator<Item = u32>) -> Image {
+    let written: BTreeMap<u32, Option<Block>> = written
+        .map(|number| (number, memory.get(&number).map(|byte| block(*byte))))
+        .collect();
+    let mut taking = Taking::like(Some(last));
+    for part in 0..PARTS {
+        let numbers = written.range(part * PART_BLOCKS..(part + 1) * PART_BLOCKS);
+        taking.part_but(part, numbers.map(|(number, block)| (*number, block.as_ref())));
+    }
+    taking.image(index()).expect("sound")
+}
+
 /// The image as it is put together by who has others.
 fn completed(wanted: &Image, known: &[&Image]) -> Image {
     let partial = Partial::new(wanted.index_bytes().clone(), known.iter().copied());
@@ -131,6 +144,7 @@ proptest! {
         changes in prop::collection::vec(changes(), 1..4),
         another in memories(),
         looked_at: bool,
+        also_written in prop::collection::vec(numbers(), 0..20),
         middle in 0..=PARTS,
     ) {
         let another = image(&another);
@@ -144,6 +158,10 @@ proptest! {
             let before = memory;
             memory = changed(&before, &changes);
             let wanted = image(&memory);
+            let written = changes.iter().map(|(number, _)| *number).chain(also_written.clone());
+            let next = taken_of_written(&memory, &last, written);
+            assert_same(&next, &wanted);
+            assert!(next.mark().is_of(&next.clone()) && !next.mark().is_of(&wanted));
             let next = taken(&memory, Some(&last), middle);
             assert_same(&next, &wanted);
             assert_differing(&next, &last, [&memory, &before]);

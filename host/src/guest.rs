@@ -15,6 +15,7 @@ use crate::events::Events;
 use crate::limits::RunLimits;
 use crate::room::Total;
 use crate::wasi::{Clock, Outgoing, Outlet, Seed, Wasi, World};
+use crate::writes::Writes;
 use crate::{poll, random};
 
 /// Beside each instance.
@@ -28,6 +29,8 @@ pub(crate) struct Guest {
     /// Set up when the guest first asks for random bytes.
     random: Option<ChaCha12Rng>,
     pub(crate) checkpoints: Checkpoints,
+    /// To its memory.
+    pub(crate) writes: Writes,
     wasi: Option<Wasi>,
     /// Why there is no WASI, if opening it failed.
     pub(crate) wasi_error: Option<String>,
@@ -76,6 +79,7 @@ impl Guest {
             world,
             random: None,
             checkpoints: Checkpoints::default(),
+            writes: Writes::default(),
             wasi: None,
             wasi_error: None,
         }

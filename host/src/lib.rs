@@ -36,6 +36,7 @@ pub mod store;
 mod wasi;
 mod weighted;
 mod work;
+mod writes;
 
 pub use bundles::Loaded;
 pub use callers::Caller;

@@ -103,7 +103,8 @@ pub(crate) fn note_fresh(
         .get_or_init(|| Fresh::of(store, instance, memory, code));
 }
 
-/// Takes an image between two calls. Blocks that `last` has are not copied and hashed again.
+/// Takes an image between two calls. Blocks that `last` has are not copied and hashed again, and where
+/// the kernel has noted what was written since not looked at.
 ///
 /// # Errors
 ///
@@ -116,27 +117,23 @@ pub(crate) async fn take(
     around: Around,
     last: Option<&Image>,
 ) -> Result<Image, ImageError> {
-    let fresh = fresh_of(code);
-    let mut taking = Taking::like(last);
-    let parts = memory
-        .data_size(&*store)
-        .div_ceil(BLOCKS_AT_ONCE * BLOCK_BYTES) as u32;
-    let (mut first, mut at_once) = (0, 1);
-    while first < parts {
-        let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
-        let behind = parts.min(first + at_once);
-        let new_before = taking.new_blocks();
-        take_parts(&mut taking, fresh, data, first..behind);
-        let many_are_new = taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8;
-        at_once = match many_are_new || !*HAS_CORES {
-            true => 1,
-            false => 2 * PARTS_AT_ONCE,
-        };
-        first = behind;
-        yield_now().await;
-    }
+    let written = {
+        let (data, guest) = memory.data_and_store_mut(&mut *store);
+        guest.writes.since(last, data)
+    };
+    let taking = match (&written, last) {
+        (Some(written), Some(last)) => {
+            let taking = take_written(store, memory, code, last, written).await;
+            if cfg!(debug_assertions) {
+                let all = take_all(store, memory, code, Some(last)).await;
+                assert!(taking.is_as(&all), "the kernel has not told all writes");
+            }
+            taking
+        }
+        _ => take_all(store, memory, code, last).await,
+    };
     let values = globals(store, instance, code);
-    let changed = code.globals.iter().zip(values).zip(&fresh.globals);
+    let changed = code.globals.iter().zip(values).zip(&fresh_of(code).globals);
     let globals =
         changed
             .filter(|((_, value), fresh)| value != *fresh)
@@ -154,7 +151,74 @@ pub(crate) async fn take(
         run: around.run.map(|(run, _)| run),
         ..Index::of(code.id)
     };
-    taking.image(index)
+    let image = taking.image(index)?;
+    store.data_mut().writes.are_since(&image);
+    Ok(image)
+}
+
+/// Takes all of a memory.
+async fn take_all<'a>(
+    store: &mut Store<Guest>,
+    memory: Memory,
+    code: &Code,
+    last: Option<&'a Image>,
+) -> Taking<'a> {
+    let fresh = fresh_of(code);
+    let mut taking = Taking::like(last);
+    let parts = parts_of(memory.data(&*store));
+    let (mut first, mut at_once) = (0, 1);
+    while first < parts {
+        let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
+        let behind = parts.min(first + at_once);
+        let new_before = taking.new_blocks();
+        take_parts(&mut taking, fresh, data, first..behind);
+        let many_are_new = taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8;
+        at_once = match many_are_new || !*HAS_CORES {
+            true => 1,
+            false => 2 * PARTS_AT_ONCE,
+        };
+        first = behind;
+        yield_now().await;
+    }
+    taking
+}
+
+/// Takes what was written of a memory, by the numbers of blocks, and the rest as the last image has it.
+async fn take_written<'a>(
+    store: &mut Store<Guest>,
+    memory: Memory,
+    code: &Code,
+    last: &'a Image,
+    written: &[u32],
+) -> Taking<'a> {
+    let mut taking = Taking::like(Some(last));
+    let mut written = written.chunk_by(|a, b| a / PART_BLOCKS == b / PART_BLOCKS);
+    let mut next = written.next();
+    let mut new_before = 0;
+    for part in 0..parts_of(memory.data(&*store)) {
+        let of_part = next.filter(|numbers| numbers[0] / PART_BLOCKS == part);
+        if of_part.is_some() {
+            next = written.next();
+        }
+        let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
+        let mut as_fresh = fresh_of(code).ascending_from(part * PART_BLOCKS);
+        let blocks = of_part.into_iter().flatten().map(|number| {
+            let block = &data[*number as usize];
+            let fresh = as_fresh.at(*number).map_or(&ZERO, |fresh| fresh);
+            (*number, (block != fresh).then_some(block))
+        });
+        taking.part_but(part, blocks);
+        if taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8 {
+            new_before = taking.new_blocks();
+            yield_now().await;
+        }
+    }
+    taking
+}
+
+/// How many parts a memory has.
+fn parts_of(memory: &[u8]) -> u32 {
+    memory.len().div_ceil(BLOCKS_AT_ONCE * BLOCK_BYTES) as u32
 }
 
 /// Takes parts of a memory: by two threads, if there are many. What costs time is that the memory is read.

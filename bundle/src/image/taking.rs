@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::blocks::{Blocks, PartBlocks};
-use super::{Block, Image, ImageError, Index, distinct};
+use super::{Block, Image, ImageError, Index, PART_BLOCKS, distinct};
 use crate::ids::BlockId;
 
 /// An image that is taken of a memory, part by part, in ascending order.
@@ -21,8 +21,18 @@ pub struct Taking<'a> {
 
 /// A block that was taken.
 enum Taken<'a> {
-    Known(&'a Arc<Block>),
-    New(Arc<Block>),
+    /// As the last image has it there.
+    Known(&'a BlockId, &'a Arc<Block>),
+    New(BlockId, Arc<Block>),
+}
+
+impl<'a> Taken<'a> {
+    fn of(block: &Block, known: Option<(u32, &'a BlockId, &'a Arc<Block>)>) -> Taken<'a> {
+        match known.filter(|(_, _, known)| known[..] == block[..]) {
+            Some((_, id, known)) => Taken::Known(id, known),
+            None => Taken::New(BlockId::of(block), Arc::new(*block)),
+        }
+    }
 }
 
 impl<'a> Taking<'a> {
@@ -63,6 +73,11 @@ impl<'a> Taking<'a> {
         self.new_blocks += later.new_blocks;
     }
 
+    /// Whether the same was taken as by another.
+    pub fn is_as(&self, other: &Taking<'_>) -> bool {
+        self.numbers == other.numbers && self.ids == other.ids
+    }
+
     /// Blocks that were copied and hashed so far.
     pub fn new_blocks(&self) -> usize {
         self.new_blocks
@@ -71,47 +86,84 @@ impl<'a> Taking<'a> {
     /// Takes the next part of the memory, by its number: the blocks that differ from a fresh instance,
     /// with their numbers, ascending.
     pub fn part<'m>(&mut self, part: u32, blocks: impl Iterator<Item = (u32, &'m Block)>) {
-        let first = self.numbers.len();
-        let last = self.last.and_then(|last| last.blocks.part(part));
         let mut there = self.last.map(|last| last.blocks_of(part).peekable());
-        let (mut taken, mut all_known) = (Vec::new(), true);
-        for (number, block) in blocks {
+        let blocks = blocks.map(|(number, block)| {
             let known = there.as_mut().and_then(|there| {
-                while there.next_if(|(other, ..)| *other < number).is_some() {
-                    all_known = false;
-                }
+                while there.next_if(|(other, ..)| *other < number).is_some() {}
                 there.next_if(|(other, ..)| *other == number)
             });
-            self.numbers.push(number);
-            match known.filter(|(_, _, known)| known[..] == block[..]) {
-                Some((_, id, known)) => {
-                    self.ids.push(*id);
-                    taken.push(Taken::Known(known));
-                }
-                None => {
-                    self.ids.push(BlockId::of(block));
-                    taken.push(Taken::New(Arc::new(*block)));
-                    self.new_blocks += 1;
-                    all_known = false;
-                }
+            (number, Taken::of(block, known))
+        });
+        self.take(part, blocks.collect());
+    }
+
+    /// Takes the next part of the memory, by its number, where it is as in the last image but for these
+    /// blocks, with their numbers, ascending; nothing for one that is as in a fresh instance.
+    pub fn part_but<'m>(
+        &mut self,
+        part: u32,
+        blocks: impl Iterator<Item = (u32, Option<&'m Block>)>,
+    ) {
+        let mut blocks = blocks.peekable();
+        if blocks.peek().is_none() {
+            return self.take_same(part);
+        }
+        let there = self.last.map(|last| last.blocks_of(part));
+        let mut there = there.into_iter().flatten().peekable();
+        let as_before = |(number, id, block)| (number, Taken::Known(id, block));
+        let mut taken = Vec::with_capacity(PART_BLOCKS as usize);
+        for (number, block) in blocks {
+            while let Some(known) = there.next_if(|(other, ..)| *other < number) {
+                taken.push(as_before(known));
             }
+            let known = there.next_if(|(other, ..)| *other == number);
+            taken.extend(block.map(|block| (number, Taken::of(block, known))));
+        }
+        taken.extend(there.map(as_before));
+        self.take(part, taken);
+    }
+
+    /// Takes a part of which nothing has changed.
+    fn take_same(&mut self, part: u32) {
+        let Some((last, same)) = self
+            .last
+            .and_then(|last| Some((last, last.blocks.part(part)?)))
+        else {
+            return;
+        };
+        let positions = same.positions();
+        self.numbers
+            .extend_from_slice(&last.index.numbers[positions.clone()]);
+        self.ids
+            .extend_from_slice(&last.index.ids[positions.clone()]);
+        self.same.push(Some(positions.start));
+        self.parts.push((part, same.blocks().clone()));
+    }
+
+    /// Takes all blocks of a part.
+    fn take(&mut self, part: u32, taken: Vec<(u32, Taken<'_>)>) {
+        let is_known = |(_, block): &(u32, Taken<'_>)| matches!(block, Taken::Known(..));
+        let known = taken.iter().filter(|it| is_known(it)).count();
+        let last = self.last.and_then(|last| last.blocks.part(part));
+        // What is known is where it was.
+        if known == taken.len() && last.is_some_and(|last| last.blocks().len() == known) {
+            return self.take_same(part);
         }
         if taken.is_empty() {
             return;
         }
-        let same = last.filter(|last| all_known && last.blocks().len() == taken.len());
-        self.same.push(same.map(|same| same.positions().start));
-        let blocks = match same {
-            Some(same) => same.blocks().clone(),
-            None => {
-                let blocks = taken.into_iter().map(|block| match block {
-                    Taken::Known(block) => block.clone(),
-                    Taken::New(block) => block,
-                });
-                blocks.collect()
-            }
-        };
-        debug_assert_eq!(self.numbers.len() - first, blocks.len());
+        self.new_blocks += taken.len() - known;
+        let blocks = taken.into_iter().map(|(number, block)| {
+            self.numbers.push(number);
+            let (id, block) = match block {
+                Taken::Known(id, block) => (*id, block.clone()),
+                Taken::New(id, block) => (id, block),
+            };
+            self.ids.push(id);
+            block
+        });
+        let blocks = blocks.collect();
+        self.same.push(None);
         self.parts.push((part, blocks));
     }
 
