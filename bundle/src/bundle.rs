@@ -14,10 +14,12 @@ use crate::module::{AbiError, Interface, ModuleError, ModuleLimits};
 use crate::sections::{self, SectionError};
 
 mod callables;
+mod difference;
 mod file;
 mod parts;
 
 pub use callables::CallableError;
+pub use difference::{DIFFERENCE_BYTES_MAX, DifferenceError};
 pub use file::{BLOCKS_SECTION, DecodeError, MANIFEST_SECTION, RESERVED_PREFIX, STATE_SECTION};
 pub use parts::{PartsError, Unsupported};
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::ids::{BlockId, CodeId};
 
 mod blocks;
+mod changes;
 mod distinct;
 mod found;
 mod index;
@@ -23,6 +24,7 @@ mod taking;
 
 use blocks::Blocks;
 use found::Found;
+use index::ascending;
 
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};

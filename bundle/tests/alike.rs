@@ -62,7 +62,10 @@ fn taken_of_written(memory: &Memory, last: &Image, written: impl Iterator<Item =
     let mut taking = Taking::like(Some(last));
     for part in 0..PARTS {
         let numbers = written.range(part * PART_BLOCKS..(part + 1) * PART_BLOCKS);
-        taking.part_but(part, numbers.map(|(number, block)| (*number, block.as_ref())));
+        taking.part_but(
+            part,
+            numbers.map(|(number, block)| (*number, block.as_ref())),
+        );
     }
     taking.image(index()).expect("sound")
 }

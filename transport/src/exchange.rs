@@ -19,7 +19,7 @@ mod host;
 mod items;
 
 use self::items::Items;
-use crate::job::WatchItems;
+use crate::job::{Difference, WatchItems};
 use crate::message::{BlobKind, Encoding, Message, Refused};
 use crate::{BlobId, RefusalCode};
 
@@ -48,6 +48,10 @@ pub const ITEM_BYTES_MAX_DEFAULT: u64 = 16 << 20;
 /// [`HELD_BYTES_MAX`](crate::job::HELD_BYTES_MAX) of others.
 pub const HELD_ITEMS_BYTES_MAX_DEFAULT: u64 = 17 << 20;
 
+/// Longest difference between two bundles that either side accepts, in bytes. Of what differs more, the
+/// parts travel.
+pub const DIFFERENCE_BYTES_MAX: u64 = 16 << 20;
+
 /// What a size limit is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,6 +72,8 @@ pub enum Part {
     Item,
     /// The items that come with a job
     HeldItems,
+    /// What is otherwise in a bundle than in another
+    Difference,
     /// A blob, or blocks, that a client has fetched
     Fetched,
 }
@@ -94,6 +100,7 @@ impl std::fmt::Display for Part {
             Part::Output => "output",
             Part::Item => "item",
             Part::HeldItems => "list of items",
+            Part::Difference => "difference",
             Part::Fetched => "what was fetched",
         })
     }
@@ -217,7 +224,7 @@ impl ProtocolError {
                 Part::Arguments => RefusalCode::ArgumentsTooLarge,
                 Part::Manifest => RefusalCode::ManifestTooLarge,
                 Part::Code => RefusalCode::CodeTooLarge,
-                Part::State | Part::HeldItems => RefusalCode::StateTooLarge,
+                Part::State | Part::HeldItems | Part::Difference => RefusalCode::StateTooLarge,
                 Part::Result | Part::Output | Part::Item | Part::Fetched => RefusalCode::OutOfOrder,
             },
             ProtocolError::BlobLengths { .. } => RefusalCode::BlobEncoding,
@@ -351,7 +358,9 @@ impl Request {
             Message::SessionRestore(_) => Request::SessionRestore,
             Message::SessionClose(_) => Request::SessionClose,
             Message::SessionList => Request::SessionList,
-            Message::Fetch(_) | Message::FetchBlocks(_) => Request::Fetch,
+            Message::Fetch(_) | Message::FetchBlocks(_) | Message::FetchDifference(_) => {
+                Request::Fetch
+            }
             Message::JobStart(_) | Message::JobOpen(_) => Request::JobStart,
             Message::JobList => Request::JobList,
             Message::JobWatch(_) => Request::JobWatch,
@@ -530,6 +539,14 @@ fn lengths(encoding: Encoding, raw_bytes: u64, wire_bytes: u64) -> Result<(), Pr
         });
     }
     Ok(())
+}
+
+impl Difference {
+    /// Whether it may come.
+    fn check(&self) -> Result<(), ProtocolError> {
+        within(Part::Difference, DIFFERENCE_BYTES_MAX, self.raw_bytes)?;
+        lengths(self.encoding, self.raw_bytes, self.wire_bytes)
+    }
 }
 
 fn within(part: Part, limit: u64, actual: u64) -> Result<(), ProtocolError> {

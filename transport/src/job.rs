@@ -10,7 +10,7 @@ mod held;
 use serde::{Deserialize, Serialize};
 
 use crate::id::random_id;
-use crate::message::{Call, CallLimits, MessageError, Refused, cut, not_empty, within};
+use crate::message::{Call, CallLimits, Encoding, MessageError, Refused, cut, not_empty, within};
 use crate::{BlobId, PublicKey};
 
 pub use custody::{Custody, Lock, MoveId, MoveStep, Place, Release};
@@ -395,6 +395,20 @@ pub struct JobLeft {
     pub terms: JobTerms,
 }
 
+/// What is otherwise in the bundle of a job that arrives than in the one that came ahead of it. It
+/// follows as payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The bundle that was offered
+    pub since: BlobId,
+    /// How the bytes travel
+    pub encoding: Encoding,
+    /// Length of the difference, at most [`DIFFERENCE_BYTES_MAX`](crate::exchange::DIFFERENCE_BYTES_MAX)
+    pub raw_bytes: u64,
+    /// Length of the payload
+    pub wire_bytes: u64,
+}
+
 /// Brings a job to the target, which stores it and waits for its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobArrive {
@@ -408,6 +422,8 @@ pub struct JobArrive {
     pub bundle: BlobId,
     /// As the source answered
     pub terms: JobTerms,
+    /// What makes the bundle of the one that was offered, if the target still has that
+    pub difference: Option<Difference>,
 }
 
 /// Asks for one step of a move.

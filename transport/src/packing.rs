@@ -32,6 +32,16 @@ pub fn pack(bytes: Bytes) -> (Encoding, Bytes) {
     }
 }
 
+/// What was packed: nothing when it does not have this length.
+pub fn unpack(encoding: Encoding, bytes: Bytes, raw_bytes: u64) -> Option<Bytes> {
+    let length = usize::try_from(raw_bytes).ok()?;
+    let raw = match encoding {
+        Encoding::Raw => bytes,
+        Encoding::Zstd => zstd::bulk::decompress(&bytes, length).ok()?.into(),
+    };
+    (raw.len() == length).then_some(raw)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,12 +51,20 @@ mod tests {
         let (encoding, packed) = pack(Bytes::from(vec![7; 1 << 20]));
         assert_eq!(encoding, Encoding::Zstd);
         assert!(packed.len() < 1000);
+        let raw = |length| unpack(encoding, packed.clone(), length);
+        assert_eq!(raw(1 << 20), Some(vec![7; 1 << 20].into()));
+        assert_eq!([raw((1 << 20) - 1), raw((1 << 20) + 1)], [None, None]);
         let noise = |number: u32| *blake3::hash(&number.to_le_bytes()).as_bytes();
         let noise: Vec<u8> = (0..8192).flat_map(noise).collect();
         assert!(noise.len() > SAMPLE_BYTES);
         for noise in [&noise[..], &noise[..PACK_FROM]] {
             let (encoding, same) = pack(Bytes::copy_from_slice(noise));
             assert_eq!((encoding, &same[..]), (Encoding::Raw, noise));
+            assert_eq!(unpack(encoding, same.clone(), 1), None);
+            assert_eq!(
+                unpack(encoding, same.clone(), same.len() as u64),
+                Some(same)
+            );
         }
     }
 }

@@ -379,6 +379,7 @@ fn each_request_takes_its_own_answers_and_no_other() {
         lock: LOCK,
         bundle: BUNDLE,
         terms,
+        difference: None,
     });
     let step = Message::JobMove(JobMove {
         job,

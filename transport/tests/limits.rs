@@ -159,6 +159,10 @@ fn largest() -> Vec<Message> {
             index: ID,
             wanted: all_blocks(),
         }),
+        Message::FetchDifference(FetchDifference {
+            bundle: ID,
+            since: ID,
+        }),
         Message::Blocks(Blocks {
             index: ID,
             encoding: Encoding::Zstd,
@@ -184,6 +188,12 @@ fn largest() -> Vec<Message> {
             lock,
             bundle: ID,
             terms,
+            difference: Some(Difference {
+                since: ID,
+                encoding: Encoding::Zstd,
+                raw_bytes: u64::MAX,
+                wire_bytes: u64::MAX,
+            }),
         }),
         Message::JobMove(JobMove {
             job,

@@ -148,6 +148,18 @@ impl Index {
         Ok(index)
     }
 
+    /// The same without its blocks.
+    pub(crate) fn without_blocks(&self) -> Index {
+        Index {
+            numbers: Vec::new(),
+            ids: Vec::new(),
+            globals: self.globals.clone(),
+            directories: self.directories.clone(),
+            bound: self.bound.clone(),
+            ..*self
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         codec::encode_serde(self).expect("an index is nested a few levels deep")
     }
@@ -280,7 +292,10 @@ fn within(what: &'static str, count: usize, limit: usize) -> Result<(), ImageErr
     Ok(())
 }
 
-fn ascending(what: &'static str, numbers: impl Iterator<Item = u32>) -> Result<(), ImageError> {
+pub(super) fn ascending(
+    what: &'static str,
+    numbers: impl Iterator<Item = u32>,
+) -> Result<(), ImageError> {
     let mut previous = None;
     for number in numbers {
         if let Some(previous) = previous.filter(|previous| number <= *previous) {

@@ -298,17 +298,22 @@ impl Conversation {
     /// Compresses what shrinks. To a host on this machine nothing is compressed: that would cost
     /// more than it saves.
     pub(super) async fn pack(&self, bytes: Bytes) -> (Encoding, Bytes) {
-        if self.near {
-            return (Encoding::Raw, bytes);
-        }
-        if bytes.len() <= PACK_HERE_MAX {
-            return packing::pack(bytes);
-        }
-        let raw = bytes.clone();
-        tokio::task::spawn_blocking(move || packing::pack(bytes))
-            .await
-            .unwrap_or((Encoding::Raw, raw))
+        pack(self.near, bytes).await
     }
+}
+
+/// See [`Conversation::pack`].
+pub(super) async fn pack(near: bool, bytes: Bytes) -> (Encoding, Bytes) {
+    if near {
+        return (Encoding::Raw, bytes);
+    }
+    if bytes.len() <= PACK_HERE_MAX {
+        return packing::pack(bytes);
+    }
+    let raw = bytes.clone();
+    tokio::task::spawn_blocking(move || packing::pack(bytes))
+        .await
+        .unwrap_or((Encoding::Raw, raw))
 }
 
 /// What was fetched, decompressed: exactly as long as announced, which was held against the limit.
@@ -317,20 +322,8 @@ fn unpack(fetched: &Fetched, payload: Bytes) -> Result<Bytes, Broken> {
         raw_bytes: fetched.raw_bytes,
         wire_bytes: fetched.wire_bytes,
     };
-    let raw = match fetched.encoding {
-        Encoding::Raw => payload,
-        Encoding::Zstd => {
-            let bytes = usize::try_from(fetched.raw_bytes).unwrap_or(usize::MAX);
-            match zstd::bulk::decompress(&payload, bytes) {
-                Ok(raw) => raw.into(),
-                Err(_) => return Err(Broken::Protocol(lengths)),
-            }
-        }
-    };
-    if raw.len() as u64 != fetched.raw_bytes {
-        return Err(Broken::Protocol(lengths));
-    }
-    Ok(raw)
+    let raw = packing::unpack(fetched.encoding, payload, fetched.raw_bytes);
+    raw.ok_or(Broken::Protocol(lengths))
 }
 
 /// The part of a parcel that a host asks for. Only what the parcel is made of, and what it is asked

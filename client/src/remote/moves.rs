@@ -5,18 +5,21 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spore_bundle::Bundle;
+use spore_bundle::{Bundle, BundleId, Limits};
 use spore_transport::job::custody::Next;
 use spore_transport::job::{
-    JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock, MoveId, MoveStep, Place,
+    Difference, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock, MoveId,
+    MoveStep, Place,
 };
 use spore_transport::message::{Message, Refused};
+use spore_transport::session::FetchDifference;
 use spore_transport::{BlobId, PublicKey, RefusalCode};
 
 use super::Remote;
-use super::conversation::{Answer, blob_id};
+use super::conversation::{Answer, blob_id, pack};
 use super::jobs::millis;
 use super::sessions::lie;
+use crate::call::Sink;
 use crate::callable::Parcel;
 use crate::error::CallError;
 use crate::job::JobError;
@@ -60,6 +63,18 @@ struct Carrier<'a> {
     target: &'a Remote,
     job: JobId,
     move_id: MoveId,
+}
+
+/// What was brought here of a job that leaves.
+struct Brought {
+    job: Job,
+    items: Option<Bytes>,
+}
+
+enum Job {
+    /// As what is otherwise than in what went ahead.
+    Difference(Bytes),
+    Whole(Bundle),
 }
 
 impl Remote {
@@ -227,14 +242,15 @@ impl Carrier<'_> {
         };
         told(MoveStage::Stopped);
         let lock = left.lock;
-        let (bundle, arriving) = match insist!(self.bring(&left, parcel, ahead)) {
+        let brought = match insist!(self.bring(&left, parcel, ahead)) {
             Ok(brought) => brought,
             Err(error) => return Err(self.call_off(Some(lock), MoveStage::Fetched, error).await),
         };
         told(MoveStage::Fetched);
-        if let Err(error) = insist!(self.arrive(&left, &arriving)) {
-            return Err(self.call_off(Some(lock), MoveStage::Arrived, error).await);
-        }
+        let bundle = match self.hand_in(&left, brought, ahead).await {
+            Ok(bundle) => bundle,
+            Err(error) => return Err(self.call_off(Some(lock), MoveStage::Arrived, error).await),
+        };
         told(MoveStage::Arrived);
         let half_done = |stage| move |source| MoveError::HalfDone { stage, source };
         // From here on there is no way back: the source may have given up.
@@ -277,15 +293,15 @@ impl Carrier<'_> {
         }
     }
 
-    /// Brings here what the job is now, as a bundle and as what the target may ask for.
+    /// Brings here what the job is now: as what is otherwise than in what went ahead, if the source has
+    /// that, or all that is not here.
     async fn bring(
         &self,
         left: &JobLeft,
         parcel: &Parcel,
         ahead: &Bundle,
-    ) -> Result<(Bundle, Parcel), JobError> {
-        let saved = left.saved.bundle;
-        let bundle = self.source.fetch_saved(saved, parcel, Some(ahead)).await?;
+    ) -> Result<Brought, JobError> {
+        let bundle = left.saved.bundle;
         let items = match left.terms.items {
             None => None,
             Some(blob) => {
@@ -296,21 +312,89 @@ impl Carrier<'_> {
                 Some(items)
             }
         };
-        let mut arriving = Parcel::from(bundle.clone());
-        arriving.items = items;
-        Ok((bundle, arriving))
+        let since = BlobId(*ahead.id().as_bytes());
+        let asked = Message::FetchDifference(FetchDifference { bundle, since });
+        let job = match self.source.ask(asked, None).await? {
+            Answer::Fetched(difference) => Job::Difference(difference),
+            _ => Job::Whole(self.source.fetch_saved(bundle, parcel, Some(ahead)).await?),
+        };
+        Ok(Brought { job, items })
     }
 
-    /// Brings the job to the target.
-    async fn arrive(&self, left: &JobLeft, arriving: &Parcel) -> Result<(), JobError> {
+    /// Brings the job to the target. Gives what it is.
+    async fn hand_in(
+        &self,
+        left: &JobLeft,
+        brought: Brought,
+        ahead: &Bundle,
+    ) -> Result<Bundle, JobError> {
+        let Brought { job, items } = brought;
+        let with_items = |bundle: &Bundle| {
+            let mut parcel = Parcel::from(bundle.clone());
+            parcel.items = items.clone();
+            parcel
+        };
+        let bundle = match job {
+            Job::Whole(bundle) => bundle,
+            Job::Difference(difference) => {
+                // While it is on its way.
+                let (since, bytes) = (ahead.clone(), difference.clone());
+                let id = BundleId::from(left.saved.bundle.0);
+                let made = tokio::task::spawn_blocking(move || {
+                    Bundle::from_difference(&since, id, &bytes, &Limits::default())
+                });
+                let parcel = with_items(ahead);
+                let difference = (ahead.id(), difference);
+                let arrived = insist!(self.arrive(left, &parcel, Some(difference.clone())));
+                let made = made.await.expect("it does not panic");
+                let bundle = made.map_err(|error| lie(error.to_string()))?;
+                match arrived {
+                    // It may have let go of what it was offered: then all of it must come.
+                    Err(CallError::Refused(_)) => bundle,
+                    arrived => return arrived.map(|()| bundle),
+                }
+            }
+        };
+        let parcel = with_items(&bundle);
+        insist!(self.arrive(left, &parcel, None))?;
+        Ok(bundle)
+    }
+
+    async fn arrive(
+        &self,
+        left: &JobLeft,
+        arriving: &Parcel,
+        difference: Option<(BundleId, Bytes)>,
+    ) -> Result<(), JobError> {
+        let (difference, payload) = match difference {
+            None => (None, Bytes::new()),
+            Some((since, bytes)) => {
+                let raw_bytes = bytes.len() as u64;
+                let near = self.target.connection().await?.is_near();
+                let (encoding, payload) = pack(near, bytes).await;
+                let difference = Difference {
+                    since: BlobId(*since.as_bytes()),
+                    encoding,
+                    raw_bytes,
+                    wire_bytes: payload.len() as u64,
+                };
+                (Some(difference), payload)
+            }
+        };
         let arrive = Message::JobArrive(JobArrive {
             job: self.job,
             move_id: self.move_id,
             lock: left.lock,
             bundle: left.saved.bundle,
             terms: left.terms,
+            difference,
         });
-        match self.target.ask(arrive, Some(arriving)).await? {
+        // No guest runs for it.
+        let mut sink = Sink::default();
+        let asked = self
+            .target
+            .ask_hearing(arrive, payload, Some(arriving), &mut sink);
+        match asked.await? {
             Answer::JobMoved(_) => Ok(()),
             other => Err(other.unexpected()),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spore_bundle::Bundle;
+use spore_bundle::{Bundle, BundleId};
 use spore_transport::job::custody::Event;
 use spore_transport::job::{
     Custody, HeldItems, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer,
@@ -170,7 +170,12 @@ impl Host {
         });
         let (saved, terms) = {
             let mut now = job.now();
+            let before = now.saved.clone();
             let saved = job.saved_still(&mut now)?;
+            // Asked again, it is saved as it was.
+            if before.as_ref().is_some_and(|it| it.bundle != saved.bundle) {
+                now.saved_before = before;
+            }
             let blob = items.as_ref().map(|(blob, _)| *blob);
             let (done, total) = job.progressed(&now);
             now.leaving_items = items;
@@ -373,6 +378,22 @@ impl Host {
             let now = job.now();
             let (id, bytes) = now.leaving_items.as_ref()?;
             (*id == blob).then(|| bytes.clone())
+        })
+    }
+
+    /// What a job of the caller's leaves as, and what it was saved as before, if they are these.
+    pub(crate) fn leaving(
+        &self,
+        caller: &Caller,
+        bundle: BundleId,
+        since: BundleId,
+    ) -> Option<[Bundle; 2]> {
+        let jobs = self.inner.jobs.of(caller);
+        jobs.iter().find_map(|job| {
+            let now = job.now();
+            let (saved, before) = (now.saved.as_ref()?, now.saved_before.as_ref()?);
+            let is_it = saved.bundle.id() == bundle && before.bundle.id() == since;
+            is_it.then(|| [saved.bundle.clone(), before.bundle.clone()])
         })
     }
 }

@@ -3,16 +3,21 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use spore_bundle::{Bundle, BundleId, DifferenceError, PartsError};
 use spore_transport::BlobId;
 use spore_transport::RefusalCode;
 use spore_transport::exchange::HostEvent;
 use spore_transport::job::{
-    JobAcknowledge, JobArrive, JobCancel, JobChanged, JobForgotten, JobLeave, JobMove, JobOffer,
-    JobOpen, JobPause, JobRefused, JobResult, JobResume, JobSave, JobStart, JobWatch, Jobs,
+    Difference, JobAcknowledge, JobArrive, JobCancel, JobChanged, JobForgotten, JobLeave, JobMove,
+    JobOffer, JobOpen, JobPause, JobRefused, JobResult, JobResume, JobSave, JobStart, JobWatch,
+    Jobs,
 };
 use spore_transport::message::{BlobKind, Message, Output, Progress, Refused, Timing};
+use spore_transport::packing;
 
+use super::loading::refuse_parts;
 use super::stream::{End, Serving};
+use crate::code::chain;
 use crate::events::{Finished, Outcome};
 use crate::host::job_saved;
 use crate::job::{JobEvent, JobRequest};
@@ -63,7 +68,7 @@ impl Serving {
     }
 
     /// The bundle itself, from the store or from the client.
-    async fn bundle(&mut self, id: BlobId) -> Result<spore_bundle::Bundle, End> {
+    async fn bundle(&mut self, id: BlobId) -> Result<Bundle, End> {
         let _turn = self.turn_to_load().await?;
         let named = self.manifest(id).await?;
         self.obtain(&named.parts).await?;
@@ -211,7 +216,10 @@ impl Serving {
         // Before anything of it is taken.
         self.peer.host.may_arrive(&self.peer.caller, &arrive)?;
         self.keeps_code_alone = true;
-        let bundle = self.bundle(arrive.bundle).await?;
+        let bundle = match self.by_difference(&arrive).await? {
+            Some(bundle) => bundle,
+            None => self.bundle(arrive.bundle).await?,
+        };
         let items = match arrive.terms.items {
             Some(id) => {
                 self.obtain(&[(id, BlobKind::Items)]).await?;
@@ -231,10 +239,53 @@ impl Serving {
         self.answer(Message::JobMoved(moved)).await
     }
 
+    /// The bundle of a job that comes, from how it differs from what came ahead. Nothing if that is not
+    /// here any more.
+    async fn by_difference(&mut self, arrive: &JobArrive) -> Result<Option<Bundle>, End> {
+        let Some(difference) = arrive.difference else {
+            return Ok(None);
+        };
+        let Difference {
+            encoding,
+            raw_bytes,
+            wire_bytes,
+            ..
+        } = difference;
+        let key = self.peer.caller.state.clone();
+        let room = key.arguments.take(raw_bytes + wire_bytes);
+        let _room = self.wait_unread(room).await?;
+        let payload = self.arguments(wire_bytes).await?;
+        let [id, since] = [arrive.bundle, difference.since].map(|id| BundleId::from(id.0));
+        let offered = self.peer.host.offered_jobs(&self.peer.caller);
+        let Some(since) = offered.into_iter().find(|bundle| bundle.id() == since) else {
+            return Ok(None);
+        };
+        let _turn = self.turn_to_load().await?;
+        let limits = self.bundle_limits();
+        let made = move || {
+            let raw = packing::unpack(encoding, payload, raw_bytes);
+            let raw = raw.ok_or_else(|| Refused::new(RefusalCode::BlobEncoding, ""))?;
+            let made = Bundle::from_difference(&since, id, &raw, &limits);
+            made.map_err(|error| refuse_difference(&error))
+        };
+        Ok(Some(self.beside(made).await??))
+    }
+
     pub(super) async fn job_move(&mut self, step: JobMove) -> Result<(), End> {
         let peer = self.peer.clone();
         let moving = async move { peer.host.move_job(&peer.caller, &step).await };
         let moved = self.wait_for(moving).await??;
         self.answer(Message::JobMoved(moved)).await
+    }
+}
+
+fn refuse_difference(error: &DifferenceError) -> Refused {
+    match error {
+        DifferenceError::OtherBundle { .. }
+        | DifferenceError::Parts(PartsError::CodeId { .. } | PartsError::StateId { .. }) => {
+            Refused::new(RefusalCode::BlobMismatch, chain(error))
+        }
+        DifferenceError::Parts(error) => refuse_parts(error),
+        _ => Refused::new(RefusalCode::Malformed, chain(error)),
     }
 }

@@ -9,8 +9,9 @@ use spore_transport::exchange::HostEvent;
 use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
 use spore_transport::packing;
 use spore_transport::session::{
-    BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
-    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
+    BlockSet, BlocksMissing, Fetch, FetchBlocks, FetchDifference, Fetched, SessionCall,
+    SessionClose, SessionClosed, SessionOpen, SessionOpened, SessionRestore, SessionSave,
+    SessionSaved, Sessions,
 };
 use spore_transport::{BlobId, RefusalCode, StreamError};
 
@@ -169,6 +170,20 @@ impl Serving {
             return Err(Refused::new(RefusalCode::Malformed, what).into());
         };
         self.fetched(bytes).await
+    }
+
+    /// Sends back what is otherwise in a bundle that a job of the key's leaves as.
+    pub(super) async fn fetch_difference(&mut self, fetch: FetchDifference) -> Result<(), End> {
+        let _turn = self.turn_to_load().await?;
+        let [bundle, since] = [fetch.bundle, fetch.since].map(|id| BundleId::from(id.0));
+        let found = self.peer.host.leaving(&self.peer.caller, bundle, since);
+        let difference = match found {
+            Some([bundle, since]) => self.beside(move || bundle.difference(&since)).await?,
+            None => None,
+        };
+        // The client asks for its parts then.
+        let none = || Refused::new(RefusalCode::UnknownBundle, fetch.bundle.to_string());
+        self.fetched(difference.ok_or_else(none)?).await
     }
 
     async fn fetched(&mut self, bytes: Bytes) -> Result<(), End> {

@@ -327,6 +327,7 @@ async fn an_arrival_under_the_id_of_another_keys_job_is_another_job() {
             lock,
             bundle: parts.id(),
             terms,
+            difference: None,
         })
     };
     // It has no offer of the other key's, though the job is here.

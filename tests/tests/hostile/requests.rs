@@ -109,6 +109,7 @@ fn arrive(move_id: MoveId, lock: Lock, bundle: BlobId, items: Option<BlobId>) ->
         lock,
         bundle,
         terms,
+        difference: None,
     })
 }
 

@@ -14,7 +14,8 @@ use crate::job::{
 };
 use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Message, Received, Ship};
 use crate::session::{
-    Blocks, Fetch, FetchBlocks, SessionCall, SessionClose, SessionOpen, SessionRestore, SessionSave,
+    Blocks, Fetch, FetchBlocks, FetchDifference, SessionCall, SessionClose, SessionOpen,
+    SessionRestore, SessionSave,
 };
 
 /// Sizes that a host accepts, in bytes. Each is held against the announcement, before anything of
@@ -84,6 +85,8 @@ pub enum HostEvent {
     Fetch(Fetch),
     /// Blocks to send back.
     FetchBlocks(FetchBlocks),
+    /// What is otherwise in a saved bundle is asked for.
+    FetchDifference(FetchDifference),
     /// The blocks that were asked for; `wire_bytes` follow.
     Blocks(Blocks),
     /// A piece of the blocks.
@@ -97,7 +100,7 @@ pub enum HostEvent {
     Arguments {
         /// The piece
         bytes: Bytes,
-        /// Whether the arguments are complete
+        /// Whether they are complete
         last: bool,
     },
     /// A blob that was asked for; `wire_bytes` follow, or it is complete when that is 0.
@@ -156,7 +159,7 @@ pub enum HostEvent {
     JobOffer(JobOffer),
     /// A job to stop and save for a move.
     JobLeave(JobLeave),
-    /// A job that comes.
+    /// A job that comes; its difference follows as the arguments of a call, if there is one.
     JobArrive(JobArrive),
     /// A step of a move.
     JobMove(JobMove),
@@ -351,9 +354,15 @@ impl HostExchange {
         let Some(request) = Request::of(&message) else {
             return Err(self.unexpected(message.name()));
         };
-        // Of requests, only those of calls have a payload.
         let bytes = message.payload_bytes();
-        within(Part::Arguments, self.limits.args_bytes, bytes)?;
+        match &message {
+            Message::JobArrive(JobArrive {
+                difference: Some(difference),
+                ..
+            }) => difference.check()?,
+            // Of other requests, only those of calls have a payload.
+            _ => within(Part::Arguments, self.limits.args_bytes, bytes)?,
+        }
         self.request = Some(request);
         self.watch = Watch::of(&message);
         self.items = items_of(&message);
@@ -375,6 +384,7 @@ impl HostExchange {
             Message::SessionList => HostEvent::SessionList,
             Message::Fetch(fetch) => HostEvent::Fetch(fetch),
             Message::FetchBlocks(fetch) => HostEvent::FetchBlocks(fetch),
+            Message::FetchDifference(fetch) => HostEvent::FetchDifference(fetch),
             Message::JobStart(start) => HostEvent::JobStart(start),
             Message::JobOpen(open) => HostEvent::JobOpen(open),
             Message::JobList => HostEvent::JobList,

@@ -128,6 +128,9 @@ fn about_calls() -> impl Strategy<Value = Message> {
         ids().prop_map(|blob| Message::Fetch(Fetch { blob })),
         (ids(), block_sets())
             .prop_map(|(index, wanted)| Message::FetchBlocks(FetchBlocks { index, wanted })),
+        (ids(), ids()).prop_map(|(bundle, since)| {
+            Message::FetchDifference(FetchDifference { bundle, since })
+        }),
     ]
 }
 
@@ -195,6 +198,17 @@ fn about_jobs() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn differences() -> impl Strategy<Value = Difference> {
+    (ids(), encodings(), any::<[u64; 2]>()).prop_map(
+        |(since, encoding, [raw_bytes, wire_bytes])| Difference {
+            since,
+            encoding,
+            raw_bytes,
+            wire_bytes,
+        },
+    )
+}
+
 fn about_moves() -> impl Strategy<Value = Message> {
     prop_oneof![
         (jobs(), keys(), prop::option::of(ids()))
@@ -207,17 +221,24 @@ fn about_moves() -> impl Strategy<Value = Message> {
                 within_ms,
             })
         }),
-        (jobs(), moves(), locks(), ids(), terms()).prop_map(
-            |(job, move_id, lock, bundle, terms)| {
+        (
+            jobs(),
+            moves(),
+            locks(),
+            ids(),
+            terms(),
+            prop::option::of(differences())
+        )
+            .prop_map(|(job, move_id, lock, bundle, terms, difference)| {
                 Message::JobArrive(JobArrive {
                     job,
                     move_id,
                     lock,
                     bundle,
                     terms,
+                    difference,
                 })
-            }
-        ),
+            }),
         (jobs(), moves(), steps())
             .prop_map(|(job, move_id, step)| { Message::JobMove(JobMove { job, move_id, step }) }),
     ]

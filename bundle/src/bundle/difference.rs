@@ -1,0 +1,177 @@
+//! A bundle with an image as what is otherwise than in another of the same code.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use spore_value::{Limits as ValueLimits, codec};
+
+use super::{Bundle, PartsError};
+use crate::ids::{BundleId, StateId};
+use crate::image::{BLOCK_BYTES, Image, ImageError, Index};
+use crate::limits::Limits;
+use crate::manifest::Manifest;
+
+/// Longest difference, in bytes. Of what differs more, the parts travel.
+pub const DIFFERENCE_BYTES_MAX: usize = 16 << 20;
+
+/// Why bytes are no difference from a bundle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DifferenceError {
+    /// There are more than there may be.
+    #[error("a difference of {bytes} bytes, at most {DIFFERENCE_BYTES_MAX} are allowed")]
+    TooLong {
+        /// How many there are
+        bytes: usize,
+    },
+    /// They end early, or not with a whole block for each that has changed.
+    #[error("a difference that is cut off, or goes on behind its end")]
+    Length,
+    /// What the image is besides its blocks cannot be read.
+    #[error("unreadable difference")]
+    Unreadable(#[source] spore_value::DecodeError),
+    /// The bundle that it is said to differ from has no image.
+    #[error("a difference from a bundle without an image")]
+    NoImage,
+    /// It makes another bundle than it is said to.
+    #[error("a difference that makes bundle {found} instead of {named}")]
+    OtherBundle {
+        /// The bundle that it is said to make
+        named: BundleId,
+        /// The bundle whose manifest came
+        found: BundleId,
+    },
+    /// It makes no bundle.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+}
+
+/// What comes before the blocks.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// Without numbers and ids of blocks.
+    index: Index,
+    /// Blocks that are as in a fresh instance now, ascending.
+    gone: Vec<u32>,
+    /// Blocks that have changed, ascending.
+    changed: Vec<u32>,
+}
+
+impl Bundle {
+    /// What is otherwise in this bundle than in another of the same code, where both have images, and
+    /// not too much is.
+    pub fn difference(&self, since: &Bundle) -> Option<Bytes> {
+        let (Some(image), Some(before)) = (self.image(), since.image()) else {
+            return None;
+        };
+        if self.code_id() != since.code_id() {
+            return None;
+        }
+        let differing = image.differing(before);
+        let (changed, gone): (Vec<_>, Vec<_>) =
+            differing.iter().partition(|(_, block)| block.is_some());
+        let numbers = |some: &[(u32, Option<_>)]| some.iter().map(|(number, _)| *number).collect();
+        let head = Head {
+            index: image.index().without_blocks(),
+            gone: numbers(&gone),
+            changed: numbers(&changed),
+        };
+        let head = codec::encode_serde(&head).expect("an index is nested a few levels deep");
+        let lengths = [self.manifest_bytes().len(), head.len()];
+        let bytes = 8 + lengths[0] + lengths[1] + changed.len() * BLOCK_BYTES;
+        if bytes > DIFFERENCE_BYTES_MAX {
+            return None;
+        }
+        let mut whole = Vec::with_capacity(bytes);
+        for length in lengths {
+            whole.extend_from_slice(&(length as u32).to_le_bytes());
+        }
+        whole.extend_from_slice(self.manifest_bytes());
+        whole.extend_from_slice(&head);
+        for block in changed.iter().filter_map(|(_, block)| *block) {
+            whole.extend_from_slice(block);
+        }
+        Some(whole.into())
+    }
+
+    /// The bundle of this id, from how it differs from `since`. All that came is hashed.
+    ///
+    /// # Errors
+    ///
+    /// When it does not make that bundle, or one beyond the limits.
+    pub fn from_difference(
+        since: &Bundle,
+        id: BundleId,
+        difference: &[u8],
+        limits: &Limits,
+    ) -> Result<Bundle, DifferenceError> {
+        let bytes = difference.len();
+        if bytes > DIFFERENCE_BYTES_MAX {
+            return Err(DifferenceError::TooLong { bytes });
+        }
+        let before = since.image().ok_or(DifferenceError::NoImage)?;
+        let (manifest_length, rest) = length(difference)?;
+        let (head_length, rest) = length(rest)?;
+        let (manifest_bytes, rest) = part(rest, manifest_length)?;
+        let (head, blocks) = part(rest, head_length)?;
+        let found = BundleId::of(manifest_bytes);
+        if found != id {
+            return Err(DifferenceError::OtherBundle { named: id, found });
+        }
+        let manifest = Manifest::decode(manifest_bytes).map_err(PartsError::from)?;
+        limits.admit(&manifest)?;
+        let (named, found) = (manifest.code.id, since.code_id());
+        if named != found {
+            return Err(PartsError::CodeId { named, found }.into());
+        }
+        let head: Head = codec::decode_serde(head, &ValueLimits::default())
+            .map_err(DifferenceError::Unreadable)?;
+        let image = changed(before, head, blocks)?;
+        let distinct = image.distinct_ids().len();
+        limits.admit_image(image.index_bytes().len() as u64, distinct)?;
+        let Some(state) = manifest.state else {
+            return Err(PartsError::StateUnannounced.into());
+        };
+        let (named, found) = (state.id, StateId::of(image.index_bytes()));
+        if named != found {
+            return Err(PartsError::StateId { named, found }.into());
+        }
+        let manifest_bytes = Bytes::copy_from_slice(manifest_bytes);
+        let code = since.code().clone();
+        Ok(Bundle::dangerous_from_checked_image(
+            manifest_bytes,
+            code,
+            image,
+        )?)
+    }
+}
+
+/// The image as it is after these changes.
+fn changed(before: &Image, head: Head, blocks: &[u8]) -> Result<Image, DifferenceError> {
+    let Head {
+        index,
+        gone,
+        changed,
+    } = head;
+    let (blocks, rest) = blocks.as_chunks::<BLOCK_BYTES>();
+    if blocks.len() != changed.len() || !rest.is_empty() {
+        return Err(DifferenceError::Length);
+    }
+    let changed = changed.into_iter().zip(blocks.iter().map(Some));
+    let gone = gone.into_iter().map(|number| (number, None));
+    let mut changes: Vec<_> = changed.chain(gone).collect();
+    // Each is ascending, and none is in both: the image says so if not.
+    changes.sort_by_key(|(number, _)| *number);
+    let made = before.but(index, &changes);
+    Ok(made.map_err(|error: ImageError| PartsError::from(error))?)
+}
+
+fn length(bytes: &[u8]) -> Result<(usize, &[u8]), DifferenceError> {
+    let (length, rest) = bytes.split_first_chunk().ok_or(DifferenceError::Length)?;
+    Ok((u32::from_le_bytes(*length) as usize, rest))
+}
+
+fn part(bytes: &[u8], length: usize) -> Result<(&[u8], &[u8]), DifferenceError> {
+    bytes
+        .split_at_checked(length)
+        .ok_or(DifferenceError::Length)
+}

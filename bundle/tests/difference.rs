@@ -1,0 +1,141 @@
+//! A bundle as its difference from another is that bundle, and whatever is otherwise in what came is
+//! refused.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::{chain, unbound};
+use proptest::prelude::*;
+use spore_bundle::image::{BLOCK_BYTES, Global, GlobalValue, Image, Index};
+use spore_bundle::{BlockId, Bundle, DIFFERENCE_BYTES_MAX, DifferenceError, Limits, PartsError};
+
+/// Pages of the memory: blocks are in two parts of it.
+const PAGES: u32 = 32;
+
+/// A bundle with an image of these blocks, each of one byte repeated.
+fn bundle(blocks: &BTreeMap<u32, u8>, global: u32) -> Bundle {
+    let index = Index {
+        memory_pages: PAGES,
+        globals: vec![Global {
+            index: 0,
+            value: GlobalValue::I32(global),
+        }],
+        ..Index::of(unbound().code_id())
+    };
+    let blocks = blocks.iter().map(|(number, byte)| {
+        let block = [*byte; BLOCK_BYTES];
+        (*number, BlockId::of(&block), Arc::new(block))
+    });
+    let image = Image::new(index, blocks.collect()).expect("sound");
+    unbound().with_image(image).expect("it fits")
+}
+
+fn again(since: &Bundle, wanted: &Bundle, difference: &[u8]) -> Result<Bundle, DifferenceError> {
+    Bundle::from_difference(since, wanted.id(), difference, &Limits::default())
+}
+
+fn memories() -> impl Strategy<Value = BTreeMap<u32, u8>> {
+    prop::collection::btree_map(0..PAGES * 16, 0..6u8, 0..40)
+}
+
+proptest! {
+    #[test]
+    fn a_bundle_is_what_its_difference_makes(
+        before in memories(),
+        after in memories(),
+        globals: [u32; 2],
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
+        let (since, wanted) = (bundle(&before, globals[0]), bundle(&after, globals[1]));
+        let difference = wanted.difference(&since).expect("little is otherwise");
+        let made = again(&since, &wanted, &difference).expect("sound");
+        assert_eq!(made.encode(), wanted.encode());
+        // Whatever is otherwise in it, or in what it is held against, no other bundle comes of it.
+        let mut other = difference.to_vec();
+        let at = at.index(other.len());
+        other[at] ^= byte | 1;
+        assert!(again(&since, &wanted, &other).is_err());
+        if let Ok(made) = again(&wanted, &wanted, &difference) {
+            assert_eq!(made, wanted);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let since = bundle(&BTreeMap::from([(3, 1)]), 0);
+        assert!(again(&since, &since, &bytes).is_err());
+    }
+}
+
+#[test]
+fn what_differs_is_what_travels() {
+    let mut memory: BTreeMap<u32, u8> = (0..400).map(|number| (number, number as u8)).collect();
+    let since = bundle(&memory, 1);
+    memory.insert(7, 200);
+    memory.remove(&300);
+    let wanted = bundle(&memory, 1);
+    let difference = wanted.difference(&since).expect("little is otherwise");
+    assert!((BLOCK_BYTES..BLOCK_BYTES + 1000).contains(&difference.len()));
+    let nothing = wanted.difference(&wanted).expect("nothing is otherwise");
+    assert!(nothing.len() < 1000);
+}
+
+#[test]
+fn what_makes_no_bundle_is_refused_by_name() {
+    let memory = BTreeMap::from([(1, 1), (2, 2)]);
+    let (since, wanted) = (bundle(&memory, 1), bundle(&BTreeMap::from([(1, 3)]), 2));
+    let difference = wanted.difference(&since).expect("little is otherwise");
+    let named = |difference: &[u8]| {
+        let refused = again(&since, &wanted, difference).expect_err("not so");
+        chain(&refused)
+    };
+    let length = "a difference that is cut off, or goes on behind its end";
+    assert_eq!(named(&[]), length);
+    assert_eq!(named(&difference[..7]), length);
+    assert_eq!(named(&difference[..difference.len() - 1]), length);
+    assert_eq!(named(&[&difference[..], &[0]].concat()), length);
+    assert_eq!(
+        named(&[&difference[..], &[0; BLOCK_BYTES]].concat()),
+        length
+    );
+    assert_eq!(named(&[0xff; 100]), length);
+    let long = vec![0; DIFFERENCE_BYTES_MAX + 1];
+    assert!(matches!(
+        again(&since, &wanted, &long),
+        Err(DifferenceError::TooLong { .. })
+    ));
+    assert!(matches!(
+        again(&unbound(), &wanted, &difference),
+        Err(DifferenceError::NoImage)
+    ));
+    assert!(matches!(
+        again(&since, &since, &difference),
+        Err(DifferenceError::OtherBundle { .. })
+    ));
+    // Held against another image it makes another state.
+    assert!(matches!(
+        again(&bundle(&BTreeMap::from([(9, 9)]), 1), &wanted, &difference),
+        Err(DifferenceError::Parts(PartsError::StateId { .. }))
+    ));
+    let limits = Limits {
+        state_bytes_max: 5000,
+        ..Limits::default()
+    };
+    let large = bundle(&BTreeMap::from([(1, 3), (2, 4)]), 2);
+    let difference = large.difference(&since).expect("little is otherwise");
+    let refused = Bundle::from_difference(&since, large.id(), &difference, &limits);
+    assert!(matches!(
+        refused,
+        Err(DifferenceError::Parts(PartsError::StateTooLarge { .. }))
+    ));
+}
+
+#[test]
+fn what_has_no_difference_travels_otherwise() {
+    let with_image = bundle(&BTreeMap::from([(1, 1)]), 1);
+    assert!(unbound().difference(&with_image).is_none());
+    assert!(with_image.difference(&unbound()).is_none());
+}
