@@ -24,8 +24,8 @@ mod taking;
 
 use blocks::Blocks;
 use found::Found;
-use index::ascending;
 
+pub use changes::Changes;
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};
 pub use taking::Taking;

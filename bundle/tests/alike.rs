@@ -108,7 +108,7 @@ fn assert_differing(image: &Image, other: &Image, memories: [&Memory; 2]) {
     let expected = numbers.filter(|number| here.get(number) != there.get(number));
     let expected = expected.map(|number| (number, here.get(&number).map(|byte| block(*byte))));
     let differing = image.differing(other).into_iter();
-    let differing = differing.map(|(number, block)| (number, block.copied()));
+    let differing = differing.map(|(number, block)| (number, block.map(|(_, block)| **block)));
     assert!(differing.eq(expected));
 
     let ids = |image: &Image| image.distinct().map(|(id, _)| id).collect::<HashSet<_>>();

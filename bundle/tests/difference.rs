@@ -99,7 +99,13 @@ fn what_makes_no_bundle_is_refused_by_name() {
     assert_eq!(named(&[&difference[..], &[0]].concat()), length);
     assert_eq!(
         named(&[&difference[..], &[0; BLOCK_BYTES]].concat()),
-        length
+        "the image cannot be used: 8192 bytes of blocks, the index names 4096"
+    );
+    let manifest = wanted.manifest_bytes();
+    let no_head = [&difference[..4], &[0; 4], manifest].concat();
+    assert_eq!(
+        named(&no_head),
+        "the image cannot be used: unreadable index: 1 bytes are missing"
     );
     assert_eq!(named(&[0xff; 100]), length);
     let long = vec![0; DIFFERENCE_BYTES_MAX + 1];

@@ -256,17 +256,17 @@ impl Jobs {
         }
     }
 
-    /// Takes in a job that was offered, with what came ahead of it.
-    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<(), Refused> {
+    /// Takes in a job that was offered, with what came ahead of it, which this gives.
+    pub(crate) fn arrive(&self, job: &Arc<Job>, limit: u32) -> Result<Option<Bundle>, Refused> {
         self.put(job, limit)?;
         let offer = lock(&self.offers).remove(&(job.key.id, job.id));
-        if let Some(offer) = offer {
+        Ok(offer.and_then(|offer| {
             let mut now = job.now();
             now.ahead = offer.ahead;
             // What the instance was made of counts for as long as it is there.
             now.warm = offer.warm.map(|warm| (warm, offer.room));
-        }
-        Ok(())
+            offer.bundle
+        }))
     }
 
     /// Every job, for the look round.

@@ -4,13 +4,14 @@
 //! was made of, in blocks: equal code of one owner's is there once. How a job has ended, and its
 //! items, are kept until its owner has them.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use spore_bundle::image::{BLOCK_BYTES, Block, Image};
-use spore_bundle::{Bundle, PartsError};
+use spore_bundle::image::{BLOCK_BYTES, Block, Changes, Image};
+use spore_bundle::{Bundle, BundleId, PartsError, StateId};
 use spore_store::{
     BlockId, ImageToSave, Key, Kind, OpenError, Owner, Quota, ReadError, Save, SaveError,
 };
@@ -26,6 +27,7 @@ use crate::session::rand_bytes;
 mod records;
 
 pub(crate) use records::{EndedAs, JobRecord, Kept, SessionRecord};
+use records::{JobNoted, Since};
 
 /// A record of a session, with what it was last saved as.
 const SESSION: Kind = Kind(1);
@@ -39,6 +41,9 @@ const JOB_PARTS: Kind = Kind(4);
 const JOB_ENDING: Kind = Kind(5);
 /// The bundle that came ahead of a job.
 const JOB_AHEAD: Kind = Kind(6);
+
+/// An image of which fewer than one block in so many has changed is kept as a difference.
+const CHANGED_PART: usize = 4;
 
 /// Bytes of a record whose sizes the host bounds itself.
 fn limits(bytes: &[u8]) -> Limits {
@@ -124,11 +129,14 @@ pub(crate) struct Keep {
     background: Handle,
 }
 
-/// What came ahead of a job, on the disk until this is dropped.
+/// What came ahead of a job, on the disk until this is dropped, unless the job is kept as the difference
+/// from it.
 pub(crate) struct Ahead {
     keep: Keep,
     owner: [u8; 32],
     id: [u8; 16],
+    bundle: BundleId,
+    stays: bool,
 }
 
 /// Names what came ahead.
@@ -139,10 +147,23 @@ impl Ahead {
     pub(crate) fn id(&self) -> AheadId {
         AheadId(self.id)
     }
+
+    /// Whether it is this bundle.
+    pub(crate) fn is_of(&self, bundle: BundleId) -> bool {
+        self.bundle == bundle
+    }
+
+    /// The job is kept as the difference from it: it goes with what is kept so.
+    pub(crate) fn stays(mut self) {
+        self.stays = true;
+    }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         let (keep, owner, id) = (self.keep.clone(), self.owner, self.id);
         self.keep.background.spawn_blocking(move || {
             if let Err(error) = keep.store.remove(&key(owner, JOB_AHEAD, id)) {
@@ -204,9 +225,19 @@ fn bytes_of(blocks: &[Arc<Block>], bytes: u64) -> Result<(Bytes, usize), KeepErr
 struct Content<'a> {
     index: Vec<u8>,
     ids: Vec<BlockId>,
-    /// The first blocks. Those of the image follow, each once.
+    /// The first blocks.
     blocks: Vec<Arc<Block>>,
-    image: Option<&'a Image>,
+    /// Those that follow.
+    rest: Rest<'a>,
+}
+
+/// The last blocks of what is to be kept.
+enum Rest<'a> {
+    None,
+    /// Those of an image, each once.
+    Image(&'a Image),
+    /// Those that are otherwise in an image than in another.
+    Changed(Vec<&'a Arc<Block>>),
 }
 
 impl<'a> Content<'a> {
@@ -219,7 +250,21 @@ impl<'a> Content<'a> {
             index,
             ids,
             blocks,
-            image,
+            rest: image.map_or(Rest::None, Rest::Image),
+        }
+    }
+
+    fn of_changes(changes: Changes<'a>, beside: &[u8]) -> Content<'a> {
+        let index = records::ToIndex {
+            image: &changes.head,
+            beside,
+        };
+        let ids = changes.blocks.iter().map(|(id, _)| BlockId(*id.as_bytes()));
+        Content {
+            index: encode(&index),
+            ids: ids.collect(),
+            blocks: Vec::new(),
+            rest: Rest::Changed(changes.blocks.iter().map(|(_, block)| *block).collect()),
         }
     }
 
@@ -253,9 +298,11 @@ impl<'a> Content<'a> {
     }
 
     fn block(&self, at: usize) -> Option<&Block> {
-        let block = match at.checked_sub(self.blocks.len()) {
-            None => self.blocks.get(at),
-            Some(place) => self.image?.distinct_at(place),
+        let block = match (at.checked_sub(self.blocks.len()), &self.rest) {
+            (None, _) => self.blocks.get(at),
+            (Some(_), Rest::None) => None,
+            (Some(place), Rest::Image(image)) => image.distinct_at(place),
+            (Some(place), Rest::Changed(changed)) => changed.get(place).copied(),
         };
         block.map(|block| &**block)
     }
@@ -312,18 +359,17 @@ impl Keep {
         Ok(())
     }
 
-    /// Keeps an image under a record, with what goes with it, and the parts of what it is an image of
-    /// under another, if they are not there.
+    /// Keeps an image under a record, and the parts of what it is an image of under another, if they are
+    /// not there.
     fn save_image(
         &self,
         (key, parts_key): (&Key, &Key),
         meta: &[u8],
         (bundle, arguments): (&Bundle, &[u8]),
-        (image, beside): (&Image, &[u8]),
+        content: &Content<'_>,
         like: Option<&Key>,
     ) -> Result<(), KeepError> {
         let quota = self.quota(key.owner);
-        let content = Content::of_image(image, beside);
         let image = ImageToSave {
             index: &content.index,
             ids: &content.ids,
@@ -347,11 +393,30 @@ impl Keep {
     }
 
     /// An image, and what was kept with it. Each block is hashed as it is read.
-    fn image(&self, key: &Key) -> Result<Option<(Image, Vec<u8>)>, KeepError> {
+    fn image(
+        &self,
+        key: &Key,
+        since: Option<Since>,
+    ) -> Result<Option<(Image, Vec<u8>)>, KeepError> {
         let Some((index, blocks)) = self.blocks_of(key)? else {
             return Ok(None);
         };
         let indexed: records::Indexed = codec::decode_serde(&index, &limits(&index))?;
+        if let Some(since) = since {
+            let (ahead, _) = self.parts(&Key {
+                kind: JOB_AHEAD,
+                id: since.ahead,
+                ..*key
+            })?;
+            let ahead = ahead.image().ok_or(KeepError::Missing("an image"))?;
+            let changed = blocks.iter().map(|block| &**block);
+            let image = ahead.with_changes(&indexed.image, changed)?;
+            let (named, found) = (since.state.into(), StateId::of(image.index_bytes()));
+            if named != found {
+                return Err(PartsError::StateId { named, found }.into());
+            }
+            return Ok(Some((image, indexed.beside)));
+        }
         // Each block was hashed as it was read, and the index with the pack.
         let image = Image::dangerous_from_checked_blocks(indexed.image.into(), &blocks)?;
         Ok(Some((image, indexed.beside)))
@@ -405,7 +470,8 @@ impl Keep {
         let at = key(owner, SESSION, id);
         let parts_at = key(owner, SESSION_PARTS, id);
         let parts = (bundle, &[][..]);
-        self.save_image((&at, &parts_at), &encode(record), parts, (image, &[]), None)
+        let content = Content::of_image(image, &[]);
+        self.save_image((&at, &parts_at), &encode(record), parts, &content, None)
     }
 
     /// Forgets a session.
@@ -433,7 +499,9 @@ impl Keep {
             .ok_or(KeepError::Missing("its record"))?;
         let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
         let (bundle, _) = self.parts(&key(owner, SESSION_PARTS, id))?;
-        let (image, _) = self.image(&at)?.ok_or(KeepError::Missing("its image"))?;
+        let (image, _) = self
+            .image(&at, None)?
+            .ok_or(KeepError::Missing("its image"))?;
         Ok((record, bundle, image))
     }
 
@@ -448,35 +516,75 @@ impl Keep {
         let id = rand_bytes();
         let content = Content::of_parts(bundle, &[]);
         self.save(&key(owner, JOB_AHEAD, id), &content)?;
-        let keep = self.clone();
-        Ok(Ahead { keep, owner, id })
+        Ok(Ahead {
+            keep: self.clone(),
+            owner,
+            id,
+            bundle: bundle.id(),
+            stays: false,
+        })
     }
 
     /// Keeps all of a job: what it was started from, the bundle and its arguments, and how it is; with
-    /// its image, and the items that it holds, when there is a new one. The image may be much like what
-    /// came `ahead`.
+    /// its image, and the items that it holds, when there is a new one. That is kept as the difference
+    /// from what came ahead, if it is given and they are much alike. Says whether it is.
     pub(crate) fn save_job(
         &self,
         (owner, id): OwnedId,
         record: &JobRecord,
         parts: (&Bundle, &[u8]),
         image: Option<(&Image, &[u8])>,
-        ahead: Option<AheadId>,
-    ) -> Result<(), KeepError> {
+        ahead: Option<(AheadId, &Image)>,
+    ) -> Result<bool, KeepError> {
         let at = key(owner, JOB, id);
-        let Some(image) = image else {
+        let Some((image, beside)) = image else {
             self.save_job_parts((owner, id), parts)?;
-            return self.note_job((owner, id), record);
+            self.note_job((owner, id), record)?;
+            return Ok(false);
         };
+        let before = self.since((owner, id))?;
+        let like = ahead.map(|(ahead, _)| ahead.0);
+        let difference = ahead.and_then(|(ahead, since)| {
+            let changes = image.changes_since(since);
+            let is_little = changes.blocks.len() < image.index().numbers.len() / CHANGED_PART;
+            is_little.then(|| (ahead.0, changes))
+        });
+        let (content, since) = match difference {
+            Some((ahead, changes)) => {
+                let state = *StateId::of(image.index_bytes()).as_bytes();
+                let content = Content::of_changes(changes, beside);
+                (content, Some(Since { ahead, state }))
+            }
+            None => (Content::of_image(image, beside), None),
+        };
+        let like = like.or(before.map(|before| before.ahead));
+        let like = like.map(|like| key(owner, JOB_AHEAD, like));
         let parts_at = key(owner, JOB_PARTS, id);
-        let like = ahead.map(|ahead| key(owner, JOB_AHEAD, ahead.0));
-        self.save_image(
-            (&at, &parts_at),
-            &encode(record),
-            parts,
-            image,
-            like.as_ref(),
-        )
+        let noted = noted(record, since);
+        self.save_image((&at, &parts_at), &noted, parts, &content, like.as_ref())?;
+        self.let_go(owner, before.filter(|before| since != Some(*before)));
+        Ok(since.is_some())
+    }
+
+    /// What the image of a job is kept as the difference from.
+    fn since(&self, (owner, id): OwnedId) -> Result<Option<Since>, KeepError> {
+        let Some(record) = self.store.load(&key(owner, JOB, id))? else {
+            return Ok(None);
+        };
+        let noted: JobNoted = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        Ok(noted.since)
+    }
+
+    /// Removes what came ahead of a job and is not needed any more. If it fails, the next start does.
+    fn let_go(&self, owner: [u8; 32], since: Option<Since>) {
+        if let Some(since) = since
+            && let Err(error) = self.store.remove(&key(owner, JOB_AHEAD, since.ahead))
+        {
+            tracing::error!(
+                error = chain(&error),
+                "what came ahead of a job is still kept"
+            );
+        }
     }
 
     fn save_job_parts(
@@ -497,7 +605,7 @@ impl Keep {
         (owner, id): OwnedId,
         record: &JobRecord,
     ) -> Result<(), KeepError> {
-        let meta = encode(record);
+        let meta = noted(record, self.since((owner, id))?);
         self.store.save(&key(owner, JOB, id), &Save::meta(&meta))?;
         Ok(())
     }
@@ -523,9 +631,11 @@ impl Keep {
         let at = key(owner, JOB_ENDING, id);
         self.save(&at, &Content::of(encode(&ending), all, None))?;
         // From here on it has ended.
-        let meta = encode(record);
+        let before = self.since((owner, id))?;
+        let meta = noted(record, None);
         let save = Save::meta(&meta).without_image();
         self.store.save(&key(owner, JOB, id), &save)?;
+        self.let_go(owner, before);
         Ok(())
     }
 
@@ -545,10 +655,13 @@ impl Keep {
 
     /// Forgets a job.
     pub(crate) fn remove_job(&self, owner: [u8; 32], id: [u8; 16]) -> Result<(), KeepError> {
+        // One that cannot be read goes too.
+        let since = self.since((owner, id)).unwrap_or_default();
         // The record first: what is left without it is removed when the host starts.
         for kind in [JOB, JOB_ENDING, JOB_PARTS] {
             self.store.remove(&key(owner, kind, id))?;
         }
+        self.let_go(owner, since);
         Ok(())
     }
 
@@ -570,16 +683,17 @@ impl Keep {
     ) -> Result<(JobRecord, Bundle, Bytes), KeepError> {
         let record = self.store.load(&key(owner, JOB, id))?;
         let record = record.ok_or(KeepError::Missing("its record"))?;
-        let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let noted: JobNoted = codec::decode_serde(&record.meta, &limits(&record.meta))?;
         let (bundle, arguments) = self.parts(&key(owner, JOB_PARTS, id))?;
-        Ok((record, bundle, arguments))
+        Ok((noted.record, bundle, arguments))
     }
 
     /// Where a job is, as far as its record tells.
     pub(crate) fn job_custody(&self, owner: [u8; 32], id: [u8; 16]) -> Result<Custody, KeepError> {
         let record = self.store.load(&key(owner, JOB, id))?;
         let record = record.ok_or(KeepError::Missing("its record"))?;
-        let JobRecord::V1(kept) = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let noted: JobNoted = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let JobRecord::V1(kept) = noted.record;
         Ok(kept.custody)
     }
 
@@ -589,21 +703,36 @@ impl Keep {
         owner: [u8; 32],
         id: [u8; 16],
     ) -> Result<Option<(Image, Vec<u8>)>, KeepError> {
-        self.image(&key(owner, JOB, id))
+        self.image(&key(owner, JOB, id), self.since((owner, id))?)
     }
 
     /// Removes parts and endings whose session or job is not there, which an end at a bad moment left,
-    /// and what came ahead of jobs: no offer survives a restart.
+    /// and what came ahead of jobs that are not kept as the difference from it: no offer survives a
+    /// restart.
     pub(crate) fn sweep(&self) -> Result<(), KeepError> {
+        let mut needed = HashSet::new();
+        for (owner, id) in self.ids(JOB)? {
+            match self.since((owner, id)) {
+                Ok(since) => needed.extend(since.map(|since| (owner, since.ahead))),
+                Err(error) => {
+                    // What it needs is not known: all of its owner's stays until it is gone.
+                    tracing::error!(error = chain(&error), "a job cannot be read");
+                    let all = self.ids(JOB_AHEAD)?.into_iter();
+                    needed.extend(all.filter(|(of, _)| *of == owner));
+                }
+            }
+        }
         for (owner, id) in self.ids(JOB_AHEAD)? {
-            self.store.remove(&key(owner, JOB_AHEAD, id))?;
+            if !needed.contains(&(owner, id)) {
+                self.store.remove(&key(owner, JOB_AHEAD, id))?;
+            }
         }
         for (part, of) in [
             (SESSION_PARTS, SESSION),
             (JOB_PARTS, JOB),
             (JOB_ENDING, JOB),
         ] {
-            let there: std::collections::HashSet<_> = self.ids(of)?.into_iter().collect();
+            let there: HashSet<_> = self.ids(of)?.into_iter().collect();
             for (owner, id) in self.ids(part)? {
                 if !there.contains(&(owner, id)) {
                     self.store.remove(&key(owner, part, id))?;
@@ -618,6 +747,12 @@ impl Keep {
         let ids = records.into_iter().map(|(key, _)| (key.owner.0, key.id));
         Ok(ids.collect())
     }
+}
+
+/// A record of a job as it is noted.
+fn noted(record: &JobRecord, since: Option<Since>) -> Vec<u8> {
+    let record = record.clone();
+    encode(&JobNoted { record, since })
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

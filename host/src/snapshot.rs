@@ -334,7 +334,7 @@ fn differing<'a>(
     let differing = image.differing(other).into_iter();
     let differing = differing.map(|(number, block)| {
         let fresh = || as_fresh.at(number).map_or(&ZERO, |block| block);
-        (number, block.unwrap_or_else(fresh))
+        (number, block.map_or_else(fresh, |(_, block)| block))
     });
     differing.collect()
 }

@@ -1,14 +1,11 @@
 //! A bundle with an image as what is otherwise than in another of the same code.
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use spore_value::{Limits as ValueLimits, codec};
-
 use super::{Bundle, PartsError};
 use crate::ids::{BundleId, StateId};
-use crate::image::{BLOCK_BYTES, Image, ImageError, Index};
+use crate::image::{BLOCK_BYTES, Changes};
 use crate::limits::Limits;
 use crate::manifest::Manifest;
+use bytes::Bytes;
 
 /// Longest difference, in bytes. Of what differs more, the parts travel.
 pub const DIFFERENCE_BYTES_MAX: usize = 16 << 20;
@@ -23,12 +20,9 @@ pub enum DifferenceError {
         /// How many there are
         bytes: usize,
     },
-    /// They end early, or not with a whole block for each that has changed.
+    /// They end early, or not with a whole block.
     #[error("a difference that is cut off, or goes on behind its end")]
     Length,
-    /// What the image is besides its blocks cannot be read.
-    #[error("unreadable difference")]
-    Unreadable(#[source] spore_value::DecodeError),
     /// The bundle that it is said to differ from has no image.
     #[error("a difference from a bundle without an image")]
     NoImage,
@@ -45,17 +39,6 @@ pub enum DifferenceError {
     Parts(#[from] PartsError),
 }
 
-/// What comes before the blocks.
-#[derive(Serialize, Deserialize)]
-struct Head {
-    /// Without numbers and ids of blocks.
-    index: Index,
-    /// Blocks that are as in a fresh instance now, ascending.
-    gone: Vec<u32>,
-    /// Blocks that have changed, ascending.
-    changed: Vec<u32>,
-}
-
 impl Bundle {
     /// What is otherwise in this bundle than in another of the same code, where both have images, and
     /// not too much is.
@@ -66,18 +49,9 @@ impl Bundle {
         if self.code_id() != since.code_id() {
             return None;
         }
-        let differing = image.differing(before);
-        let (changed, gone): (Vec<_>, Vec<_>) =
-            differing.iter().partition(|(_, block)| block.is_some());
-        let numbers = |some: &[(u32, Option<_>)]| some.iter().map(|(number, _)| *number).collect();
-        let head = Head {
-            index: image.index().without_blocks(),
-            gone: numbers(&gone),
-            changed: numbers(&changed),
-        };
-        let head = codec::encode_serde(&head).expect("an index is nested a few levels deep");
+        let Changes { head, blocks } = image.changes_since(before);
         let lengths = [self.manifest_bytes().len(), head.len()];
-        let bytes = 8 + lengths[0] + lengths[1] + changed.len() * BLOCK_BYTES;
+        let bytes = 8 + lengths[0] + lengths[1] + blocks.len() * BLOCK_BYTES;
         if bytes > DIFFERENCE_BYTES_MAX {
             return None;
         }
@@ -87,8 +61,8 @@ impl Bundle {
         }
         whole.extend_from_slice(self.manifest_bytes());
         whole.extend_from_slice(&head);
-        for block in changed.iter().filter_map(|(_, block)| *block) {
-            whole.extend_from_slice(block);
+        for (_, block) in blocks {
+            whole.extend_from_slice(&block[..]);
         }
         Some(whole.into())
     }
@@ -123,9 +97,12 @@ impl Bundle {
         if named != found {
             return Err(PartsError::CodeId { named, found }.into());
         }
-        let head: Head = codec::decode_serde(head, &ValueLimits::default())
-            .map_err(DifferenceError::Unreadable)?;
-        let image = changed(before, head, blocks)?;
+        let (blocks, rest) = blocks.as_chunks::<BLOCK_BYTES>();
+        if !rest.is_empty() {
+            return Err(DifferenceError::Length);
+        }
+        let image = before.with_changes(head, blocks.iter());
+        let image = image.map_err(PartsError::from)?;
         let distinct = image.distinct_ids().len();
         limits.admit_image(image.index_bytes().len() as u64, distinct)?;
         let Some(state) = manifest.state else {
@@ -143,26 +120,6 @@ impl Bundle {
             image,
         )?)
     }
-}
-
-/// The image as it is after these changes.
-fn changed(before: &Image, head: Head, blocks: &[u8]) -> Result<Image, DifferenceError> {
-    let Head {
-        index,
-        gone,
-        changed,
-    } = head;
-    let (blocks, rest) = blocks.as_chunks::<BLOCK_BYTES>();
-    if blocks.len() != changed.len() || !rest.is_empty() {
-        return Err(DifferenceError::Length);
-    }
-    let changed = changed.into_iter().zip(blocks.iter().map(Some));
-    let gone = gone.into_iter().map(|number| (number, None));
-    let mut changes: Vec<_> = changed.chain(gone).collect();
-    // Each is ascending, and none is in both: the image says so if not.
-    changes.sort_by_key(|(number, _)| *number);
-    let made = before.but(index, &changes);
-    Ok(made.map_err(|error: ImageError| PartsError::from(error))?)
 }
 
 fn length(bytes: &[u8]) -> Result<(usize, &[u8]), DifferenceError> {

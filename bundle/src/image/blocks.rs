@@ -120,13 +120,12 @@ impl Image {
 
     /// The numbers of blocks that another image does not have as here, ascending; with nothing where
     /// only the other has one.
-    pub fn differing<'a>(&'a self, other: &'a Image) -> Vec<(u32, Option<&'a Block>)> {
+    pub fn differing(&self, other: &Image) -> Vec<(u32, Option<(&BlockId, &Arc<Block>)>)> {
         let mut differing = Vec::new();
         let mut others = other.blocks.0.iter().peekable();
         let gone = |part: &Part| {
-            other
-                .blocks_of(part.number)
-                .map(|(number, ..)| (number, None))
+            let there = other.blocks_of(part.number);
+            there.map(|(number, ..)| (number, None))
         };
         for part in self.blocks.0.iter() {
             while let Some(before) = others.next_if(|it| it.number < part.number) {
@@ -143,7 +142,7 @@ impl Image {
                 }
                 let same = there.next_if(|(it, ..)| *it == number);
                 if same.is_none_or(|(_, same, _)| same != id) {
-                    differing.push((number, Some(&**block)));
+                    differing.push((number, Some((id, block))));
                 }
             }
             differing.extend(there.map(|(number, ..)| (number, None)));

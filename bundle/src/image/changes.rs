@@ -1,33 +1,97 @@
 //! An image as what is otherwise than in another.
 
-use super::{Block, Image, ImageError, Index, PART_BLOCKS, Taking, ascending};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use spore_value::{Limits, codec};
+
+use super::index::ascending;
+use super::{BLOCK_BYTES, Block, Image, ImageError, Index, PART_BLOCKS, Taking};
+use crate::ids::BlockId;
+
+/// What is otherwise in an image than in another.
+pub struct Changes<'a> {
+    /// All of it but the blocks: what *Differences* in `docs/FORMAT.md` calls the head.
+    pub head: Vec<u8>,
+    /// The blocks that are not in the other image at the same place, in ascending order.
+    pub blocks: Vec<(&'a BlockId, &'a Arc<Block>)>,
+}
+
+/// What the head is the encoding of. The order of fields is the order of their bytes.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// Without numbers and ids of blocks.
+    index: Index,
+    /// Blocks that are as in a fresh instance now, ascending.
+    gone: Vec<u32>,
+    /// Blocks that have changed, ascending.
+    changed: Vec<u32>,
+}
 
 impl Image {
-    /// The image that is as this one but for these blocks, with their numbers, ascending: with nothing
-    /// for one that is as in a fresh instance. The rest is in `index`, whose blocks are ignored.
+    /// What is otherwise here than in another image.
+    pub fn changes_since(&self, since: &Image) -> Changes<'_> {
+        let (mut gone, mut changed, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, block) in self.differing(since) {
+            match block {
+                None => gone.push(number),
+                Some(block) => {
+                    changed.push(number);
+                    blocks.push(block);
+                }
+            }
+        }
+        let head = Head {
+            index: self.index.without_blocks(),
+            gone,
+            changed,
+        };
+        let head = codec::encode_serde(&head).expect("an index is nested a few levels deep");
+        Changes { head, blocks }
+    }
+
+    /// The image that is as this one but for changes. Blocks are hashed.
     ///
-    /// Blocks that come are hashed.
+    /// It is what the changes were taken of only if this image is what they were taken since: hold the
+    /// hash of the index against the one that is wanted.
     ///
     /// # Errors
     ///
-    /// When the index would not be sound.
-    pub(crate) fn but<'b>(
+    /// When the changes cannot be read, or the image would not be sound.
+    pub fn with_changes<'b>(
         &self,
-        index: Index,
-        changes: &[(u32, Option<&'b Block>)],
+        head: &[u8],
+        blocks: impl ExactSizeIterator<Item = &'b Block>,
     ) -> Result<Image, ImageError> {
+        let Head {
+            index,
+            gone,
+            changed,
+        } = codec::decode_serde(head, &Limits::default()).map_err(ImageError::Index)?;
+        if changed.len() != blocks.len() {
+            return Err(ImageError::BlocksSize {
+                expected: (changed.len() * BLOCK_BYTES) as u64,
+                found: (blocks.len() * BLOCK_BYTES) as u64,
+            });
+        }
+        let changed = changed.into_iter().zip(blocks.map(Some));
+        let gone = gone.into_iter().map(|number| (number, None));
+        let mut changes: Vec<_> = changed.chain(gone).collect();
+        changes.sort_by_key(|(number, _)| *number);
         ascending("block", changes.iter().map(|(number, _)| *number))?;
+
         let mut taking = Taking::like(Some(self));
-        let mut by_part = changes
-            .chunk_by(|a, b| a.0 / PART_BLOCKS == b.0 / PART_BLOCKS)
-            .peekable();
-        let last = |numbers: Option<u32>| numbers.map_or(0, |number| number / PART_BLOCKS + 1);
-        let parts = last(self.index.numbers.last().copied());
-        let parts = parts.max(last(changes.last().map(|(number, _)| *number)));
+        let mut by_part = changes.chunk_by(|a, b| a.0 / PART_BLOCKS == b.0 / PART_BLOCKS);
+        let mut next = by_part.next();
+        let behind = |number: Option<u32>| number.map_or(0, |number| number / PART_BLOCKS + 1);
+        let parts = behind(self.index.numbers.last().copied());
+        let parts = parts.max(behind(changes.last().map(|(number, _)| *number)));
         for part in 0..parts {
-            let changed = by_part.next_if(|changes| changes[0].0 / PART_BLOCKS == part);
-            let changed = changed.into_iter().flatten().copied();
-            taking.part_but(part, changed);
+            let of_part = next.filter(|changes| changes[0].0 / PART_BLOCKS == part);
+            if of_part.is_some() {
+                next = by_part.next();
+            }
+            taking.part_but(part, of_part.into_iter().flatten().copied());
         }
         taking.image(index)
     }

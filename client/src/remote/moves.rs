@@ -71,6 +71,9 @@ struct Brought {
     items: Option<Bytes>,
 }
 
+/// What a job left as, in the making.
+type Making = tokio::task::JoinHandle<Result<Bundle, JobError>>;
+
 enum Job {
     /// As what is otherwise than in what went ahead.
     Difference(Bytes),
@@ -247,8 +250,8 @@ impl Carrier<'_> {
             Err(error) => return Err(self.call_off(Some(lock), MoveStage::Fetched, error).await),
         };
         told(MoveStage::Fetched);
-        let bundle = match self.hand_in(&left, brought, ahead).await {
-            Ok(bundle) => bundle,
+        let making = match self.hand_in(&left, brought, ahead).await {
+            Ok(making) => making,
             Err(error) => return Err(self.call_off(Some(lock), MoveStage::Arrived, error).await),
         };
         told(MoveStage::Arrived);
@@ -268,7 +271,9 @@ impl Carrier<'_> {
         let settled = self.at_target(MoveStep::Settle).await;
         settled.map_err(half_done(MoveStage::Settled))?;
         told(MoveStage::Settled);
-        Ok(bundle)
+        // The target has made the same of it.
+        let made = making.await.expect("it does not panic");
+        made.map_err(half_done(MoveStage::Fetched))
     }
 
     async fn at_source(&self, step: MoveStep) -> Result<JobMoved, JobError> {
@@ -321,13 +326,13 @@ impl Carrier<'_> {
         Ok(Brought { job, items })
     }
 
-    /// Brings the job to the target. Gives what it is.
+    /// Brings the job to the target. What it is, is put together while it goes on there.
     async fn hand_in(
         &self,
         left: &JobLeft,
         brought: Brought,
         ahead: &Bundle,
-    ) -> Result<Bundle, JobError> {
+    ) -> Result<Making, JobError> {
         let Brought { job, items } = brought;
         let with_items = |bundle: &Bundle| {
             let mut parcel = Parcel::from(bundle.clone());
@@ -337,27 +342,26 @@ impl Carrier<'_> {
         let bundle = match job {
             Job::Whole(bundle) => bundle,
             Job::Difference(difference) => {
-                // While it is on its way.
-                let (since, bytes) = (ahead.clone(), difference.clone());
-                let id = BundleId::from(left.saved.bundle.0);
-                let made = tokio::task::spawn_blocking(move || {
-                    Bundle::from_difference(&since, id, &bytes, &Limits::default())
-                });
                 let parcel = with_items(ahead);
-                let difference = (ahead.id(), difference);
-                let arrived = insist!(self.arrive(left, &parcel, Some(difference.clone())));
-                let made = made.await.expect("it does not panic");
-                let bundle = made.map_err(|error| lie(error.to_string()))?;
+                let came = Some((ahead.id(), difference.clone()));
+                let arrived = insist!(self.arrive(left, &parcel, came.clone()));
+                let since = ahead.clone();
+                let id = BundleId::from(left.saved.bundle.0);
+                let making = tokio::task::spawn_blocking(move || {
+                    let made = Bundle::from_difference(&since, id, &difference, &Limits::default());
+                    made.map_err(|error| lie(error.to_string()))
+                });
                 match arrived {
+                    Ok(()) => return Ok(making),
                     // It may have let go of what it was offered: then all of it must come.
-                    Err(CallError::Refused(_)) => bundle,
-                    arrived => return arrived.map(|()| bundle),
+                    Err(CallError::Refused(_)) => making.await.expect("it does not panic")?,
+                    Err(error) => return Err(error),
                 }
             }
         };
         let parcel = with_items(&bundle);
         insist!(self.arrive(left, &parcel, None))?;
-        Ok(bundle)
+        Ok(tokio::task::spawn_blocking(|| Ok(bundle)))
     }
 
     async fn arrive(

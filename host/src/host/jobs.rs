@@ -225,7 +225,7 @@ impl Host {
         self.to_the_end(async move {
             // A job that is persisted is there after a restart from the moment that it is told of.
             if job.terms.persist_every.is_some() {
-                let kept = job.keep_begin(image.as_ref(), Custody::Here).await;
+                let kept = job.keep_begin(image.as_ref(), Custody::Here, None).await;
                 kept.map_err(|error| {
                     host.inner.jobs.remove(&job);
                     error.refusal()

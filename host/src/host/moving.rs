@@ -309,8 +309,8 @@ impl Host {
         let job = Arc::new(self.job(caller, terms, begin).await?);
         // Taken in first: two that arrive under one id would write over each other.
         let jobs = &self.inner.jobs;
-        jobs.arrive(&job, caller.limits.jobs_per_key)?;
-        let kept = job.keep_begin(Some(&image), after).await;
+        let offered = jobs.arrive(&job, caller.limits.jobs_per_key)?;
+        let kept = job.keep_begin(Some(&image), after, offered.as_ref()).await;
         kept.map_err(|error| {
             jobs.remove(&job);
             error.refusal()

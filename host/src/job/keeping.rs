@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use spore_bundle::Bundle;
 use spore_bundle::image::Image;
 use spore_transport::RefusalCode;
 use spore_transport::job::custody::Event;
@@ -15,7 +16,7 @@ use super::{Items, Job, Now, Phase};
 use crate::callers::KeyState;
 use crate::code::chain;
 use crate::events::{Finished, Outcome};
-use crate::keep::{Ahead, EndedAs, JobRecord, Keep, KeepError, Kept};
+use crate::keep::{EndedAs, JobRecord, Keep, KeepError, Kept};
 use crate::limits::millis;
 use crate::room::Held;
 use crate::run::refused;
@@ -51,15 +52,18 @@ struct AsNow {
 impl Job {
     /// Writes down what it is made of, and that this is where it is: here that holds from then on. One
     /// that cannot be written down is gone.
+    ///
+    /// One that arrives may be kept as the difference from what was `offered`.
     pub(crate) async fn keep_begin(
         &self,
         image: Option<&Image>,
         custody: Custody,
+        offered: Option<&Bundle>,
     ) -> Result<(), KeepError> {
         let _turn = self.disk.lock().await;
         let mut as_now = self.as_now();
         as_now.kept.custody = custody;
-        let written = self.write_whole(image, &as_now).await;
+        let written = self.write_whole(image, &as_now, offered).await;
         {
             let mut now = self.now();
             match written {
@@ -150,7 +154,7 @@ impl Job {
 
     async fn write_image(&self, image: &Image, as_now: &AsNow) -> Result<(), KeepError> {
         let began = Instant::now();
-        if let Err(error) = self.write_whole(Some(image), as_now).await {
+        if let Err(error) = self.write_whole(Some(image), as_now, None).await {
             let mut now = self.now();
             now.items.set_not_written();
             now.persist_took = ITEMS_PERSIST_INTERVAL;
@@ -168,8 +172,14 @@ impl Job {
         Ok(())
     }
 
-    /// Writes all of it down. Whoever calls has the turn.
-    async fn write_whole(&self, image: Option<&Image>, as_now: &AsNow) -> Result<(), KeepError> {
+    /// Writes all of it down, as the difference from what was `offered` if that is on the disk.
+    /// Whoever calls has the turn.
+    async fn write_whole(
+        &self,
+        image: Option<&Image>,
+        as_now: &AsNow,
+        offered: Option<&Bundle>,
+    ) -> Result<(), KeepError> {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
@@ -178,11 +188,24 @@ impl Job {
         let (bundle, arguments) = (self.terms.bundle.clone(), self.terms.arguments.clone());
         let (image, items) = (image.cloned(), as_now.items.clone());
         let has_image = image.is_some();
-        let ahead = self.now().ahead.as_ref().map(Ahead::id);
+        let ahead = offered.and_then(|offered| {
+            let offered_image = offered.image()?.clone();
+            let ahead = self.now().ahead.take_if(|it| it.is_of(offered.id()))?;
+            Some((ahead, offered_image))
+        });
         let record = JobRecord::V1(as_now.kept.clone());
         keep.beside(move |keep| {
             let image = image.as_ref().map(|image| (image, &items[..]));
-            keep.save_job((owner, id), &record, (&bundle, &arguments), image, ahead)
+            let since = ahead.as_ref().map(|(ahead, since)| (ahead.id(), since));
+            let parts = (&bundle, &arguments[..]);
+            let needs_ahead = keep.save_job((owner, id), &record, parts, image, since);
+            // If it failed, it is not known whether what needs it is there: the next start finds out.
+            if let Some((ahead, _)) = ahead
+                && !matches!(needs_ahead, Ok(false))
+            {
+                ahead.stays();
+            }
+            needs_ahead.map(|_| ())
         })
         .await?;
         let mut now = self.now();
@@ -245,7 +268,7 @@ impl Job {
             };
             match image {
                 Some(image) => job.write_image(&image, &as_now).await,
-                None => job.write_whole(None, &as_now).await,
+                None => job.write_whole(None, &as_now, None).await,
             }
         });
         writing.await.unwrap_or(Err(KeepError::GivenUp))
@@ -463,7 +486,7 @@ impl Job {
 /// A job as it was kept.
 pub(crate) struct Revived {
     pub(crate) kept: Kept,
-    pub(crate) bundle: spore_bundle::Bundle,
+    pub(crate) bundle: Bundle,
     pub(crate) arguments: Bytes,
     pub(crate) image: Option<Image>,
     pub(crate) items: Items,

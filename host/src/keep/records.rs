@@ -27,6 +27,23 @@ pub(crate) enum JobRecord {
     V1(Kept),
 }
 
+/// The record of a job, and how its image is kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct JobNoted {
+    pub(super) record: JobRecord,
+    /// What its image is kept as the difference from; nothing when it is kept whole, or there is none.
+    pub(super) since: Option<Since>,
+}
+
+/// What an image is a difference from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Since {
+    /// What came ahead of the job
+    pub(super) ahead: [u8; 16],
+    /// The hash of the index that the difference makes
+    pub(super) state: [u8; 32],
+}
+
 /// What is kept of a job beside its bundle and its image.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Kept {
@@ -101,6 +118,7 @@ pub(crate) enum Outcome {
 /// The index of an image as it is kept.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Indexed {
+    /// Or the head of the changes since another
     #[serde(with = "bytes_of")]
     pub(super) image: Vec<u8>,
     /// What goes with it: items that a job holds
