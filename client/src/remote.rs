@@ -271,6 +271,7 @@ impl Remote {
             sender,
             receiver,
             near,
+            passing: 0,
         })
     }
 
@@ -369,10 +370,15 @@ impl Remote {
         };
         let mut conversation = self.conversation(limits).await?;
         let answer = conversation.ask(message, payload, parcel, sink).await;
-        answer.map_err(|broken| match refusal_of(&broken) {
-            Some(refused) => CallError::Refused(refused),
-            None => broken.into(),
-        })
+        answer.map_err(told_broken)
+    }
+}
+
+/// Why there is no answer.
+fn told_broken(broken: Broken) -> CallError<Infallible> {
+    match refusal_of(&broken) {
+        Some(refused) => CallError::Refused(refused),
+        None => broken.into(),
     }
 }
 

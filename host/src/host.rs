@@ -35,6 +35,7 @@ mod moving;
 mod reviving;
 mod sessions;
 
+pub use moving::Left;
 pub(crate) use moving::job_saved;
 
 /// How a host is set up. The default offers nothing and has the default limits.

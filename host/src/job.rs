@@ -352,8 +352,6 @@ pub(crate) struct Now {
     image_kept: bool,
     /// What it was last saved as, for whoever asked for that.
     pub(crate) saved: Option<SavedAs>,
-    /// What it was saved as before it was to leave: what has come ahead of it, most likely.
-    pub(crate) saved_before: Option<SavedAs>,
     pub(crate) items: Items,
     /// Why it stands still when nobody asked.
     pub(crate) why: String,
@@ -450,7 +448,6 @@ impl Job {
             image: begin.image,
             image_kept: begin.image_kept,
             saved: None,
-            saved_before: None,
             items: begin.items,
             why: String::new(),
             not_kept: String::new(),

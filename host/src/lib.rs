@@ -42,7 +42,7 @@ pub use bundles::Loaded;
 pub use callers::Caller;
 pub use events::{Event, Finished, Outcome, Running};
 pub use grants::{Allowed, Grants};
-pub use host::{Host, Request, Setup, StartError};
+pub use host::{Host, Left, Request, Setup, StartError};
 pub use job::{JobEvent, JobRequest, Watching};
 pub use limits::{Limits, MEMORY_BYTES};
 pub use session::{Saved, SessionRequest};

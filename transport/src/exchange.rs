@@ -358,9 +358,7 @@ impl Request {
             Message::SessionRestore(_) => Request::SessionRestore,
             Message::SessionClose(_) => Request::SessionClose,
             Message::SessionList => Request::SessionList,
-            Message::Fetch(_) | Message::FetchBlocks(_) | Message::FetchDifference(_) => {
-                Request::Fetch
-            }
+            Message::Fetch(_) | Message::FetchBlocks(_) => Request::Fetch,
             Message::JobStart(_) | Message::JobOpen(_) => Request::JobStart,
             Message::JobList => Request::JobList,
             Message::JobWatch(_) => Request::JobWatch,

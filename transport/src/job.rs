@@ -382,6 +382,8 @@ pub struct JobLeave {
     pub to: PublicKey,
     /// As [`JobPause::within_ms`]
     pub within_ms: u64,
+    /// The bundle that it was saved as before, if the target was offered that
+    pub since: Option<BlobId>,
 }
 
 /// The job is stopped and saved durably.
@@ -393,13 +395,16 @@ pub struct JobLeft {
     pub lock: Lock,
     /// What goes with it. Its blob of items can be fetched too.
     pub terms: JobTerms,
+    /// What makes the bundle of the one that was asked for, if the host has that and not too much is
+    /// otherwise
+    pub difference: Option<Difference>,
 }
 
-/// What is otherwise in the bundle of a job that arrives than in the one that came ahead of it. It
-/// follows as payload.
+/// What is otherwise in the bundle of a job that moves than in the one that went ahead of it: a difference
+/// of `docs/FORMAT.md`, which follows as payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// The bundle that was offered
+    /// The bundle that went ahead
     pub since: BlobId,
     /// How the bytes travel
     pub encoding: Encoding,

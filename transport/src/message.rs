@@ -17,8 +17,8 @@ use crate::job::{
     JobSave, JobSaved, JobStart, JobStarted, JobWatch, JobWatched, Jobs, Taken, check_window,
 };
 use crate::session::{
-    Blocks, BlocksMissing, Fetch, FetchBlocks, FetchDifference, Fetched, SessionCall, SessionClose,
-    SessionClosed, SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
+    Blocks, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
+    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
 };
 use crate::status::StatusReport;
 use crate::{BlobId, RefusalCode, tag};
@@ -336,7 +336,6 @@ pub enum Message {
     SessionList,
     Fetch(Fetch),
     FetchBlocks(FetchBlocks),
-    FetchDifference(FetchDifference),
     Blocks(Blocks),
     SessionOpened(SessionOpened),
     SessionSaved(SessionSaved),
@@ -453,7 +452,6 @@ impl Message {
             Message::SessionList => tag::SESSION_LIST,
             Message::Fetch(_) => tag::FETCH,
             Message::FetchBlocks(_) => tag::FETCH_BLOCKS,
-            Message::FetchDifference(_) => tag::FETCH_DIFFERENCE,
             Message::Blocks(_) => tag::BLOCKS,
             Message::SessionOpened(_) => tag::SESSION_OPENED,
             Message::SessionSaved(_) => tag::SESSION_SAVED,
@@ -508,6 +506,7 @@ impl Message {
             Message::Fetched(fetched) => fetched.wire_bytes,
             Message::CallItems(items) => items.call.args_bytes,
             Message::JobStart(start) => start.call.args_bytes,
+            Message::JobLeft(left) => left.difference.map_or(0, |it| it.wire_bytes),
             Message::JobArrive(arrive) => arrive.difference.map_or(0, |it| it.wire_bytes),
             _ => 0,
         }
@@ -545,7 +544,6 @@ impl Message {
             Message::SessionList => encode_frame(tag::SESSION_LIST, &[], into),
             Message::Fetch(body) => put(tag::FETCH, body, into),
             Message::FetchBlocks(body) => put(tag::FETCH_BLOCKS, body, into),
-            Message::FetchDifference(body) => put(tag::FETCH_DIFFERENCE, body, into),
             Message::Blocks(body) => put(tag::BLOCKS, body, into),
             Message::SessionOpened(body) => put(tag::SESSION_OPENED, body, into),
             Message::SessionSaved(body) => put(tag::SESSION_SAVED, body, into),
@@ -614,7 +612,6 @@ impl Message {
             tag::SESSION_LIST => Message::SessionList,
             tag::FETCH => Message::Fetch(get(tag, body)?),
             tag::FETCH_BLOCKS => Message::FetchBlocks(get(tag, body)?),
-            tag::FETCH_DIFFERENCE => Message::FetchDifference(get(tag, body)?),
             tag::BLOCKS => Message::Blocks(get(tag, body)?),
             tag::SESSION_OPENED => Message::SessionOpened(get(tag, body)?),
             tag::SESSION_SAVED => Message::SessionSaved(get(tag, body)?),

@@ -232,23 +232,12 @@ pub struct FetchBlocks {
     pub wanted: BlockSet,
 }
 
-/// Asks for what is otherwise in a bundle that a job leaves as than in one that it was saved as before:
-/// a difference of `docs/FORMAT.md`, at most
-/// [`DIFFERENCE_BYTES_MAX`](crate::exchange::DIFFERENCE_BYTES_MAX).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FetchDifference {
-    /// The bundle that the job leaves as
-    pub bundle: BlobId,
-    /// The one that the client has
-    pub since: BlobId,
-}
-
 /// What was fetched; its bytes follow as payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
     /// How the bytes travel
     pub encoding: Encoding,
-    /// Length of the blob, of the blocks one after the other, or of the difference
+    /// Length of the blob, or of the blocks one after the other
     pub raw_bytes: u64,
     /// Length of the payload
     pub wire_bytes: u64,

@@ -57,8 +57,6 @@ pub const FETCH: u8 = 0x28;
 pub const FETCH_BLOCKS: u8 = 0x29;
 /// Client → host: blocks that the host asked for; their bytes follow.
 pub const BLOCKS: u8 = 0x2A;
-/// Fetch what is otherwise in a saved bundle.
-pub const FETCH_DIFFERENCE: u8 = 0x2b;
 /// Client → host: the ending of a job.
 pub const JOB_RESULT: u8 = 0x30;
 /// Client → host: forget a job that has ended.
@@ -231,13 +229,6 @@ pub const TABLE: &[Entry] = &[
         "1.1",
     ),
     entry(BLOCKS, "Blocks", Direction::ToHost, 64, "1.1"),
-    entry(
-        FETCH_DIFFERENCE,
-        "FetchDifference",
-        Direction::ToHost,
-        64,
-        "1.1",
-    ),
     entry(JOB_RESULT, "JobResult", Direction::ToHost, 32, "1.1"),
     entry(
         JOB_ACKNOWLEDGE,

@@ -347,6 +347,7 @@ fn each_request_takes_its_own_answers_and_no_other() {
             saved,
             lock: LOCK,
             terms,
+            difference: None,
         }),
         Message::JobMoved(JobMoved {
             place: None,
@@ -372,6 +373,7 @@ fn each_request_takes_its_own_answers_and_no_other() {
         move_id: MOVE,
         to: KEY,
         within_ms: 1,
+        since: None,
     });
     let arrive = Message::JobArrive(JobArrive {
         job,

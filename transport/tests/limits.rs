@@ -39,6 +39,12 @@ fn largest() -> Vec<Message> {
         result_bytes: all,
         output_bytes: all,
     };
+    let difference = Difference {
+        since: ID,
+        encoding: Encoding::Zstd,
+        raw_bytes: u64::MAX,
+        wire_bytes: u64::MAX,
+    };
     let session = SessionId([0xFF; 16]);
     let listed = SessionInfo {
         session,
@@ -159,10 +165,6 @@ fn largest() -> Vec<Message> {
             index: ID,
             wanted: all_blocks(),
         }),
-        Message::FetchDifference(FetchDifference {
-            bundle: ID,
-            since: ID,
-        }),
         Message::Blocks(Blocks {
             index: ID,
             encoding: Encoding::Zstd,
@@ -181,6 +183,7 @@ fn largest() -> Vec<Message> {
             move_id,
             to: KEY,
             within_ms,
+            since: Some(ID),
         }),
         Message::JobArrive(JobArrive {
             job,
@@ -188,12 +191,7 @@ fn largest() -> Vec<Message> {
             lock,
             bundle: ID,
             terms,
-            difference: Some(Difference {
-                since: ID,
-                encoding: Encoding::Zstd,
-                raw_bytes: u64::MAX,
-                wire_bytes: u64::MAX,
-            }),
+            difference: Some(difference),
         }),
         Message::JobMove(JobMove {
             job,
@@ -314,7 +312,12 @@ fn largest() -> Vec<Message> {
             index: ID,
             missing: all_blocks(),
         }),
-        Message::JobLeft(JobLeft { saved, lock, terms }),
+        Message::JobLeft(JobLeft {
+            saved,
+            lock,
+            terms,
+            difference: Some(difference),
+        }),
         Message::JobMoved(JobMoved {
             place: Some(place),
             release: Some(Release([0xFF; 16])),

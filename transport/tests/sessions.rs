@@ -264,13 +264,6 @@ fn each_request_takes_its_own_answer_and_no_other() {
                 index: INDEX,
                 wanted: BlockSet::new([0].into_iter()),
             }),
-            fetched.clone(),
-        ),
-        (
-            Message::FetchDifference(FetchDifference {
-                bundle: BUNDLE,
-                since: INDEX,
-            }),
             fetched,
         ),
     ];

@@ -30,6 +30,8 @@ const TAKEN_ITEMS: u64 = ITEM_WINDOW as u64 / 2;
 const TAKEN_BYTES: usize = 64 << 10;
 /// The same in time: a host that waits for nothing but this is told.
 const TAKEN_TIME: Duration = Duration::from_millis(20);
+/// Payload that is passed on is sent when it is as much, in bytes.
+const PASS_ON_BYTES: usize = 64 << 10;
 /// Compression of more than this is done beside the runtime's thread, in bytes.
 const PACK_HERE_MAX: usize = 16 << 10;
 
@@ -72,6 +74,8 @@ pub(super) struct Conversation {
     pub(super) receiver: Receiver,
     /// Whether the host is on this machine.
     pub(super) near: bool,
+    /// Bytes of payload that were passed on and are queued.
+    pub(super) passing: usize,
 }
 
 impl Conversation {
@@ -202,6 +206,16 @@ impl Conversation {
     ) -> Result<Answer, Broken> {
         self.queue(&message, payload);
         self.flush().await?;
+        self.answer(parcel, sink).await
+    }
+
+    /// Waits for the answer. Of a job that leaves, what makes its bundle comes after it in
+    /// [pieces](Self::piece).
+    pub(super) async fn answer(
+        &mut self,
+        parcel: Option<&Parcel>,
+        sink: &mut Sink,
+    ) -> Result<Answer, Broken> {
         let answer = loop {
             match self.event().await? {
                 ClientEvent::Missing(blobs) => self.upload(blobs, parcel).await?,
@@ -238,6 +252,37 @@ impl Conversation {
         };
         self.end().await;
         Ok(answer)
+    }
+
+    /// The next piece of the payload of the outcome, and whether it is the last.
+    pub(super) async fn piece(&mut self) -> Result<(Bytes, bool), Broken> {
+        match self.event().await? {
+            ClientEvent::Payload { bytes, last } => Ok((bytes, last)),
+            _ => unreachable!("the exchange takes only the payload that is owed"),
+        }
+    }
+
+    /// Queues a message whose payload follows [piece by piece](Self::pass_on).
+    pub(super) fn announce(&mut self, message: &Message) {
+        self.exchange
+            .send(message)
+            .expect("the conversation sends in order");
+        self.sender.queue(message);
+    }
+
+    /// Queues a piece of payload, and sends what is queued when that is much or the last. A payload is
+    /// no longer than was announced.
+    pub(super) async fn pass_on(&mut self, piece: Bytes, last: bool) -> Result<(), Broken> {
+        self.exchange
+            .send_payload(piece.len() as u64)
+            .expect("announced");
+        self.passing += piece.len();
+        self.sender.queue_payload(piece);
+        if last || self.passing >= PASS_ON_BYTES {
+            self.passing = 0;
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     /// The payload of an item or of the outcome. One piece is passed on as it came.
@@ -298,22 +343,17 @@ impl Conversation {
     /// Compresses what shrinks. To a host on this machine nothing is compressed: that would cost
     /// more than it saves.
     pub(super) async fn pack(&self, bytes: Bytes) -> (Encoding, Bytes) {
-        pack(self.near, bytes).await
+        if self.near {
+            return (Encoding::Raw, bytes);
+        }
+        if bytes.len() <= PACK_HERE_MAX {
+            return packing::pack(bytes);
+        }
+        let raw = bytes.clone();
+        tokio::task::spawn_blocking(move || packing::pack(bytes))
+            .await
+            .unwrap_or((Encoding::Raw, raw))
     }
-}
-
-/// See [`Conversation::pack`].
-pub(super) async fn pack(near: bool, bytes: Bytes) -> (Encoding, Bytes) {
-    if near {
-        return (Encoding::Raw, bytes);
-    }
-    if bytes.len() <= PACK_HERE_MAX {
-        return packing::pack(bytes);
-    }
-    let raw = bytes.clone();
-    tokio::task::spawn_blocking(move || packing::pack(bytes))
-        .await
-        .unwrap_or((Encoding::Raw, raw))
 }
 
 /// What was fetched, decompressed: exactly as long as announced, which was held against the limit.

@@ -4,21 +4,21 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use spore_bundle::{Bundle, BundleId, Limits};
+use spore_transport::exchange::ClientLimits;
 use spore_transport::job::custody::Next;
 use spore_transport::job::{
     Difference, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock, MoveId,
     MoveStep, Place,
 };
 use spore_transport::message::{Message, Refused};
-use spore_transport::session::FetchDifference;
-use spore_transport::{BlobId, PublicKey, RefusalCode};
+use spore_transport::{BlobId, PublicKey, RefusalCode, packing};
 
-use super::Remote;
-use super::conversation::{Answer, blob_id, pack};
+use super::conversation::{Answer, Conversation, blob_id};
 use super::jobs::millis;
 use super::sessions::lie;
+use super::{Remote, told_broken};
 use crate::call::Sink;
 use crate::callable::Parcel;
 use crate::error::CallError;
@@ -65,20 +65,14 @@ struct Carrier<'a> {
     move_id: MoveId,
 }
 
-/// What was brought here of a job that leaves.
-struct Brought {
-    job: Job,
-    items: Option<Bytes>,
+/// A job that the source has stopped, and the stream on which its difference comes.
+struct Leaving {
+    left: JobLeft,
+    from: Conversation,
 }
 
 /// What a job left as, in the making.
 type Making = tokio::task::JoinHandle<Result<Bundle, JobError>>;
-
-enum Job {
-    /// As what is otherwise than in what went ahead.
-    Difference(Bytes),
-    Whole(Bundle),
-}
 
 impl Remote {
     /// The key of the host.
@@ -239,20 +233,15 @@ impl Carrier<'_> {
         ahead: &Bundle,
         told: &mut Told,
     ) -> Result<Bundle, MoveError> {
-        let left = match insist!(self.leave(to, within)) {
-            Ok(left) => left,
+        let leaving = match insist!(self.leave(to, within, ahead)) {
+            Ok(leaving) => leaving,
             Err(error) => return Err(self.call_off(None, MoveStage::Stopped, error).await),
         };
         told(MoveStage::Stopped);
-        let lock = left.lock;
-        let brought = match insist!(self.bring(&left, parcel, ahead)) {
-            Ok(brought) => brought,
-            Err(error) => return Err(self.call_off(Some(lock), MoveStage::Fetched, error).await),
-        };
-        told(MoveStage::Fetched);
-        let making = match self.hand_in(&left, brought, ahead).await {
+        let lock = leaving.left.lock;
+        let making = match self.bring(leaving, parcel, ahead, told).await {
             Ok(making) => making,
-            Err(error) => return Err(self.call_off(Some(lock), MoveStage::Arrived, error).await),
+            Err((stage, error)) => return Err(self.call_off(Some(lock), stage, error).await),
         };
         told(MoveStage::Arrived);
         let half_done = |stage| move |source| MoveError::HalfDone { stage, source };
@@ -284,124 +273,135 @@ impl Carrier<'_> {
         self.target.step(self.job, self.move_id, step).await
     }
 
-    /// Stops the job at the source.
-    async fn leave(&self, to: PublicKey, within: Duration) -> Result<JobLeft, JobError> {
+    /// Stops the job at the source. What is otherwise in it than in what went ahead may follow.
+    async fn leave(
+        &self,
+        to: PublicKey,
+        within: Duration,
+        ahead: &Bundle,
+    ) -> Result<Leaving, JobError> {
+        let since = blob_of(ahead);
         let leave = Message::JobLeave(JobLeave {
             job: self.job,
             move_id: self.move_id,
             to,
             within_ms: millis(within),
+            since: Some(since),
         });
-        match self.source.ask(leave, None).await? {
-            Answer::JobLeft(left) => Ok(*left),
-            other => Err(other.unexpected()),
+        let mut from = self.source.conversation(ClientLimits::default()).await?;
+        // No guest runs for it.
+        let mut sink = Sink::default();
+        let asked = from.ask(leave, Bytes::new(), None, &mut sink);
+        let left = match asked.await.map_err(told_broken)? {
+            Answer::JobLeft(left) => *left,
+            other => return Err(other.unexpected()),
+        };
+        if left.difference.is_some_and(|it| it.since != since) {
+            return Err(lie(format!(
+                "a difference from another bundle than {since}"
+            )));
         }
+        Ok(Leaving { left, from })
     }
 
-    /// Brings here what the job is now: as what is otherwise than in what went ahead, if the source has
-    /// that, or all that is not here.
+    /// Brings the job to the target. What it left as is put together while it goes on there.
     async fn bring(
         &self,
-        left: &JobLeft,
+        leaving: Leaving,
         parcel: &Parcel,
         ahead: &Bundle,
-    ) -> Result<Brought, JobError> {
-        let bundle = left.saved.bundle;
-        let items = match left.terms.items {
-            None => None,
-            Some(blob) => {
-                let items: Bytes = self.source.fetch(blob).await?;
-                if blob_id(&items) != blob {
-                    return Err(lie(format!("other items than {blob}")));
-                }
-                Some(items)
-            }
-        };
-        let since = BlobId(*ahead.id().as_bytes());
-        let asked = Message::FetchDifference(FetchDifference { bundle, since });
-        let job = match self.source.ask(asked, None).await? {
-            Answer::Fetched(difference) => Job::Difference(difference),
-            _ => Job::Whole(self.source.fetch_saved(bundle, parcel, Some(ahead)).await?),
-        };
-        Ok(Brought { job, items })
-    }
-
-    /// Brings the job to the target. What it is, is put together while it goes on there.
-    async fn hand_in(
-        &self,
-        left: &JobLeft,
-        brought: Brought,
-        ahead: &Bundle,
-    ) -> Result<Making, JobError> {
-        let Brought { job, items } = brought;
+        told: &mut Told,
+    ) -> Result<Making, (MoveStage, JobError)> {
+        let Leaving { left, mut from } = leaving;
+        let items = insist!(self.items(&left)).map_err(|error| (MoveStage::Fetched, error))?;
         let with_items = |bundle: &Bundle| {
             let mut parcel = Parcel::from(bundle.clone());
             parcel.items = items.clone();
             parcel
         };
-        let bundle = match job {
-            Job::Whole(bundle) => bundle,
-            Job::Difference(difference) => {
-                let parcel = with_items(ahead);
-                let came = Some((ahead.id(), difference.clone()));
-                let arrived = insist!(self.arrive(left, &parcel, came.clone()));
-                let since = ahead.clone();
-                let id = BundleId::from(left.saved.bundle.0);
-                let making = tokio::task::spawn_blocking(move || {
-                    let made = Bundle::from_difference(&since, id, &difference, &Limits::default());
-                    made.map_err(|error| lie(error.to_string()))
-                });
-                match arrived {
-                    Ok(()) => return Ok(making),
-                    // It may have let go of what it was offered: then all of it must come.
-                    Err(CallError::Refused(_)) => making.await.expect("it does not panic")?,
-                    Err(error) => return Err(error),
-                }
+        let mut has_come = false;
+        if let Some(difference) = left.difference {
+            let mut tell = || {
+                told(MoveStage::Fetched);
+                has_come = true;
+            };
+            let along = with_items(ahead);
+            let passed = self.pass_on(&left, difference, &mut from, &along, &mut tell);
+            // Lost on the way, or the target has let go of what it was offered: then all of it goes.
+            if let Ok(payload) = passed.await {
+                let (since, id) = (ahead.clone(), BundleId::from(left.saved.bundle.0));
+                return Ok(tokio::task::spawn_blocking(move || {
+                    put_together(&since, id, difference, &payload)
+                }));
             }
-        };
+        }
+        let saved = left.saved.bundle;
+        let bundle = insist!(self.source.fetch_saved(saved, parcel, Some(ahead)));
+        let bundle = bundle.map_err(|error| (MoveStage::Fetched, error))?;
+        if !has_come {
+            told(MoveStage::Fetched);
+        }
+        let arrive = || self.arriving(&left, None);
         let parcel = with_items(&bundle);
-        insist!(self.arrive(left, &parcel, None))?;
+        let arrived = match insist!(self.target.ask(arrive(), Some(&parcel))) {
+            Ok(Answer::JobMoved(_)) => Ok(()),
+            Ok(other) => Err(other.unexpected()),
+            Err(error) => Err(error),
+        };
+        arrived.map_err(|error| (MoveStage::Arrived, error))?;
         Ok(tokio::task::spawn_blocking(|| Ok(bundle)))
     }
 
-    async fn arrive(
+    /// The items that the job has left with.
+    async fn items(&self, left: &JobLeft) -> Result<Option<Bytes>, JobError> {
+        let Some(blob) = left.terms.items else {
+            return Ok(None);
+        };
+        let items = self.source.fetch(blob).await?;
+        if blob_id(&items) != blob {
+            return Err(lie(format!("other items than {blob}")));
+        }
+        Ok(Some(items))
+    }
+
+    /// Passes on to the target what the source sends of the job, as it comes. Gives that.
+    async fn pass_on(
         &self,
         left: &JobLeft,
-        arriving: &Parcel,
-        difference: Option<(BundleId, Bytes)>,
-    ) -> Result<(), JobError> {
-        let (difference, payload) = match difference {
-            None => (None, Bytes::new()),
-            Some((since, bytes)) => {
-                let raw_bytes = bytes.len() as u64;
-                let near = self.target.connection().await?.is_near();
-                let (encoding, payload) = pack(near, bytes).await;
-                let difference = Difference {
-                    since: BlobId(*since.as_bytes()),
-                    encoding,
-                    raw_bytes,
-                    wire_bytes: payload.len() as u64,
-                };
-                (Some(difference), payload)
+        difference: Difference,
+        from: &mut Conversation,
+        parcel: &Parcel,
+        told: &mut (dyn FnMut() + Send),
+    ) -> Result<Bytes, JobError> {
+        let mut to = self.target.conversation(ClientLimits::default()).await?;
+        let mut pieces = BytesMut::new();
+        to.announce(&self.arriving(left, Some(difference)));
+        let passing = async {
+            let mut is_last = difference.wire_bytes == 0;
+            while !is_last {
+                let (piece, last) = from.piece().await?;
+                pieces.extend_from_slice(&piece);
+                to.pass_on(piece, last).await?;
+                is_last = last;
             }
+            told();
+            to.answer(Some(parcel), &mut Sink::default()).await
         };
-        let arrive = Message::JobArrive(JobArrive {
+        match passing.await.map_err(told_broken)? {
+            Answer::JobMoved(_) => Ok(pieces.freeze()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    fn arriving(&self, left: &JobLeft, difference: Option<Difference>) -> Message {
+        Message::JobArrive(JobArrive {
             job: self.job,
             move_id: self.move_id,
             lock: left.lock,
             bundle: left.saved.bundle,
             terms: left.terms,
             difference,
-        });
-        // No guest runs for it.
-        let mut sink = Sink::default();
-        let asked = self
-            .target
-            .ask_hearing(arrive, payload, Some(arriving), &mut sink);
-        match asked.await? {
-            Answer::JobMoved(_) => Ok(()),
-            other => Err(other.unexpected()),
-        }
+        })
     }
 
     async fn give_up(&self, lock: Lock) -> Result<spore_transport::job::Release, JobError> {
@@ -441,4 +441,21 @@ fn is_had(place: Place) -> bool {
         place,
         Place::Here | Place::Arrived { .. } | Place::Leaving { .. }
     )
+}
+
+fn blob_of(bundle: &Bundle) -> BlobId {
+    BlobId(*bundle.id().as_bytes())
+}
+
+/// The bundle of this id, from what came of it.
+fn put_together(
+    since: &Bundle,
+    id: BundleId,
+    difference: Difference,
+    payload: &Bytes,
+) -> Result<Bundle, JobError> {
+    let raw = packing::unpack(difference.encoding, payload.clone(), difference.raw_bytes);
+    let raw = raw.ok_or_else(|| lie("a difference of another length".to_owned()))?;
+    let made = Bundle::from_difference(since, id, &raw, &Limits::default());
+    made.map_err(|error| lie(error.to_string()))
 }

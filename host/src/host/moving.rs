@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spore_bundle::{Bundle, BundleId};
+use spore_bundle::Bundle;
 use spore_transport::job::custody::Event;
 use spore_transport::job::{
     Custody, HeldItems, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer,
@@ -24,6 +24,15 @@ use crate::job::{self, Begin, Items, Job, JobRequest, Warm};
 use crate::keep::Ahead;
 use crate::limits::millis;
 use crate::session::{Charged, Room, Saved, new_seed, rand_bytes};
+
+/// A job that was stopped, to be moved.
+#[derive(Debug)]
+pub struct Left {
+    /// What it left as and with. The difference is not announced there.
+    pub left: JobLeft,
+    /// What is otherwise than in the bundle that it was saved as before, if that was asked for
+    pub difference: Option<Bytes>,
+}
 
 impl Host {
     /// Takes note that a job may come, and keeps what came ahead of it.
@@ -132,7 +141,7 @@ impl Host {
     ///
     /// When there is no such job of the caller's here, it has ended, it is in another move, or it
     /// reaches no checkpoint in time, and goes on.
-    pub async fn leave_job(&self, caller: &Caller, leave: &JobLeave) -> Result<JobLeft, Refused> {
+    pub async fn leave_job(&self, caller: &Caller, leave: &JobLeave) -> Result<Left, Refused> {
         self.check_open()?;
         let job = self.inner.jobs.find(caller, leave.job)?;
         let (host, leave) = (self.clone(), *leave);
@@ -149,7 +158,7 @@ impl Host {
     }
 
     /// What `leave_job` does while it holds the job.
-    async fn leave(&self, job: &Arc<Job>, leave: &JobLeave) -> Result<JobLeft, Refused> {
+    async fn leave(&self, job: &Arc<Job>, leave: &JobLeave) -> Result<Left, Refused> {
         let event = Event::Leave {
             move_id: leave.move_id,
             to: leave.to,
@@ -168,14 +177,10 @@ impl Host {
             let held = Bytes::from(held.encode());
             (BlobId(*blake3::hash(&held).as_bytes()), held)
         });
-        let (saved, terms) = {
+        let (before, saved, terms) = {
             let mut now = job.now();
             let before = now.saved.clone();
             let saved = job.saved_still(&mut now)?;
-            // Asked again, it is saved as it was.
-            if before.as_ref().is_some_and(|it| it.bundle != saved.bundle) {
-                now.saved_before = before;
-            }
             let blob = items.as_ref().map(|(blob, _)| *blob);
             let (done, total) = job.progressed(&now);
             now.leaving_items = items;
@@ -189,7 +194,18 @@ impl Host {
                 total,
                 items: blob,
             };
-            (saved, terms)
+            (before.map(|before| before.bundle), saved, terms)
+        };
+        let is_asked = |before: &Bundle| leave.since == Some(BlobId(*before.id().as_bytes()));
+        let difference = match before.filter(is_asked) {
+            None => None,
+            Some(before) => {
+                let bundle = saved.bundle.clone();
+                let difference = self
+                    .background()
+                    .spawn_blocking(move || bundle.difference(&before));
+                difference.await.unwrap_or_default()
+            }
         };
         // A restart before the job is given up goes on from the image that is on the disk. The one that
         // it leaves with is soon on the target's, and need not be on this one before.
@@ -202,11 +218,13 @@ impl Host {
         else {
             return Err(Refused::new(RefusalCode::MoveUnderWay, ""));
         };
-        Ok(JobLeft {
+        let left = JobLeft {
             saved: job_saved(&saved),
             lock: release.lock(job.id, move_id),
             terms,
-        })
+            difference: None,
+        };
+        Ok(Left { left, difference })
     }
 
     /// Takes a job in, all of it, to run once it is released.
@@ -378,22 +396,6 @@ impl Host {
             let now = job.now();
             let (id, bytes) = now.leaving_items.as_ref()?;
             (*id == blob).then(|| bytes.clone())
-        })
-    }
-
-    /// What a job of the caller's leaves as, and what it was saved as before, if they are these.
-    pub(crate) fn leaving(
-        &self,
-        caller: &Caller,
-        bundle: BundleId,
-        since: BundleId,
-    ) -> Option<[Bundle; 2]> {
-        let jobs = self.inner.jobs.of(caller);
-        jobs.iter().find_map(|job| {
-            let now = job.now();
-            let (saved, before) = (now.saved.as_ref()?, now.saved_before.as_ref()?);
-            let is_it = saved.bundle.id() == bundle && before.bundle.id() == since;
-            is_it.then(|| [saved.bundle.clone(), before.bundle.clone()])
         })
     }
 }

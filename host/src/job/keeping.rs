@@ -322,7 +322,7 @@ impl Job {
                 None => now.gone = true,
             }
             if now.custody.may_run() {
-                (now.leaving_items, now.saved_before) = (None, None);
+                now.leaving_items = None;
             }
             now.moved = Instant::now();
         }

@@ -19,7 +19,7 @@ use super::loading::refuse_parts;
 use super::stream::{End, Serving};
 use crate::code::chain;
 use crate::events::{Finished, Outcome};
-use crate::host::job_saved;
+use crate::host::{Left, job_saved};
 use crate::job::{JobEvent, JobRequest};
 use crate::limits::nanos;
 
@@ -208,8 +208,24 @@ impl Serving {
     pub(super) async fn job_leave(&mut self, leave: JobLeave) -> Result<(), End> {
         let peer = self.peer.clone();
         let leaving = async move { peer.host.leave_job(&peer.caller, &leave).await };
-        let left = self.wait_for(leaving).await??;
-        self.answer(Message::JobLeft(left)).await
+        let Left {
+            mut left,
+            difference,
+        } = self.wait_for(leaving).await??;
+        let mut payload = Bytes::new();
+        if let (Some(since), Some(difference)) = (leave.since, difference) {
+            let raw_bytes = difference.len() as u64;
+            let (encoding, packed) = self.packed(difference).await?;
+            left.difference = Some(Difference {
+                since,
+                encoding,
+                raw_bytes,
+                wire_bytes: packed.len() as u64,
+            });
+            payload = packed;
+        }
+        self.queue(&Message::JobLeft(left));
+        self.payload(payload).await
     }
 
     pub(super) async fn job_arrive(&mut self, arrive: JobArrive) -> Result<(), End> {
@@ -268,7 +284,8 @@ impl Serving {
             let made = Bundle::from_difference(&since, id, &raw, &limits);
             made.map_err(|error| refuse_difference(&error))
         };
-        Ok(Some(self.beside(made).await??))
+        let x = self.beside(made).await??;
+        Ok(Some(x))
     }
 
     pub(super) async fn job_move(&mut self, step: JobMove) -> Result<(), End> {

@@ -9,9 +9,8 @@ use spore_transport::exchange::HostEvent;
 use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
 use spore_transport::packing;
 use spore_transport::session::{
-    BlockSet, BlocksMissing, Fetch, FetchBlocks, FetchDifference, Fetched, SessionCall,
-    SessionClose, SessionClosed, SessionOpen, SessionOpened, SessionRestore, SessionSave,
-    SessionSaved, Sessions,
+    BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
+    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
 };
 use spore_transport::{BlobId, RefusalCode, StreamError};
 
@@ -172,32 +171,23 @@ impl Serving {
         self.fetched(bytes).await
     }
 
-    /// Sends back what is otherwise in a bundle that a job of the key's leaves as.
-    pub(super) async fn fetch_difference(&mut self, fetch: FetchDifference) -> Result<(), End> {
-        let _turn = self.turn_to_load().await?;
-        let [bundle, since] = [fetch.bundle, fetch.since].map(|id| BundleId::from(id.0));
-        let found = self.peer.host.leaving(&self.peer.caller, bundle, since);
-        let difference = match found {
-            Some([bundle, since]) => self.beside(move || bundle.difference(&since)).await?,
-            None => None,
-        };
-        // The client asks for its parts then.
-        let none = || Refused::new(RefusalCode::UnknownBundle, fetch.bundle.to_string());
-        self.fetched(difference.ok_or_else(none)?).await
-    }
-
     async fn fetched(&mut self, bytes: Bytes) -> Result<(), End> {
         let raw_bytes = bytes.len() as u64;
-        let (encoding, payload) = match self.peer.near {
-            true => (Encoding::Raw, bytes),
-            false => self.beside(move || packing::pack(bytes)).await?,
-        };
+        let (encoding, payload) = self.packed(bytes).await?;
         self.queue(&Message::Fetched(Fetched {
             encoding,
             raw_bytes,
             wire_bytes: payload.len() as u64,
         }));
         self.payload(payload).await
+    }
+
+    /// Bytes as they travel to this client.
+    pub(super) async fn packed(&self, bytes: Bytes) -> Result<(Encoding, Bytes), End> {
+        match self.peer.near {
+            true => Ok((Encoding::Raw, bytes)),
+            false => self.beside(move || packing::pack(bytes)).await,
+        }
     }
 
     /// A part of a bundle that a session of the key's was saved as.

@@ -189,7 +189,6 @@ impl Serving {
             HostEvent::SessionList => self.session_list().await,
             HostEvent::Fetch(fetch) => self.fetch(fetch).await,
             HostEvent::FetchBlocks(fetch) => self.fetch_blocks(fetch).await,
-            HostEvent::FetchDifference(fetch) => self.fetch_difference(fetch).await,
             HostEvent::CallItems(call) => self.call(call.call, true).await,
             HostEvent::JobStart(start) => self.job_start(start).await,
             HostEvent::JobOpen(open) => self.job_open(open).await,

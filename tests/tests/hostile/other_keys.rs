@@ -148,6 +148,7 @@ fn about_job(job: JobId) -> Vec<Message> {
             move_id: MOVE,
             to: NOWHERE,
             within_ms,
+            since: None,
         }),
     ]
 }
@@ -238,6 +239,7 @@ async fn leaving(scene: &Scene) -> (Primes, JobLeft) {
         move_id: MOVE,
         to: NOWHERE,
         within_ms: WITHIN.as_millis() as u64,
+        since: None,
     });
     match ask(&scene.own, &leave).await {
         Message::JobLeft(left) => (job, left),

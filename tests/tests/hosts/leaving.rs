@@ -99,6 +99,7 @@ async fn a_job_that_stays_goes_on_where_it_stood() {
             move_id: MoveId([number; 16]),
             to: PublicKey([9; 32]),
             within_ms: WITHIN.as_millis() as u64,
+            since: None,
         };
         match own.host.leave_job(&own.caller, &leave).await {
             Ok(_) => stayed += 1,

@@ -57,6 +57,7 @@ async fn a_job_is_given_up_or_stays_however_the_requests_meet() {
             move_id: MoveId([move_id; 16]),
             to: PublicKey([9; 32]),
             within_ms: WITHIN.as_millis() as u64,
+            since: None,
         };
         // Two that want it to leave: one move comes about.
         let (first, second) = (leave(round), leave(round + 100));
@@ -78,7 +79,9 @@ async fn a_job_is_given_up_or_stays_however_the_requests_meet() {
         // One that gives it up and one that has it stay: it does one of the two.
         let step = |step| JobMove { job, move_id, step };
         let (give_up, stay) = (
-            step(MoveStep::GiveUp { lock: left.lock }),
+            step(MoveStep::GiveUp {
+                lock: left.left.lock,
+            }),
             step(MoveStep::Stay),
         );
         let ask = |step: JobMove| {

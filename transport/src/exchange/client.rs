@@ -117,7 +117,7 @@ pub enum ClientEvent {
     JobRefused(JobRefused),
     /// The job may come. The outcome is complete.
     JobOffered(JobOffered),
-    /// The job is stopped and saved. The outcome is complete.
+    /// The job is stopped and saved. Its difference follows, if there is one; or the outcome is complete.
     JobLeft(Box<JobLeft>),
     /// The step of a move is done. The outcome is complete.
     JobMoved(JobMoved),
@@ -373,7 +373,10 @@ impl ClientExchange {
                 ClientEvent::JobRefused(ended)
             }
             Message::JobOffered(offered) => ClientEvent::JobOffered(offered),
-            Message::JobLeft(left) => ClientEvent::JobLeft(Box::new(left)),
+            Message::JobLeft(left) => {
+                left.difference.map_or(Ok(()), |it| it.check())?;
+                ClientEvent::JobLeft(Box::new(left))
+            }
             Message::JobMoved(moved) => ClientEvent::JobMoved(moved),
             other => return Err(self.unexpected(other.name())),
         };

@@ -14,8 +14,7 @@ use crate::job::{
 };
 use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Message, Received, Ship};
 use crate::session::{
-    Blocks, Fetch, FetchBlocks, FetchDifference, SessionCall, SessionClose, SessionOpen,
-    SessionRestore, SessionSave,
+    Blocks, Fetch, FetchBlocks, SessionCall, SessionClose, SessionOpen, SessionRestore, SessionSave,
 };
 
 /// Sizes that a host accepts, in bytes. Each is held against the announcement, before anything of
@@ -85,8 +84,6 @@ pub enum HostEvent {
     Fetch(Fetch),
     /// Blocks to send back.
     FetchBlocks(FetchBlocks),
-    /// What is otherwise in a saved bundle is asked for.
-    FetchDifference(FetchDifference),
     /// The blocks that were asked for; `wire_bytes` follow.
     Blocks(Blocks),
     /// A piece of the blocks.
@@ -384,7 +381,6 @@ impl HostExchange {
             Message::SessionList => HostEvent::SessionList,
             Message::Fetch(fetch) => HostEvent::Fetch(fetch),
             Message::FetchBlocks(fetch) => HostEvent::FetchBlocks(fetch),
-            Message::FetchDifference(fetch) => HostEvent::FetchDifference(fetch),
             Message::JobStart(start) => HostEvent::JobStart(start),
             Message::JobOpen(open) => HostEvent::JobOpen(open),
             Message::JobList => HostEvent::JobList,

@@ -128,9 +128,6 @@ fn about_calls() -> impl Strategy<Value = Message> {
         ids().prop_map(|blob| Message::Fetch(Fetch { blob })),
         (ids(), block_sets())
             .prop_map(|(index, wanted)| Message::FetchBlocks(FetchBlocks { index, wanted })),
-        (ids(), ids()).prop_map(|(bundle, since)| {
-            Message::FetchDifference(FetchDifference { bundle, since })
-        }),
     ]
 }
 
@@ -213,14 +210,22 @@ fn about_moves() -> impl Strategy<Value = Message> {
     prop_oneof![
         (jobs(), keys(), prop::option::of(ids()))
             .prop_map(|(job, from, bundle)| { Message::JobOffer(JobOffer { job, from, bundle }) }),
-        (jobs(), moves(), keys(), any::<u64>()).prop_map(|(job, move_id, to, within_ms)| {
-            Message::JobLeave(JobLeave {
-                job,
-                move_id,
-                to,
-                within_ms,
-            })
-        }),
+        (
+            jobs(),
+            moves(),
+            keys(),
+            any::<u64>(),
+            prop::option::of(ids())
+        )
+            .prop_map(|(job, move_id, to, within_ms, since)| {
+                Message::JobLeave(JobLeave {
+                    job,
+                    move_id,
+                    to,
+                    within_ms,
+                    since,
+                })
+            }),
         (
             jobs(),
             moves(),
@@ -411,11 +416,14 @@ fn outcomes_of_jobs() -> impl Strategy<Value = Message> {
         prop::collection::vec(infos(), 0..3).prop_map(|jobs| Message::Jobs(Jobs { jobs })),
         refusals().prop_map(|refused| Message::JobRefused(JobRefused { refused })),
         moves().prop_map(|move_id| Message::JobOffered(JobOffered { move_id })),
-        (saved(), locks(), terms()).prop_map(|(saved, lock, terms)| Message::JobLeft(JobLeft {
-            saved,
-            lock,
-            terms
-        })),
+        (saved(), locks(), terms(), prop::option::of(differences())).prop_map(
+            |(saved, lock, terms, difference)| Message::JobLeft(JobLeft {
+                saved,
+                lock,
+                terms,
+                difference,
+            })
+        ),
         (prop::option::of(places()), prop::option::of(names())).prop_map(|(place, release)| {
             Message::JobMoved(JobMoved {
                 place,

@@ -110,6 +110,7 @@ async fn a_second_request_while_the_first_waits_for_a_job() {
             move_id: MoveId([3; 16]),
             to: NOWHERE,
             within_ms,
+            since: None,
         }),
     ];
     let cancel = Message::JobCancel(JobCancel { job: id });

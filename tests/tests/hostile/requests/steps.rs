@@ -141,6 +141,7 @@ async fn a_target_takes_over_with_the_release_of_this_move_and_nothing_else() {
         move_id: other,
         to: NOWHERE,
         within_ms: 1_000,
+        since: None,
     });
     let refusal = ask(&connection, &leave).await;
     refused(refusal, RefusalCode::MoveUnderWay, "leaving again");
@@ -178,6 +179,7 @@ async fn leave(connection: &Connection, job: JobId, move_id: MoveId, to: PublicK
         move_id,
         to,
         within_ms: WITHIN.as_millis() as u64,
+        since: None,
     };
     ask(connection, &Message::JobLeave(leave)).await
 }
