@@ -284,8 +284,7 @@ impl Serving {
             let made = Bundle::from_difference(&since, id, &raw, &limits);
             made.map_err(|error| refuse_difference(&error))
         };
-        let x = self.beside(made).await??;
-        Ok(Some(x))
+        Ok(Some(self.beside(made).await??))
     }
 
     pub(super) async fn job_move(&mut self, step: JobMove) -> Result<(), End> {
