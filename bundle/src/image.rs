@@ -28,7 +28,7 @@ use found::Found;
 pub use changes::Changes;
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};
-pub use taking::Taking;
+pub use taking::{AnyBlock, Taking};
 
 /// Version of the layout that this release reads and writes.
 pub const LAYOUT: u16 = 1;

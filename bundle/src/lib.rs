@@ -33,8 +33,8 @@ pub mod sections;
 pub mod state;
 
 pub use bundle::{
-    Bundle, CallableError, CaptureError, DIFFERENCE_BYTES_MAX, DecodeError, DifferenceError,
-    ImageStateError, PackError, PartsError, Unsupported,
+    Bundle, CallableError, CaptureError, DIFFERENCE_BYTES_MAX, DecodeError, Difference,
+    DifferenceError, ImageStateError, PackError, PartsError, Unsupported,
 };
 pub use ids::{BlockId, BundleId, CodeId, ParseIdError, StateId};
 pub use image::{Image, ImageError};

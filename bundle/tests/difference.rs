@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::{chain, unbound};
 use proptest::prelude::*;
 use spore_bundle::image::{BLOCK_BYTES, Global, GlobalValue, Image, Index};
@@ -32,8 +33,11 @@ fn bundle(blocks: &BTreeMap<u32, u8>, global: u32) -> Bundle {
     unbound().with_image(image).expect("it fits")
 }
 
+/// As it is made of bytes that come in pieces.
 fn again(since: &Bundle, wanted: &Bundle, difference: &[u8]) -> Result<Bundle, DifferenceError> {
-    Bundle::from_difference(since, wanted.id(), difference, &Limits::default())
+    let pieces = difference.chunks(1500).map(Bytes::copy_from_slice);
+    let pieces: Vec<Bytes> = pieces.collect();
+    Bundle::from_difference(since, wanted.id(), &pieces, &Limits::default())
 }
 
 fn memories() -> impl Strategy<Value = BTreeMap<u32, u8>> {
@@ -50,7 +54,7 @@ proptest! {
         byte: u8,
     ) {
         let (since, wanted) = (bundle(&before, globals[0]), bundle(&after, globals[1]));
-        let difference = wanted.difference(&since).expect("little is otherwise");
+        let difference = wanted.difference(&since).expect("little is otherwise").into_bytes();
         let made = again(&since, &wanted, &difference).expect("sound");
         assert_eq!(made.encode(), wanted.encode());
         // Whatever is otherwise in it, or in what it is held against, no other bundle comes of it.
@@ -77,7 +81,10 @@ fn what_differs_is_what_travels() {
     memory.insert(7, 200);
     memory.remove(&300);
     let wanted = bundle(&memory, 1);
-    let difference = wanted.difference(&since).expect("little is otherwise");
+    let difference = wanted
+        .difference(&since)
+        .expect("little is otherwise")
+        .into_bytes();
     assert!((BLOCK_BYTES..BLOCK_BYTES + 1000).contains(&difference.len()));
     let nothing = wanted.difference(&wanted).expect("nothing is otherwise");
     assert!(nothing.len() < 1000);
@@ -87,7 +94,10 @@ fn what_differs_is_what_travels() {
 fn what_makes_no_bundle_is_refused_by_name() {
     let memory = BTreeMap::from([(1, 1), (2, 2)]);
     let (since, wanted) = (bundle(&memory, 1), bundle(&BTreeMap::from([(1, 3)]), 2));
-    let difference = wanted.difference(&since).expect("little is otherwise");
+    let difference = wanted
+        .difference(&since)
+        .expect("little is otherwise")
+        .into_bytes();
     let named = |difference: &[u8]| {
         let refused = again(&since, &wanted, difference).expect_err("not so");
         chain(&refused)
@@ -131,8 +141,11 @@ fn what_makes_no_bundle_is_refused_by_name() {
         ..Limits::default()
     };
     let large = bundle(&BTreeMap::from([(1, 3), (2, 4)]), 2);
-    let difference = large.difference(&since).expect("little is otherwise");
-    let refused = Bundle::from_difference(&since, large.id(), &difference, &limits);
+    let difference = large
+        .difference(&since)
+        .expect("little is otherwise")
+        .into_bytes();
+    let refused = Bundle::from_difference(&since, large.id(), &[difference], &limits);
     assert!(matches!(
         refused,
         Err(DifferenceError::Parts(PartsError::StateTooLarge { .. }))

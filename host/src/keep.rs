@@ -409,8 +409,7 @@ impl Keep {
                 ..*key
             })?;
             let ahead = ahead.image().ok_or(KeepError::Missing("an image"))?;
-            let changed = blocks.iter().map(|block| &**block);
-            let image = ahead.with_changes(&indexed.image, changed)?;
+            let image = ahead.with_changes(&indexed.image, blocks)?;
             let (named, found) = (since.state.into(), StateId::of(image.index_bytes()));
             if named != found {
                 return Err(PartsError::StateId { named, found }.into());

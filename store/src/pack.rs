@@ -50,7 +50,7 @@ const ENTRY_BYTES: usize = 72;
 
 /// Size of the pieces that packs are written in. Fits into a core's own cache, and makes the price
 /// of a call to the system a small part of that of a copy.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The folder of the packs.
 pub(crate) const FOLDER: &str = "packs";

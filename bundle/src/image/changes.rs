@@ -58,11 +58,7 @@ impl Image {
     /// # Errors
     ///
     /// When the changes cannot be read, or the image would not be sound.
-    pub fn with_changes<'b>(
-        &self,
-        head: &[u8],
-        blocks: impl ExactSizeIterator<Item = &'b Block>,
-    ) -> Result<Image, ImageError> {
+    pub fn with_changes(&self, head: &[u8], blocks: Vec<Arc<Block>>) -> Result<Image, ImageError> {
         let Head {
             index,
             gone,
@@ -74,24 +70,20 @@ impl Image {
                 found: (blocks.len() * BLOCK_BYTES) as u64,
             });
         }
-        let changed = changed.into_iter().zip(blocks.map(Some));
+        let changed = changed.into_iter().zip(blocks.into_iter().map(Some));
         let gone = gone.into_iter().map(|number| (number, None));
         let mut changes: Vec<_> = changed.chain(gone).collect();
         changes.sort_by_key(|(number, _)| *number);
         ascending("block", changes.iter().map(|(number, _)| *number))?;
 
         let mut taking = Taking::like(Some(self));
-        let mut by_part = changes.chunk_by(|a, b| a.0 / PART_BLOCKS == b.0 / PART_BLOCKS);
-        let mut next = by_part.next();
         let behind = |number: Option<u32>| number.map_or(0, |number| number / PART_BLOCKS + 1);
         let parts = behind(self.index.numbers.last().copied());
         let parts = parts.max(behind(changes.last().map(|(number, _)| *number)));
+        let mut changes = changes.into_iter().peekable();
         for part in 0..parts {
-            let of_part = next.filter(|changes| changes[0].0 / PART_BLOCKS == part);
-            if of_part.is_some() {
-                next = by_part.next();
-            }
-            taking.part_but(part, of_part.into_iter().flatten().copied());
+            let of_part = || changes.next_if(|(number, _)| number / PART_BLOCKS == part);
+            taking.part_but(part, std::iter::from_fn(of_part));
         }
         taking.image(index)
     }

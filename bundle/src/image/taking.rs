@@ -27,11 +27,39 @@ enum Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    fn of(block: &Block, known: Option<(u32, &'a BlockId, &'a Arc<Block>)>) -> Taken<'a> {
-        match known.filter(|(_, _, known)| known[..] == block[..]) {
+    fn of(block: impl AnyBlock, known: Option<(u32, &'a BlockId, &'a Arc<Block>)>) -> Taken<'a> {
+        match known.filter(|(_, _, known)| known[..] == block.bytes()[..]) {
             Some((_, id, known)) => Taken::Known(id, known),
-            None => Taken::New(BlockId::of(block), Arc::new(*block)),
+            None => Taken::New(BlockId::of(block.bytes()), block.held()),
         }
+    }
+}
+
+/// A block of a memory, or one that is held already.
+pub trait AnyBlock {
+    /// Its bytes.
+    fn bytes(&self) -> &Block;
+    /// The block, held.
+    fn held(self) -> Arc<Block>;
+}
+
+impl AnyBlock for &Block {
+    fn bytes(&self) -> &Block {
+        self
+    }
+
+    fn held(self) -> Arc<Block> {
+        Arc::new(*self)
+    }
+}
+
+impl AnyBlock for Arc<Block> {
+    fn bytes(&self) -> &Block {
+        self
+    }
+
+    fn held(self) -> Arc<Block> {
+        self
     }
 }
 
@@ -99,10 +127,10 @@ impl<'a> Taking<'a> {
 
     /// Takes the next part of the memory, by its number, where it is as in the last image but for these
     /// blocks, with their numbers, ascending; nothing for one that is as in a fresh instance.
-    pub fn part_but<'m>(
+    pub fn part_but(
         &mut self,
         part: u32,
-        blocks: impl Iterator<Item = (u32, Option<&'m Block>)>,
+        blocks: impl Iterator<Item = (u32, Option<impl AnyBlock>)>,
     ) {
         let mut blocks = blocks.peekable();
         if blocks.peek().is_none() {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use spore_bundle::{Bundle, BundleId, Limits};
 use spore_transport::exchange::ClientLimits;
 use spore_transport::job::custody::Next;
@@ -13,7 +13,8 @@ use spore_transport::job::{
     MoveStep, Place,
 };
 use spore_transport::message::{Message, Refused};
-use spore_transport::{BlobId, PublicKey, RefusalCode, packing};
+use spore_transport::pieces::Pieces;
+use spore_transport::{BlobId, PublicKey, RefusalCode};
 
 use super::conversation::{Answer, Conversation, blob_id};
 use super::jobs::millis;
@@ -328,10 +329,10 @@ impl Carrier<'_> {
             let along = with_items(ahead);
             let passed = self.pass_on(&left, difference, &mut from, &along, &mut tell);
             // Lost on the way, or the target has let go of what it was offered: then all of it goes.
-            if let Ok(payload) = passed.await {
+            if let Ok(pieces) = passed.await {
                 let (since, id) = (ahead.clone(), BundleId::from(left.saved.bundle.0));
                 return Ok(tokio::task::spawn_blocking(move || {
-                    put_together(&since, id, difference, &payload)
+                    put_together(&since, id, difference, pieces)
                 }));
             }
         }
@@ -372,15 +373,15 @@ impl Carrier<'_> {
         from: &mut Conversation,
         parcel: &Parcel,
         told: &mut (dyn FnMut() + Send),
-    ) -> Result<Bytes, JobError> {
+    ) -> Result<Pieces, JobError> {
         let mut to = self.target.conversation(ClientLimits::default()).await?;
-        let mut pieces = BytesMut::new();
+        let mut pieces = Pieces::default();
         to.announce(&self.arriving(left, Some(difference)));
         let passing = async {
             let mut is_last = difference.wire_bytes == 0;
             while !is_last {
                 let (piece, last) = from.piece().await?;
-                pieces.extend_from_slice(&piece);
+                pieces.push(piece.clone());
                 to.pass_on(piece, last).await?;
                 is_last = last;
             }
@@ -388,7 +389,7 @@ impl Carrier<'_> {
             to.answer(Some(parcel), &mut Sink::default()).await
         };
         match passing.await.map_err(told_broken)? {
-            Answer::JobMoved(_) => Ok(pieces.freeze()),
+            Answer::JobMoved(_) => Ok(pieces),
             other => Err(other.unexpected()),
         }
     }
@@ -452,9 +453,9 @@ fn put_together(
     since: &Bundle,
     id: BundleId,
     difference: Difference,
-    payload: &Bytes,
+    pieces: Pieces,
 ) -> Result<Bundle, JobError> {
-    let raw = packing::unpack(difference.encoding, payload.clone(), difference.raw_bytes);
+    let raw = pieces.unpacked(difference.encoding, difference.raw_bytes);
     let raw = raw.ok_or_else(|| lie("a difference of another length".to_owned()))?;
     let made = Bundle::from_difference(since, id, &raw, &Limits::default());
     made.map_err(|error| lie(error.to_string()))

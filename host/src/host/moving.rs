@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spore_bundle::Bundle;
+use spore_bundle::{Bundle, Difference};
 use spore_transport::job::custody::Event;
 use spore_transport::job::{
     Custody, HeldItems, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer,
@@ -31,7 +31,7 @@ pub struct Left {
     /// What it left as and with. The difference is not announced there.
     pub left: JobLeft,
     /// What is otherwise than in the bundle that it was saved as before, if that was asked for
-    pub difference: Option<Bytes>,
+    pub difference: Option<Difference>,
 }
 
 impl Host {

@@ -12,7 +12,7 @@ use spore_transport::job::{
     JobOffer, JobOpen, JobPause, JobRefused, JobResult, JobResume, JobSave, JobStart, JobWatch,
     Jobs,
 };
-use spore_transport::message::{BlobKind, Message, Output, Progress, Refused, Timing};
+use spore_transport::message::{BlobKind, Encoding, Message, Output, Progress, Refused, Timing};
 use spore_transport::packing;
 
 use super::loading::refuse_parts;
@@ -212,20 +212,27 @@ impl Serving {
             mut left,
             difference,
         } = self.wait_for(leaving).await??;
-        let mut payload = Bytes::new();
-        if let (Some(since), Some(difference)) = (leave.since, difference) {
-            let raw_bytes = difference.len() as u64;
-            let (encoding, packed) = self.packed(difference).await?;
-            left.difference = Some(Difference {
-                since,
-                encoding,
-                raw_bytes,
-                wire_bytes: packed.len() as u64,
-            });
-            payload = packed;
+        let (Some(since), Some(difference)) = (leave.since, difference) else {
+            return self.answer(Message::JobLeft(left)).await;
+        };
+        let raw_bytes = difference.len() as u64;
+        let announced = |encoding, wire_bytes| Difference {
+            since,
+            encoding,
+            raw_bytes,
+            wire_bytes,
+        };
+        if self.peer.near {
+            left.difference = Some(announced(Encoding::Raw, raw_bytes));
+            self.queue(&Message::JobLeft(left));
+            return self.payload_of(difference.into_pieces()).await;
         }
+        let (encoding, packed) = self
+            .beside(move || packing::pack(difference.into_bytes()))
+            .await?;
+        left.difference = Some(announced(encoding, packed.len() as u64));
         self.queue(&Message::JobLeft(left));
-        self.payload(payload).await
+        self.payload(packed).await
     }
 
     pub(super) async fn job_arrive(&mut self, arrive: JobArrive) -> Result<(), End> {
@@ -270,7 +277,7 @@ impl Serving {
         let key = self.peer.caller.state.clone();
         let room = key.arguments.take(raw_bytes + wire_bytes);
         let _room = self.wait_unread(room).await?;
-        let payload = self.arguments(wire_bytes).await?;
+        let payload = self.pieces(wire_bytes).await?;
         let [id, since] = [arrive.bundle, difference.since].map(|id| BundleId::from(id.0));
         let offered = self.peer.host.offered_jobs(&self.peer.caller);
         let Some(since) = offered.into_iter().find(|bundle| bundle.id() == since) else {
@@ -279,7 +286,7 @@ impl Serving {
         let _turn = self.turn_to_load().await?;
         let limits = self.bundle_limits();
         let made = move || {
-            let raw = packing::unpack(encoding, payload, raw_bytes);
+            let raw = payload.unpacked(encoding, raw_bytes);
             let raw = raw.ok_or_else(|| Refused::new(RefusalCode::BlobEncoding, ""))?;
             let made = Bundle::from_difference(&since, id, &raw, &limits);
             made.map_err(|error| refuse_difference(&error))

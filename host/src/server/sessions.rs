@@ -173,21 +173,16 @@ impl Serving {
 
     async fn fetched(&mut self, bytes: Bytes) -> Result<(), End> {
         let raw_bytes = bytes.len() as u64;
-        let (encoding, payload) = self.packed(bytes).await?;
+        let (encoding, payload) = match self.peer.near {
+            true => (Encoding::Raw, bytes),
+            false => self.beside(move || packing::pack(bytes)).await?,
+        };
         self.queue(&Message::Fetched(Fetched {
             encoding,
             raw_bytes,
             wire_bytes: payload.len() as u64,
         }));
         self.payload(payload).await
-    }
-
-    /// Bytes as they travel to this client.
-    pub(super) async fn packed(&self, bytes: Bytes) -> Result<(Encoding, Bytes), End> {
-        match self.peer.near {
-            true => Ok((Encoding::Raw, bytes)),
-            false => self.beside(move || packing::pack(bytes)).await,
-        }
     }
 
     /// A part of a bundle that a session of the key's was saved as.

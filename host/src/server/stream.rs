@@ -14,6 +14,7 @@ use spore_transport::exchange::{HostEvent, HostExchange, HostLimits, ProtocolErr
 use spore_transport::message::{
     self, Call, Description, Done, Failed, Item, Message, Output, Progress, Refused, Stored, Timing,
 };
+use spore_transport::pieces::Pieces;
 use spore_transport::status::Amount;
 use spore_transport::{
     BlobId, ConnectionError, PublicKey, Receiver, RefusalCode, Sender, Stream, StreamCode,
@@ -42,6 +43,9 @@ const NEVER_CLOSED: &str = "the semaphore is never closed";
 /// Payload that is written at one time, so that a reader who takes it slowly is told from one who
 /// takes nothing.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// The same of what lies in pieces, of which the first are on their way while the next are queued.
+const PIECES_BYTES: usize = 128 << 10;
 
 /// Time that the last outcomes of a host which shuts down get to arrive.
 const ARRIVAL_TIME: Duration = Duration::from_secs(1);
@@ -470,6 +474,50 @@ impl Serving {
         }
         self.sender.queue_payload(payload);
         self.flush().await
+    }
+
+    /// Sends the payload of the outcome, which need not lie in one piece.
+    pub(super) async fn payload_of(
+        &mut self,
+        pieces: impl Iterator<Item = Bytes>,
+    ) -> Result<(), End> {
+        let mut queued = 0;
+        for piece in pieces {
+            self.exchange
+                .send_payload(piece.len() as u64)
+                .expect("announced");
+            queued += piece.len();
+            self.sender.queue_payload(piece);
+            if queued >= PIECES_BYTES {
+                queued = 0;
+                self.flush().await?;
+            }
+        }
+        self.flush().await?;
+        self.sender.finish().await?;
+        Ok(())
+    }
+
+    /// What follows a request as the arguments of a call do, as it came.
+    pub(super) async fn pieces(&mut self, bytes: u64) -> Result<Pieces, End> {
+        let mut pieces = Pieces::default();
+        if bytes == 0 {
+            return Ok(pieces);
+        }
+        self.expect_bytes(bytes);
+        loop {
+            match self.event().await? {
+                HostEvent::Arguments { bytes, last } => {
+                    pieces.push(bytes);
+                    if last {
+                        self.due = None;
+                        return Ok(pieces);
+                    }
+                }
+                HostEvent::Cancel => return Err(Refused::new(RefusalCode::Cancelled, "").into()),
+                _ => unreachable!("only these and word to stop may come before they are whole"),
+            }
+        }
     }
 
     /// The arguments of a call. One piece is passed on as it came.
