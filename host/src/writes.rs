@@ -80,3 +80,41 @@ fn watch(memory: &[u8]) -> Option<DirtyPages> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Instance, Module, Store};
+
+    use super::*;
+    use crate::limits::Limits;
+
+    /// A module with a memory of 4 MiB, exported as `m`.
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\x00\x40\x07\x05\x01\x01m\x02\x00";
+
+    /// wasmtime drops what is beside an instance before it clears the memory of that for the next, and asks
+    /// the kernel what to clear.
+    #[tokio::test]
+    async fn what_is_watched_is_cleared_for_the_next_instance() {
+        let limits = Limits {
+            instances: 1,
+            ..Limits::default()
+        };
+        let engine = crate::engine::build(&limits).expect("it builds").engine;
+        let module = Module::new(&engine, MODULE).expect("it is valid");
+        for round in 1..10 {
+            let mut store = Store::new(&engine, Writes::default());
+            store.set_epoch_deadline(u64::MAX / 2);
+            let instance = Instance::new_async(&mut store, &module, &[]).await;
+            let instance = instance.expect("there is room");
+            let memory = instance.get_memory(&mut store, "m").expect("exported");
+            let (data, writes) = memory.data_and_store_mut(&mut store);
+            assert!(data.iter().all(|byte| *byte == 0), "round {round}");
+            // Fewer pages than wasmtime clears one by one, and more.
+            data.iter_mut()
+                .step_by(4096 * 1024 / (1 << round))
+                .for_each(|byte| *byte = round);
+            assert_eq!(writes.since(None, data), None);
+            data[round as usize] = round;
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! with it, what it is about stays as it is, and the host serves on.
 
 mod arrivals;
+mod differences;
 mod items;
 mod second;
 mod steps;

@@ -1,6 +1,7 @@
 //! Real hosts in real processes, as clients use them.
 
 mod abi;
+mod ahead;
 mod calls;
 mod crowded;
 mod determinism;

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use resumer::roams;
 use spore_client::{Connect, Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
 use spore_tests::door::{Door, copy};
+use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::relay::Relay;
 use spore_tests::{Process, resumer};
@@ -135,6 +137,8 @@ enum Broken {
 struct Pair {
     source: Process,
     target: Process,
+    /// What the job comes to that is moved.
+    expected: u64,
 }
 
 impl Pair {
@@ -143,7 +147,13 @@ impl Pair {
         let source = Process::start(configuration, &[""]);
         let target = Process::start(configuration, &[]);
         target.authorize(&source.clients[0]).await;
-        Pair { source, target }
+        let host = connect(&source, &source).await;
+        let expected = host.call(&of(resumer(), roams::HANDLE), (ROUNDS,)).await;
+        Pair {
+            source,
+            target,
+            expected: expected.expect("it ends well"),
+        }
     }
 
     async fn connect(&self) -> [Host; 2] {
@@ -201,10 +211,10 @@ impl Pair {
             }
             settled => panic!("{settled:?}: {context}"),
         };
-        let job = keeps.job_of(resumer::told::HANDLE, id).await;
+        let job = keeps.job_of(roams::HANDLE, id).await;
         let job = job.unwrap_or_else(|error| panic!("{error}: {context}"));
         let result = soon("the job ends", job.result()).await;
-        assert_eq!(result.expect("it ends well"), ROUNDS, "{context}");
+        assert_eq!(result.expect("it ends well"), self.expected, "{context}");
         job.acknowledge().await.expect("it has ended");
         settled
     }
@@ -248,13 +258,11 @@ async fn settled(source: &Host, target: &Host, id: JobId) -> Settled {
 
 /// A job that runs for a second, whose code the other host has compiled: else it would be over before
 /// its move has begun.
-async fn started(host: &Host, other: &Host) -> spore_client::Job<u32, std::convert::Infallible> {
-    let told = resumer()
-        .callable(resumer::told::HANDLE)
-        .expect("it is there");
-    let none = other.call(&told, (0,)).await;
-    assert_eq!(none.expect("it serves"), 0);
-    host.start(&told, (ROUNDS,)).await.expect("started")
+async fn started(host: &Host, other: &Host) -> spore_client::Job<u64, std::convert::Infallible> {
+    // Its memory is so large that it travels, and is kept, as what is otherwise than before.
+    let roams = of(resumer(), roams::HANDLE);
+    other.call(&roams, (0,)).await.expect("it serves");
+    host.start(&roams, (ROUNDS,)).await.expect("started")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

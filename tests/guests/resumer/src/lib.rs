@@ -49,6 +49,32 @@ pub async fn told(count: u32) -> u32 {
     count
 }
 
+/// Numbers of the table that [`roams`] holds: 3 MiB.
+const NUMBERS: usize = 3 << 17;
+
+/// Changes a little of a large table in each round, and says how far it is. What it comes to depends on all
+/// of the table.
+#[callable]
+pub async fn roams(count: u32) -> u64 {
+    let mut at = 1u64;
+    let mut next = |by: u64| {
+        at = at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(by | 1);
+        at
+    };
+    let mut table: Vec<u64> = (0..NUMBERS as u64).map(&mut next).collect();
+    for round in 1..=count {
+        progress(round.into(), count.into());
+        for _ in 0..4 {
+            let number = next(round.into());
+            table[(number >> 33) as usize % NUMBERS] ^= number;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    table
+        .iter()
+        .fold(0, |sum, number| sum.rotate_left(5) ^ number)
+}
+
 /// Takes its captures over and works on them between checkpoints.
 #[callable]
 pub async fn sorted(#[capture] mut list: Vec<u8>, #[capture] again: &u8, more: &[u8]) -> Vec<u8> {
