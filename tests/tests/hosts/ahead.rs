@@ -48,7 +48,7 @@ fn kept(process: &Process) -> (Option<usize>, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_kept_as_a_difference_until_it_is_kept_whole() {
-    let configuration = "job_persist = \"off\"\n";
+    let configuration = "job_persist = \"0s\"\n";
     let source = Process::start(configuration, &[""]);
     let mut target = Process::start(configuration, &[]);
     target.authorize(&source.clients[0]).await;
@@ -98,7 +98,7 @@ async fn a_job_is_kept_as_a_difference_until_it_is_kept_whole() {
 /// What needs it goes with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_ahead_goes_with_the_job() {
-    let configuration = "job_persist = \"off\"\n";
+    let configuration = "job_persist = \"0s\"\n";
     let source = Process::start(configuration, &[""]);
     let mut target = Process::start(configuration, &[]);
     target.authorize(&source.clients[0]).await;
