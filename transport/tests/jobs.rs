@@ -482,3 +482,126 @@ fn arguments_of_jobs_are_held_against_the_limit_at_their_announcement() {
         assert!(matches!(last, Ok(HostEvent::Arguments { last: true, .. })));
     }
 }
+
+fn difference(raw_bytes: u64) -> Difference {
+    Difference {
+        since: BUNDLE,
+        encoding: Encoding::Raw,
+        raw_bytes,
+        wire_bytes: raw_bytes,
+    }
+}
+
+fn terms() -> JobTerms {
+    JobTerms {
+        limits: CallLimits::default(),
+        persist: Persist::Off,
+        paused: false,
+        age_ms: 0,
+        stops: 0,
+        done: 0,
+        total: 0,
+        items: None,
+    }
+}
+
+fn arrive(difference: Difference) -> Message {
+    Message::JobArrive(JobArrive {
+        job: JOB,
+        move_id: MOVE,
+        lock: LOCK,
+        bundle: BUNDLE,
+        terms: terms(),
+        difference: Some(difference),
+    })
+}
+
+fn left(difference: Difference) -> Message {
+    Message::JobLeft(JobLeft {
+        saved: JobSaved {
+            bundle: BUNDLE,
+            blocks: 0,
+            blocks_new: 0,
+        },
+        lock: LOCK,
+        terms: terms(),
+        difference: Some(difference),
+    })
+}
+
+#[test]
+fn a_difference_follows_its_announcement_and_nothing_else_does() {
+    let data = |bytes: &'static [u8]| Received::Data(bytes.into());
+    let begun = || {
+        let mut host = HostExchange::new(HostLimits::default());
+        let event = host.receive(Received::Message(arrive(difference(5))));
+        assert!(matches!(event, Ok(HostEvent::JobArrive(_))));
+        host
+    };
+    let mut host = begun();
+    assert!(matches!(
+        host.receive(data(b"abc")),
+        Ok(HostEvent::Arguments { last: false, .. })
+    ));
+    assert!(matches!(
+        host.receive(data(b"de")),
+        Ok(HostEvent::Arguments { last: true, .. })
+    ));
+    host.receive(data(b"f")).expect_err("none is owed");
+    let surplus = begun().receive(data(b"abcdef"));
+    assert_eq!(surplus, Err(ProtocolError::Surplus { surplus: 1 }));
+    let early = begun().receive(Received::End);
+    assert!(matches!(early, Err(ProtocolError::EndedEarly { .. })));
+
+    let leave = Message::JobLeave(JobLeave {
+        job: JOB,
+        move_id: MOVE,
+        to: KEY,
+        within_ms: 1,
+        since: Some(BUNDLE),
+    });
+    let mut client = ClientExchange::new(ClientLimits::default());
+    client.send(&leave).expect("in order");
+    let event = client.receive(Received::Message(left(difference(2))));
+    assert!(matches!(event, Ok(ClientEvent::JobLeft(_))));
+    assert!(!client.is_finished());
+    let event = client.receive(data(b"ab"));
+    assert!(matches!(event, Ok(ClientEvent::Payload { last: true, .. })));
+    assert!(client.is_finished());
+}
+
+#[test]
+fn a_difference_is_held_against_its_limit_at_the_announcement() {
+    use spore_transport::exchange::DIFFERENCE_BYTES_MAX;
+    let limit = DIFFERENCE_BYTES_MAX;
+    let packed = Difference {
+        encoding: Encoding::Zstd,
+        wire_bytes: 1,
+        ..difference(limit + 1)
+    };
+    for announced in [difference(limit + 1), packed] {
+        let too_large = ProtocolError::TooLarge {
+            part: Part::Difference,
+            limit,
+            actual: limit + 1,
+        };
+        assert_eq!(too_large.refusal().code, RefusalCode::StateTooLarge);
+        let mut host = HostExchange::new(HostLimits::default());
+        let event = host.receive(Received::Message(arrive(announced)));
+        assert_eq!(event, Err(too_large.clone()));
+        let mut client = ClientExchange::new(ClientLimits::default());
+        let leave = Message::JobLeave(JobLeave {
+            job: JOB,
+            move_id: MOVE,
+            to: KEY,
+            within_ms: 1,
+            since: Some(BUNDLE),
+        });
+        client.send(&leave).expect("in order");
+        let event = client.receive(Received::Message(left(announced)));
+        assert_eq!(event, Err(too_large));
+    }
+    let mut host = HostExchange::new(HostLimits::default());
+    let event = host.receive(Received::Message(arrive(difference(limit))));
+    assert!(event.is_ok());
+}

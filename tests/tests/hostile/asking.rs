@@ -95,6 +95,11 @@ impl Parts {
     ) -> (Message, u64) {
         let mut peer = Peer::open(connection).await;
         peer.say(request).await;
+        self.answer_on(&mut peer).await
+    }
+
+    /// The same for a request that was made on a stream of the test's own.
+    pub(crate) async fn answer_on(&self, peer: &mut Peer) -> (Message, u64) {
         let mut asked = 0;
         loop {
             match peer.message().await {
@@ -105,7 +110,7 @@ impl Parts {
                 }
                 Message::BlocksMissing(missing) => {
                     asked += missing.missing.len();
-                    self.bring_blocks(&mut peer, &missing).await;
+                    self.bring_blocks(peer, &missing).await;
                 }
                 Message::Output(_) | Message::Progress(_) => {}
                 outcome => return (outcome, asked),
