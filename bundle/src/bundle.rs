@@ -19,7 +19,7 @@ mod file;
 mod parts;
 
 pub use callables::CallableError;
-pub use difference::{DIFFERENCE_BYTES_MAX, Difference, DifferenceError};
+pub use difference::{DIFFERENCE_BYTES_MAX, Difference, DifferenceError, DifferenceReader};
 pub use file::{BLOCKS_SECTION, DecodeError, MANIFEST_SECTION, RESERVED_PREFIX, STATE_SECTION};
 pub use parts::{PartsError, Unsupported};
 

@@ -34,7 +34,7 @@ pub mod state;
 
 pub use bundle::{
     Bundle, CallableError, CaptureError, DIFFERENCE_BYTES_MAX, DecodeError, Difference,
-    DifferenceError, ImageStateError, PackError, PartsError, Unsupported,
+    DifferenceError, DifferenceReader, ImageStateError, PackError, PartsError, Unsupported,
 };
 pub use ids::{BlockId, BundleId, CodeId, ParseIdError, StateId};
 pub use image::{Image, ImageError};

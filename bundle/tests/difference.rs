@@ -6,11 +6,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::{chain, unbound};
 use proptest::prelude::*;
 use spore_bundle::image::{BLOCK_BYTES, Global, GlobalValue, Image, Index};
-use spore_bundle::{BlockId, Bundle, DIFFERENCE_BYTES_MAX, DifferenceError, Limits, PartsError};
+use spore_bundle::{
+    BlockId, Bundle, DIFFERENCE_BYTES_MAX, Difference, DifferenceError, DifferenceReader, Limits,
+    PartsError,
+};
 
 /// Pages of the memory: blocks are in two parts of it.
 const PAGES: u32 = 32;
@@ -34,10 +36,16 @@ fn bundle(blocks: &BTreeMap<u32, u8>, global: u32) -> Bundle {
 }
 
 /// As it is made of bytes that come in pieces.
-fn again(since: &Bundle, wanted: &Bundle, difference: &[u8]) -> Result<Bundle, DifferenceError> {
-    let pieces = difference.chunks(1500).map(Bytes::copy_from_slice);
-    let pieces: Vec<Bytes> = pieces.collect();
-    Bundle::from_difference(since, wanted.id(), &pieces, &Limits::default())
+fn read(difference: &[u8]) -> Result<Difference, DifferenceError> {
+    let mut reader = DifferenceReader::default();
+    for piece in difference.chunks(1500) {
+        reader.push(piece)?;
+    }
+    reader.finish()
+}
+
+fn again(since: &Bundle, wanted: &Bundle, bytes: &[u8]) -> Result<Bundle, DifferenceError> {
+    Bundle::from_difference(since, wanted.id(), read(bytes)?, &Limits::default())
 }
 
 fn memories() -> impl Strategy<Value = BTreeMap<u32, u8>> {
@@ -145,11 +153,57 @@ fn what_makes_no_bundle_is_refused_by_name() {
         .difference(&since)
         .expect("little is otherwise")
         .into_bytes();
-    let refused = Bundle::from_difference(&since, large.id(), &[difference], &limits);
+    let read = read(&difference).expect("whole");
+    let refused = Bundle::from_difference(&since, large.id(), read, &limits);
     assert!(matches!(
         refused,
         Err(DifferenceError::Parts(PartsError::StateTooLarge { .. }))
     ));
+}
+
+/// A head that no image has: its changes lie behind the memory, are there twice or out of order, or its
+/// index names blocks by itself.
+#[test]
+fn a_head_that_contradicts_itself_is_refused() {
+    let since = bundle(&BTreeMap::from([(1, 1), (2, 2)]), 1);
+    let index = Index {
+        numbers: Vec::new(),
+        ids: Vec::new(),
+        ..since.image().expect("one").index().clone()
+    };
+    let named = Index {
+        numbers: vec![1],
+        ids: vec![BlockId::of(&[1; BLOCK_BYTES])],
+        ..index.clone()
+    };
+    let behind = PAGES * 16;
+    let cases: [(&Index, &[u32], &[u32], &str); 7] = [
+        (
+            &index,
+            &[],
+            &[u32::MAX],
+            "block 4294967295, the memory has 512",
+        ),
+        (&index, &[behind], &[], "block 512, the memory has 512"),
+        (&index, &[3], &[3], "block 3 after 3"),
+        (&index, &[2, 1], &[], "block 1 after 2"),
+        (&index, &[], &[2, 1], "block 1 after 2"),
+        (&index, &[], &[1, 1], "block 1 after 1"),
+        (&named, &[], &[2], "0 bytes of ids for 1 blocks"),
+    ];
+    for (index, gone, changed, why) in cases {
+        let head = spore_value::codec::encode_serde(&(index, gone, changed)).expect("shallow");
+        let manifest = since.manifest_bytes();
+        let mut bytes = Vec::new();
+        for part in [&manifest[..], &head] {
+            bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        }
+        bytes.extend_from_slice(manifest);
+        bytes.extend_from_slice(&head);
+        bytes.resize(bytes.len() + changed.len() * BLOCK_BYTES, 7);
+        let refused = again(&since, &since, &bytes).expect_err(why);
+        assert_eq!(chain(&refused), format!("the image cannot be used: {why}"));
+    }
 }
 
 #[test]

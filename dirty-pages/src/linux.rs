@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
 
 use linux_raw_sys::general::{
     PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC, PM_SCAN_WP_MATCHING, UFFD_API, UFFD_FEATURE_WP_ASYNC,
@@ -23,6 +24,10 @@ const SCAN: Opcode = opcode::read_write::<pm_scan_arg>(b'f', 16);
 /// Ranges of pages that the kernel tells at one time.
 const RANGES_AT_ONCE: usize = 512;
 
+/// The pages of this process. A child that was forked and has executed nothing would see those of its parent:
+/// none of its threads are there to ask.
+static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/pagemap").ok());
+
 const NOTHING: page_region = page_region {
     start: 0,
     end: 0,
@@ -38,7 +43,6 @@ const NOTHING: page_region = page_region {
 #[derive(Debug)]
 pub struct DirtyPages {
     uffd: OwnedFd,
-    pagemap: File,
     addresses: Range<usize>,
 }
 
@@ -52,7 +56,7 @@ impl DirtyPages {
     pub fn watch(memory: &[u8]) -> io::Result<DirtyPages> {
         let addresses = memory.as_ptr_range();
         let addresses = addresses.start.addr()..addresses.end.addr();
-        let pagemap = File::open("/proc/self/pagemap")?;
+        PAGEMAP.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
         let flags = flags | UserfaultfdFlags::from_bits_retain(UFFD_USER_MODE_ONLY);
         // SAFETY: nothing is registered with it that could make a thread wait.
@@ -72,11 +76,7 @@ impl DirtyPages {
         // SAFETY: the kernel reads and writes this structure. Reads and writes of the memory do what they
         // did: in the asynchronous mode the kernel itself lifts the protection of a page.
         unsafe { ioctl(&uffd, Updater::<REGISTER, _>::new(&mut register)) }?;
-        Ok(DirtyPages {
-            uffd,
-            pagemap,
-            addresses,
-        })
+        Ok(DirtyPages { uffd, addresses })
     }
 
     /// The addresses of the memory that is watched.
@@ -93,6 +93,7 @@ impl DirtyPages {
     ///
     /// When the kernel cannot tell. Some of what was written is then told neither now nor later.
     pub fn written(&mut self) -> io::Result<Vec<Range<usize>>> {
+        let pagemap = PAGEMAP.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let mut all: Vec<Range<usize>> = Vec::new();
         let mut found = [NOTHING; RANGES_AT_ONCE];
         let Range { mut start, end } = {
@@ -117,7 +118,7 @@ impl DirtyPages {
             // How many it tells is what the ioctl returns, which is not passed on here.
             found.fill(NOTHING);
             // SAFETY: the kernel reads and writes this structure, and no more ranges than there are.
-            unsafe { ioctl(&self.pagemap, Updater::<SCAN, _>::new(&mut scan)) }?;
+            unsafe { ioctl(pagemap, Updater::<SCAN, _>::new(&mut scan)) }?;
             for region in found.iter().take_while(|region| region.end > 0) {
                 let region = region.start as usize..region.end as usize;
                 match all.last_mut().filter(|last| last.end == region.start) {

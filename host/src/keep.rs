@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -127,6 +128,7 @@ impl KeepError {
 pub(crate) struct Keep {
     store: spore_store::Store,
     background: Handle,
+    swept: Arc<AtomicBool>,
 }
 
 /// What came ahead of a job, on the disk until this is dropped, unless the job is kept as the difference
@@ -320,7 +322,11 @@ impl Keep {
     /// Opens the folder, which is made when it is not there.
     pub(crate) fn open(path: &Path, bytes_max: u64, background: Handle) -> Result<Keep, OpenError> {
         let store = spore_store::Store::open(path, bytes_max)?;
-        Ok(Keep { store, background })
+        Ok(Keep {
+            store,
+            background,
+            swept: Arc::default(),
+        })
     }
 
     /// What one owner may keep: a half of what all may, as of everything.
@@ -543,6 +549,13 @@ impl Keep {
         };
         let before = self.since((owner, id))?;
         let like = ahead.map(|(ahead, _)| ahead.0);
+        let ahead = match ahead {
+            Some((id, since)) => {
+                let there = self.store.load(&key(owner, JOB_AHEAD, id.0))?;
+                there.map(|_| (id, since))
+            }
+            None => None,
+        };
         let difference = ahead.and_then(|(ahead, since)| {
             let changes = image.changes_since(since);
             let is_little = changes.blocks.len() < image.index().numbers.len() / CHANGED_PART;
@@ -572,6 +585,14 @@ impl Keep {
         };
         let noted: JobNoted = codec::decode_serde(&record.meta, &limits(&record.meta))?;
         Ok(noted.since)
+    }
+
+    /// Whether the image of a job may be kept as the difference from this.
+    pub(crate) fn needs(&self, id: OwnedId, ahead: AheadId) -> bool {
+        let since = self.since(id);
+        since.map_or(true, |since| {
+            since.is_some_and(|since| since.ahead == ahead.0)
+        })
     }
 
     /// Removes what came ahead of a job and is not needed any more. If it fails, the next start does.
@@ -707,8 +728,11 @@ impl Keep {
 
     /// Removes parts and endings whose session or job is not there, which an end at a bad moment left,
     /// and what came ahead of jobs that are not kept as the difference from it: no offer survives a
-    /// restart.
+    /// restart. Once: what is written after that may be needed soon.
     pub(crate) fn sweep(&self) -> Result<(), KeepError> {
+        if self.swept.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut needed = HashSet::new();
         for (owner, id) in self.ids(JOB)? {
             match self.since((owner, id)) {

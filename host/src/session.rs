@@ -252,6 +252,7 @@ impl Charged {
     }
 }
 
+#[derive(Debug)]
 pub(crate) struct Room {
     total: Arc<Total>,
     bytes: u64,

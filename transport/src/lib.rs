@@ -60,7 +60,6 @@ pub mod job;
 pub mod known_hosts;
 pub mod message;
 pub mod packing;
-pub mod pieces;
 pub mod quic;
 pub mod refusal;
 pub mod session;

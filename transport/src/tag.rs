@@ -239,7 +239,7 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(JOB_OFFER, "JobOffer", Direction::ToHost, 128, "1.1"),
     entry(JOB_LEAVE, "JobLeave", Direction::ToHost, 128, "1.1"),
-    entry(JOB_ARRIVE, "JobArrive", Direction::ToHost, 256, "1.1"),
+    entry(JOB_ARRIVE, "JobArrive", Direction::ToHost, 512, "1.1"),
     entry(JOB_MOVE, "JobMove", Direction::ToHost, 128, "1.1"),
     entry(MISSING, "Missing", Direction::ToClient, 4096, "1.0"),
     entry(

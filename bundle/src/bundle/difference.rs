@@ -41,9 +41,10 @@ pub enum DifferenceError {
     Parts(#[from] PartsError),
 }
 
-/// What is otherwise in a bundle than in another: bytes that need not lie one after the other.
+/// What is otherwise in a bundle than in another.
 #[derive(Clone, Debug)]
 pub struct Difference {
+    /// What comes before the blocks.
     front: Bytes,
     blocks: Vec<Arc<Block>>,
 }
@@ -69,6 +70,87 @@ impl Difference {
         }
         whole.into()
     }
+}
+
+/// A difference that comes in pieces, of which each is copied once.
+#[derive(Debug, Default)]
+pub struct DifferenceReader {
+    /// Bytes that have come.
+    bytes: usize,
+    front: Vec<u8>,
+    blocks: Vec<Arc<Block>>,
+    /// Bytes that have come of the last block, if it is not whole.
+    of_last: usize,
+}
+
+impl DifferenceReader {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    ///
+    /// When it is too much.
+    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), DifferenceError> {
+        self.bytes = self.bytes.saturating_add(piece.len());
+        if self.bytes > DIFFERENCE_BYTES_MAX {
+            return Err(DifferenceError::TooLong { bytes: self.bytes });
+        }
+        while !piece.is_empty() {
+            let wanted = self.front_wanted();
+            if wanted > 0 {
+                let (now, later) = piece.split_at(wanted.min(piece.len()));
+                self.front.extend_from_slice(now);
+                piece = later;
+                continue;
+            }
+            if self.of_last == 0 {
+                self.blocks.push(Arc::new([0; BLOCK_BYTES]));
+            }
+            let block = self.blocks.last_mut().and_then(Arc::get_mut);
+            let rest = &mut block.expect("nobody else has it yet")[self.of_last..];
+            let (now, later) = piece.split_at(rest.len().min(piece.len()));
+            rest[..now.len()].copy_from_slice(now);
+            self.of_last = (self.of_last + now.len()) % BLOCK_BYTES;
+            piece = later;
+        }
+        Ok(())
+    }
+
+    /// Bytes that are still to come before the blocks, as far as it is known.
+    fn front_wanted(&self) -> usize {
+        let has = self.front.len();
+        match lengths(&self.front) {
+            None => LENGTHS_BYTES - has,
+            // Neither sum can overflow: each length has 32 bits.
+            Some([manifest, head]) => LENGTHS_BYTES + manifest + head - has,
+        }
+    }
+
+    /// The difference.
+    ///
+    /// # Errors
+    ///
+    /// When it ends early, or not with a whole block.
+    pub fn finish(self) -> Result<Difference, DifferenceError> {
+        if self.front_wanted() > 0 || self.of_last > 0 {
+            return Err(DifferenceError::Length);
+        }
+        Ok(Difference {
+            front: self.front.into(),
+            blocks: self.blocks,
+        })
+    }
+}
+
+/// Bytes of the two lengths at the begin.
+const LENGTHS_BYTES: usize = 8;
+
+/// The lengths of manifest and head, if they are there.
+fn lengths(front: &[u8]) -> Option<[usize; 2]> {
+    let lengths: &[u8; LENGTHS_BYTES] = front.first_chunk()?;
+    let (lengths, _) = lengths.as_chunks();
+    let mut lengths = lengths.iter();
+    let mut next = || Some(u32::from_le_bytes(*lengths.next()?) as usize);
+    Some([next()?, next()?])
 }
 
 /// A block as bytes that somebody holds.
@@ -104,8 +186,7 @@ impl Bundle {
         (difference.len() <= DIFFERENCE_BYTES_MAX).then_some(difference)
     }
 
-    /// The bundle of this id, from how it differs from `since`: bytes that came in pieces. All that came
-    /// is hashed.
+    /// The bundle of this id, from how it differs from `since`. All that came is hashed.
     ///
     /// # Errors
     ///
@@ -113,17 +194,18 @@ impl Bundle {
     pub fn from_difference(
         since: &Bundle,
         id: BundleId,
-        difference: &[Bytes],
+        difference: Difference,
         limits: &Limits,
     ) -> Result<Bundle, DifferenceError> {
-        let mut rest = Pieces::of(difference);
-        let bytes = rest.left;
-        if bytes > DIFFERENCE_BYTES_MAX {
-            return Err(DifferenceError::TooLong { bytes });
-        }
+        let Difference { front, blocks } = difference;
         let before = since.image().ok_or(DifferenceError::NoImage)?;
-        let [manifest_length, head_length] = [rest.length()?, rest.length()?];
-        let (manifest_bytes, head) = (rest.part(manifest_length)?, rest.part(head_length)?);
+        let [manifest_length, head_length] = lengths(&front).ok_or(DifferenceError::Length)?;
+        let behind = LENGTHS_BYTES + manifest_length;
+        if behind + head_length != front.len() {
+            return Err(DifferenceError::Length);
+        }
+        let manifest_bytes = front.slice(LENGTHS_BYTES..behind);
+        let head = front.slice(behind..);
         let found = BundleId::of(&manifest_bytes);
         if found != id {
             return Err(DifferenceError::OtherBundle { named: id, found });
@@ -134,7 +216,7 @@ impl Bundle {
         if named != found {
             return Err(PartsError::CodeId { named, found }.into());
         }
-        let image = before.with_changes(&head, rest.blocks()?);
+        let image = before.with_changes(&head, blocks);
         let image = image.map_err(PartsError::from)?;
         let distinct = image.distinct_ids().len();
         limits.admit_image(image.index_bytes().len() as u64, distinct)?;
@@ -151,69 +233,5 @@ impl Bundle {
             code,
             image,
         )?)
-    }
-}
-
-/// What is left of bytes that came in pieces.
-struct Pieces<'a> {
-    /// What is left of the piece that is being read.
-    piece: &'a [u8],
-    pieces: std::slice::Iter<'a, Bytes>,
-    left: usize,
-}
-
-impl<'a> Pieces<'a> {
-    fn of(pieces: &'a [Bytes]) -> Pieces<'a> {
-        Pieces {
-            piece: &[],
-            pieces: pieces.iter(),
-            left: pieces.iter().map(Bytes::len).sum(),
-        }
-    }
-
-    /// Takes as many bytes as fit.
-    fn fill(&mut self, mut into: &mut [u8]) -> Result<(), DifferenceError> {
-        self.left = self
-            .left
-            .checked_sub(into.len())
-            .ok_or(DifferenceError::Length)?;
-        while !into.is_empty() {
-            if self.piece.is_empty() {
-                self.piece = self.pieces.next().ok_or(DifferenceError::Length)?;
-            }
-            let now = self.piece.len().min(into.len());
-            let (piece, later) = self.piece.split_at(now);
-            let (here, behind) = into.split_at_mut(now);
-            here.copy_from_slice(piece);
-            (self.piece, into) = (later, behind);
-        }
-        Ok(())
-    }
-
-    fn length(&mut self) -> Result<usize, DifferenceError> {
-        let mut length = [0; 4];
-        self.fill(&mut length)?;
-        Ok(u32::from_le_bytes(length) as usize)
-    }
-
-    fn part(&mut self, length: usize) -> Result<Vec<u8>, DifferenceError> {
-        if length > self.left {
-            return Err(DifferenceError::Length);
-        }
-        let mut part = vec![0; length];
-        self.fill(&mut part)?;
-        Ok(part)
-    }
-
-    /// All that is left.
-    fn blocks(mut self) -> Result<Vec<Arc<Block>>, DifferenceError> {
-        let mut blocks = Vec::with_capacity(self.left / BLOCK_BYTES);
-        while self.left > 0 {
-            let mut block = Arc::new([0; BLOCK_BYTES]);
-            let bytes = Arc::get_mut(&mut block).expect("nobody else has it");
-            self.fill(bytes)?;
-            blocks.push(block);
-        }
-        Ok(blocks)
     }
 }

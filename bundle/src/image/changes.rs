@@ -64,6 +64,23 @@ impl Image {
             gone,
             changed,
         } = codec::decode_serde(head, &Limits::default()).map_err(ImageError::Index)?;
+        // Before anything is done for each number.
+        index.check()?;
+        if !index.numbers.is_empty() {
+            return Err(ImageError::Ids {
+                bytes: 0,
+                blocks: index.numbers.len(),
+            });
+        }
+        for numbers in [&gone, &changed] {
+            ascending("block", numbers.iter().copied())?;
+            if let Some(number) = numbers.last().filter(|it| **it >= index.memory_blocks()) {
+                return Err(ImageError::OutsideMemory {
+                    number: *number,
+                    blocks: index.memory_blocks(),
+                });
+            }
+        }
         if changed.len() != blocks.len() {
             return Err(ImageError::BlocksSize {
                 expected: (changed.len() * BLOCK_BYTES) as u64,

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use spore_bundle::{Bundle, BundleId, Limits};
+use bytes::{Bytes, BytesMut};
+use spore_bundle::{Bundle, BundleId, DifferenceReader, Limits};
 use spore_transport::exchange::ClientLimits;
 use spore_transport::job::custody::Next;
 use spore_transport::job::{
@@ -13,8 +13,7 @@ use spore_transport::job::{
     MoveStep, Place,
 };
 use spore_transport::message::{Message, Refused};
-use spore_transport::pieces::Pieces;
-use spore_transport::{BlobId, PublicKey, RefusalCode};
+use spore_transport::{BlobId, PublicKey, RefusalCode, packing};
 
 use super::conversation::{Answer, Conversation, blob_id};
 use super::jobs::millis;
@@ -313,29 +312,28 @@ impl Carrier<'_> {
         ahead: &Bundle,
         told: &mut Told,
     ) -> Result<Making, (MoveStage, JobError)> {
-        let Leaving { left, mut from } = leaving;
-        let items = insist!(self.items(&left)).map_err(|error| (MoveStage::Fetched, error))?;
-        let with_items = |bundle: &Bundle| {
-            let mut parcel = Parcel::from(bundle.clone());
-            parcel.items = items.clone();
-            parcel
-        };
+        let Leaving { left, from } = leaving;
         let mut has_come = false;
         if let Some(difference) = left.difference {
             let mut tell = || {
                 told(MoveStage::Fetched);
                 has_come = true;
             };
-            let along = with_items(ahead);
-            let passed = self.pass_on(&left, difference, &mut from, &along, &mut tell);
-            // Lost on the way, or the target has let go of what it was offered: then all of it goes.
-            if let Ok(pieces) = passed.await {
-                let (since, id) = (ahead.clone(), BundleId::from(left.saved.bundle.0));
-                return Ok(tokio::task::spawn_blocking(move || {
-                    put_together(&since, id, difference, pieces)
-                }));
+            match self
+                .pass_on(&left, difference, from, ahead, &mut tell)
+                .await
+            {
+                Ok(came) => {
+                    let (since, id) = (ahead.clone(), BundleId::from(left.saved.bundle.0));
+                    return Ok(tokio::task::spawn_blocking(move || {
+                        put_together(&since, id, difference, came)
+                    }));
+                }
+                Err(error) if goes_whole(&error) => {}
+                Err(error) => return Err((MoveStage::Arrived, error)),
             }
         }
+        let items = insist!(self.items(&left)).map_err(|error| (MoveStage::Fetched, error))?;
         let saved = left.saved.bundle;
         let bundle = insist!(self.source.fetch_saved(saved, parcel, Some(ahead)));
         let bundle = bundle.map_err(|error| (MoveStage::Fetched, error))?;
@@ -343,7 +341,8 @@ impl Carrier<'_> {
             told(MoveStage::Fetched);
         }
         let arrive = || self.arriving(&left, None);
-        let parcel = with_items(&bundle);
+        let mut parcel = Parcel::from(bundle.clone());
+        parcel.items = items;
         let arrived = match insist!(self.target.ask(arrive(), Some(&parcel))) {
             Ok(Answer::JobMoved(_)) => Ok(()),
             Ok(other) => Err(other.unexpected()),
@@ -370,26 +369,28 @@ impl Carrier<'_> {
         &self,
         left: &JobLeft,
         difference: Difference,
-        from: &mut Conversation,
-        parcel: &Parcel,
+        mut from: Conversation,
+        ahead: &Bundle,
         told: &mut (dyn FnMut() + Send),
-    ) -> Result<Pieces, JobError> {
+    ) -> Result<Bytes, JobError> {
         let mut to = self.target.conversation(ClientLimits::default()).await?;
-        let mut pieces = Pieces::default();
+        let mut came = BytesMut::new();
         to.announce(&self.arriving(left, Some(difference)));
-        let passing = async {
-            let mut is_last = difference.wire_bytes == 0;
-            while !is_last {
-                let (piece, last) = from.piece().await?;
-                pieces.push(piece.clone());
-                to.pass_on(piece, last).await?;
-                is_last = last;
-            }
-            told();
-            to.answer(Some(parcel), &mut Sink::default()).await
-        };
-        match passing.await.map_err(told_broken)? {
-            Answer::JobMoved(_) => Ok(pieces),
+        let mut is_last = difference.wire_bytes == 0;
+        while !is_last {
+            let (piece, last) = from.piece().await.map_err(told_broken)?;
+            came.extend_from_slice(&piece);
+            to.pass_on(piece, last).await.map_err(told_broken)?;
+            is_last = last;
+        }
+        told();
+        // Not before: what is not read of one stream takes the room of others.
+        let mut parcel = Parcel::from(ahead.clone());
+        parcel.items = self.items(left).await?;
+        let mut sink = Sink::default();
+        let answered = to.answer(Some(&parcel), &mut sink);
+        match answered.await.map_err(told_broken)? {
+            Answer::JobMoved(_) => Ok(came.freeze()),
             other => Err(other.unexpected()),
         }
     }
@@ -448,15 +449,37 @@ fn blob_of(bundle: &Bundle) -> BlobId {
     BlobId(*bundle.id().as_bytes())
 }
 
-/// The bundle of this id, from what came of it.
+/// Whether a job whose difference came to this goes whole: it was lost on the way, or the target has let
+/// go of what it was offered, or can make nothing of it.
+fn goes_whole(error: &JobError) -> bool {
+    match error {
+        CallError::Refused(refused) => matches!(
+            refused.code,
+            RefusalCode::UnknownBundle
+                | RefusalCode::BlobAbsent
+                | RefusalCode::BlobMismatch
+                | RefusalCode::BlobEncoding
+                | RefusalCode::Malformed
+        ),
+        error => error.is_passing(),
+    }
+}
+
+/// The bundle of this id, from what came of it. The target has made the same of it, within its limits.
 fn put_together(
     since: &Bundle,
     id: BundleId,
-    difference: Difference,
-    pieces: Pieces,
+    announced: Difference,
+    came: Bytes,
 ) -> Result<Bundle, JobError> {
-    let raw = pieces.unpacked(difference.encoding, difference.raw_bytes);
+    let raw = packing::unpack(announced.encoding, came, announced.raw_bytes);
     let raw = raw.ok_or_else(|| lie("a difference of another length".to_owned()))?;
-    let made = Bundle::from_difference(since, id, &raw, &Limits::default());
+    let mut reader = DifferenceReader::default();
+    let made = reader.push(&raw).and_then(|()| reader.finish());
+    let limits = Limits {
+        code_bytes_max: u64::MAX,
+        state_bytes_max: u64::MAX,
+    };
+    let made = made.and_then(|made| Bundle::from_difference(since, id, made, &limits));
     made.map_err(|error| lie(error.to_string()))
 }

@@ -32,6 +32,8 @@ pub struct Left {
     pub left: JobLeft,
     /// What is otherwise than in the bundle that it was saved as before, if that was asked for
     pub difference: Option<Difference>,
+    /// Of the difference, until it is sent.
+    pub(crate) room: Option<Room>,
 }
 
 impl Host {
@@ -224,7 +226,14 @@ impl Host {
             terms,
             difference: None,
         };
-        Ok(Left { left, difference })
+        let bytes = difference.as_ref().map(|it| it.len() as u64);
+        // Where it has no room, the job travels in parts, as it can be fetched.
+        let room = bytes.and_then(|bytes| Room::take(&job.key, bytes).ok());
+        Ok(Left {
+            left,
+            difference: difference.filter(|_| room.is_some()),
+            room,
+        })
     }
 
     /// Takes a job in, all of it, to run once it is released.

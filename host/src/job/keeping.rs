@@ -199,11 +199,15 @@ impl Job {
             let since = ahead.as_ref().map(|(ahead, since)| (ahead.id(), since));
             let parts = (&bundle, &arguments[..]);
             let needs_ahead = keep.save_job((owner, id), &record, parts, image, since);
-            // If it failed, it is not known whether what needs it is there: the next start finds out.
-            if let Some((ahead, _)) = ahead
-                && !matches!(needs_ahead, Ok(false))
-            {
-                ahead.stays();
+            if let Some((ahead, _)) = ahead {
+                // One that has failed may be there or not.
+                let needed = match needs_ahead {
+                    Ok(needed) => needed,
+                    Err(_) => keep.needs((owner, id), ahead.id()),
+                };
+                if needed {
+                    ahead.stays();
+                }
             }
             needs_ahead.map(|_| ())
         })

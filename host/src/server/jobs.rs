@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use spore_bundle::{Bundle, BundleId, DifferenceError, PartsError};
+use bytes::{Bytes, BytesMut};
+use spore_bundle::{Bundle, BundleId, DifferenceError, DifferenceReader, PartsError};
 use spore_transport::BlobId;
 use spore_transport::RefusalCode;
-use spore_transport::exchange::HostEvent;
+use spore_transport::exchange::{DIFFERENCE_BYTES_MAX, HostEvent};
 use spore_transport::job::{
     Difference, JobAcknowledge, JobArrive, JobCancel, JobChanged, JobForgotten, JobLeave, JobMove,
     JobOffer, JobOpen, JobPause, JobRefused, JobResult, JobResume, JobSave, JobStart, JobWatch,
@@ -211,6 +211,7 @@ impl Serving {
         let Left {
             mut left,
             difference,
+            room: _room,
         } = self.wait_for(leaving).await??;
         let (Some(since), Some(difference)) = (leave.since, difference) else {
             return self.answer(Message::JobLeft(left)).await;
@@ -277,7 +278,8 @@ impl Serving {
         let key = self.peer.caller.state.clone();
         let room = key.arguments.take(raw_bytes + wire_bytes);
         let _room = self.wait_unread(room).await?;
-        let payload = self.pieces(wire_bytes).await?;
+        let mut came = Coming::of(encoding);
+        self.pieces(wire_bytes, |piece| came.push(piece)).await?;
         let [id, since] = [arrive.bundle, difference.since].map(|id| BundleId::from(id.0));
         let offered = self.peer.host.offered_jobs(&self.peer.caller);
         let Some(since) = offered.into_iter().find(|bundle| bundle.id() == since) else {
@@ -286,9 +288,8 @@ impl Serving {
         let _turn = self.turn_to_load().await?;
         let limits = self.bundle_limits();
         let made = move || {
-            let raw = payload.unpacked(encoding, raw_bytes);
-            let raw = raw.ok_or_else(|| Refused::new(RefusalCode::BlobEncoding, ""))?;
-            let made = Bundle::from_difference(&since, id, &raw, &limits);
+            let difference = came.finish(raw_bytes)?;
+            let made = Bundle::from_difference(&since, id, difference, &limits);
             made.map_err(|error| refuse_difference(&error))
         };
         Ok(Some(self.beside(made).await??))
@@ -299,6 +300,50 @@ impl Serving {
         let moving = async move { peer.host.move_job(&peer.caller, &step).await };
         let moved = self.wait_for(moving).await??;
         self.answer(Message::JobMoved(moved)).await
+    }
+}
+
+const _: () = assert!(spore_bundle::DIFFERENCE_BYTES_MAX as u64 == DIFFERENCE_BYTES_MAX);
+
+/// A difference on its way.
+enum Coming {
+    Raw(Result<DifferenceReader, DifferenceError>),
+    Packed(BytesMut),
+}
+
+impl Coming {
+    fn of(encoding: Encoding) -> Coming {
+        match encoding {
+            Encoding::Raw => Coming::Raw(Ok(DifferenceReader::default())),
+            Encoding::Zstd => Coming::Packed(BytesMut::new()),
+        }
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        match self {
+            Coming::Raw(reading) => {
+                if let Ok(reader) = reading
+                    && let Err(error) = reader.push(piece)
+                {
+                    *reading = Err(error);
+                }
+            }
+            Coming::Packed(bytes) => bytes.extend_from_slice(piece),
+        }
+    }
+
+    fn finish(self, raw_bytes: u64) -> Result<spore_bundle::Difference, Refused> {
+        let reading = match self {
+            Coming::Raw(reading) => reading,
+            Coming::Packed(bytes) => {
+                let raw = packing::unpack(Encoding::Zstd, bytes.freeze(), raw_bytes);
+                let raw = raw.ok_or_else(|| Refused::new(RefusalCode::BlobEncoding, ""))?;
+                let mut reader = DifferenceReader::default();
+                reader.push(&raw).map(|()| reader)
+            }
+        };
+        let difference = reading.and_then(DifferenceReader::finish);
+        difference.map_err(|error| refuse_difference(&error))
     }
 }
 

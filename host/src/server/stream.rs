@@ -14,7 +14,6 @@ use spore_transport::exchange::{HostEvent, HostExchange, HostLimits, ProtocolErr
 use spore_transport::message::{
     self, Call, Description, Done, Failed, Item, Message, Output, Progress, Refused, Stored, Timing,
 };
-use spore_transport::pieces::Pieces;
 use spore_transport::status::Amount;
 use spore_transport::{
     BlobId, ConnectionError, PublicKey, Receiver, RefusalCode, Sender, Stream, StreamCode,
@@ -498,20 +497,23 @@ impl Serving {
         Ok(())
     }
 
-    /// What follows a request as the arguments of a call do, as it came.
-    pub(super) async fn pieces(&mut self, bytes: u64) -> Result<Pieces, End> {
-        let mut pieces = Pieces::default();
+    /// What follows a request as the arguments of a call do, piece by piece.
+    pub(super) async fn pieces(
+        &mut self,
+        bytes: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), End> {
         if bytes == 0 {
-            return Ok(pieces);
+            return Ok(());
         }
         self.expect_bytes(bytes);
         loop {
             match self.event().await? {
                 HostEvent::Arguments { bytes, last } => {
-                    pieces.push(bytes);
+                    take(&bytes);
                     if last {
                         self.due = None;
-                        return Ok(pieces);
+                        return Ok(());
                     }
                 }
                 HostEvent::Cancel => return Err(Refused::new(RefusalCode::Cancelled, "").into()),
