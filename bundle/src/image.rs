@@ -25,6 +25,7 @@ mod taking;
 use blocks::Blocks;
 use found::Found;
 
+pub use blocks::NamedBlock;
 pub use changes::Changes;
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};

@@ -559,7 +559,7 @@ impl Keep {
         let difference = ahead.and_then(|(ahead, since)| {
             let changes = image.changes_since(since);
             let is_little = changes.blocks.len() < image.index().numbers.len() / CHANGED_PART;
-            is_little.then(|| (ahead.0, changes))
+            is_little.then_some((ahead.0, changes))
         });
         let (content, since) = match difference {
             Some((ahead, changes)) => {

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use super::{Block, Image, PART_BLOCKS};
 use crate::ids::BlockId;
 
+/// A block, and its id.
+pub type NamedBlock<'a> = (&'a BlockId, &'a Arc<Block>);
+
 /// The blocks of one part of memory.
 pub(super) type PartBlocks = Arc<[Arc<Block>]>;
 
@@ -120,7 +123,7 @@ impl Image {
 
     /// The numbers of blocks that another image does not have as here, ascending; with nothing where
     /// only the other has one.
-    pub fn differing(&self, other: &Image) -> Vec<(u32, Option<(&BlockId, &Arc<Block>)>)> {
+    pub fn differing(&self, other: &Image) -> Vec<(u32, Option<NamedBlock<'_>>)> {
         let mut differing = Vec::new();
         let mut others = other.blocks.0.iter().peekable();
         let gone = |part: &Part| {

@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 use spore_value::{Limits, codec};
 
 use super::index::ascending;
-use super::{BLOCK_BYTES, Block, Image, ImageError, Index, PART_BLOCKS, Taking};
-use crate::ids::BlockId;
+use super::{BLOCK_BYTES, Block, Image, ImageError, Index, NamedBlock, PART_BLOCKS, Taking};
 
 /// What is otherwise in an image than in another.
 pub struct Changes<'a> {
     /// All of it but the blocks: what *Differences* in `docs/FORMAT.md` calls the head.
     pub head: Vec<u8>,
     /// The blocks that are not in the other image at the same place, in ascending order.
-    pub blocks: Vec<(&'a BlockId, &'a Arc<Block>)>,
+    pub blocks: Vec<NamedBlock<'a>>,
 }
 
 /// What the head is the encoding of. The order of fields is the order of their bytes.
