@@ -1,7 +1,11 @@
 //! Jobs whose owner's key is revoked, and jobs whose move never ends.
 
-use spore_client::{Host, JobState, MoveStage, Persist, Place, RefusalCode, Session, Settled};
+use spore_client::{
+    Connect, Host, JobState, MoveStage, Persist, Place, RefusalCode, Session, Settled,
+};
+use spore_tests::door::copy;
 use spore_tests::outcome::{refused, soon, until};
+use spore_tests::relay::Relay;
 use spore_tests::{Process, keeper};
 use tokio::sync::oneshot;
 
@@ -161,7 +165,29 @@ async fn a_job_that_was_adopted_too_soon_is_told_to_be_on_both_hosts() {
     let at_target = joined(&target, &source).await;
     let job = started(&at_source, 1_000, Persist::HostDefault).await;
     let id = job.id();
-    broken_off(&job, &at_target, MoveStage::Arrived, None).await;
+    // Its client is cut off there: nothing asks the source to give it up.
+    let way = Relay::start(source.address).await;
+    let connect = Connect::new()
+        .identity(copy(&source.clients[0]))
+        .trust(source.key);
+    let by_way = connect.to(&way.address.to_string()).await;
+    let by_way = by_way.expect("it serves this key");
+    let (cutter, (cut, is_cut)) = (way.cutter(), oneshot::channel());
+    let mut cut = Some(cut);
+    let carried = by_way.job_of(resumer::paced::HANDLE, id).await;
+    let moving = carried.expect("it is there").move_to(&at_target, WITHIN);
+    let moving = moving.on_stage(move |reached| {
+        if reached == MoveStage::Arrived
+            && let Some(cut) = cut.take()
+        {
+            cutter.cut();
+            let _ = cut.send(());
+        }
+    });
+    tokio::select! {
+        moved = moving.into_future() => panic!("it moved: {moved:?}"),
+        Ok(()) = is_cut => {}
+    }
     at_target.adopt_job(id).await.expect("it has all of it");
     let settled = || async { at_source.settle_move(id, &at_target).await.expect("there") };
     assert_eq!(settled().await, Settled::AtBoth);
