@@ -9,7 +9,7 @@ use spore_tests::outcome::soon;
 use spore_tests::{Process, resumer};
 
 /// Rounds of the job, each of 10 ms.
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 600;
 
 /// Longer than any checkpoint of the guest is away.
 const WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
