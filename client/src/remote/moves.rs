@@ -374,7 +374,8 @@ impl Carrier<'_> {
         told: &mut (dyn FnMut() + Send),
     ) -> Result<Bytes, JobError> {
         let mut to = self.target.conversation(ClientLimits::default()).await?;
-        let mut came = BytesMut::new();
+        // At most 16 MiB, by the check of the announcement.
+        let mut came = BytesMut::with_capacity(difference.wire_bytes as usize);
         to.announce(&self.arriving(left, Some(difference)));
         let mut is_last = difference.wire_bytes == 0;
         while !is_last {
