@@ -209,7 +209,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// When a record is another owner's, is there twice.
+    /// When a record is another owner's, or is there twice.
     pub fn save_all<'a>(
         &self,
         owner: &Owner,

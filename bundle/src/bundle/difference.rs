@@ -1,13 +1,14 @@
 //! A bundle with an image as what is otherwise than in another of the same code.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use super::{Bundle, PartsError};
 use crate::ids::{BundleId, StateId};
 use crate::image::{BLOCK_BYTES, Block, Changes};
 use crate::limits::Limits;
 use crate::manifest::Manifest;
-use std::sync::Arc;
-
-use bytes::Bytes;
 
 /// Longest difference, in bytes. Of what differs more, the parts travel.
 pub const DIFFERENCE_BYTES_MAX: usize = 16 << 20;
@@ -120,7 +121,6 @@ impl DifferenceReader {
         let has = self.front.len();
         match lengths(&self.front) {
             None => LENGTHS_BYTES - has,
-            // Neither sum can overflow: each length has 32 bits.
             Some([manifest, head]) => LENGTHS_BYTES + manifest + head - has,
         }
     }
@@ -144,12 +144,16 @@ impl DifferenceReader {
 /// Bytes of the two lengths at the begin.
 const LENGTHS_BYTES: usize = 8;
 
-/// The lengths of manifest and head, if they are there.
+/// The lengths of manifest and head, if they are there. One that is more than may come is cut to just that,
+/// so that sums of them are right where an address has 32 bits: it is never whole.
 fn lengths(front: &[u8]) -> Option<[usize; 2]> {
     let lengths: &[u8; LENGTHS_BYTES] = front.first_chunk()?;
     let (lengths, _) = lengths.as_chunks();
     let mut lengths = lengths.iter();
-    let mut next = || Some(u32::from_le_bytes(*lengths.next()?) as usize);
+    let mut next = || {
+        let length = u32::from_le_bytes(*lengths.next()?) as usize;
+        Some(length.min(DIFFERENCE_BYTES_MAX + 1))
+    };
     Some([next()?, next()?])
 }
 
