@@ -323,16 +323,7 @@ fn each_request_takes_its_own_answers_and_no_other() {
         blocks: 1,
         blocks_new: 1,
     };
-    let terms = JobTerms {
-        limits: CallLimits::default(),
-        persist: Persist::HostDefault,
-        paused: false,
-        age_ms: 0,
-        stops: 0,
-        done: 0,
-        total: 0,
-        items: None,
-    };
+    let terms = terms();
     let answers = [
         Message::JobStarted(JobStarted {
             job,

@@ -30,6 +30,15 @@ async fn connect(door: &Door, client: &Door) -> Host {
     connected.await.expect("it serves this key")
 }
 
+/// Two hosts that serve one client, and write a running job down only when they must.
+async fn pair() -> (Process, Process) {
+    let configuration = "job_persist = \"0s\"\n";
+    let source = Process::start(configuration, &[""]);
+    let target = Process::start(configuration, &[]);
+    target.authorize(&source.clients[0]).await;
+    (source, target)
+}
+
 /// What is on the disk of a host that was killed: blocks that the image of its job names, and records of
 /// what came ahead.
 fn kept(process: &Process) -> (Option<usize>, usize) {
@@ -48,10 +57,7 @@ fn kept(process: &Process) -> (Option<usize>, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_kept_as_a_difference_until_it_is_kept_whole() {
-    let configuration = "job_persist = \"0s\"\n";
-    let source = Process::start(configuration, &[""]);
-    let mut target = Process::start(configuration, &[]);
-    target.authorize(&source.clients[0]).await;
+    let (source, mut target) = pair().await;
     let (one, other) = (
         connect(&source, &source).await,
         connect(&target, &source).await,
@@ -98,10 +104,7 @@ async fn a_job_is_kept_as_a_difference_until_it_is_kept_whole() {
 /// What needs it goes with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_ahead_goes_with_the_job() {
-    let configuration = "job_persist = \"0s\"\n";
-    let source = Process::start(configuration, &[""]);
-    let mut target = Process::start(configuration, &[]);
-    target.authorize(&source.clients[0]).await;
+    let (source, mut target) = pair().await;
     let (one, other) = (
         connect(&source, &source).await,
         connect(&target, &source).await,
