@@ -21,6 +21,9 @@ const BLOCKS_AT_ONCE: usize = PART_BLOCKS as usize;
 /// blocks are as before. Where they are not, one thread looks at one part.
 const PARTS_AT_ONCE: u32 = 4;
 
+/// Parts that are taken as they were before others get their turn: half a megabyte of ids.
+const SAME_PARTS_AT_ONCE: u32 = 64;
+
 /// Whether two threads can run at one time.
 static HAS_CORES: LazyLock<bool> =
     LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1));
@@ -208,7 +211,9 @@ async fn take_written<'a>(
             (*number, (block != fresh).then_some(block))
         });
         taking.part_but(part, blocks);
-        if taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8 {
+        // Parts that are as before cost little, but there may be thousands.
+        let many_are_new = taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8;
+        if many_are_new || part % SAME_PARTS_AT_ONCE == SAME_PARTS_AT_ONCE - 1 {
             new_before = taking.new_blocks();
             yield_now().await;
         }

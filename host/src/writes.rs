@@ -6,6 +6,10 @@ use spore_dirty_pages::DirtyPages;
 /// Memory that is watched is at least as large, in bytes: less is looked through as fast.
 const BYTES_MIN: usize = 2 << 20;
 
+/// And at most as large: the kernel looks through the pages of all of it at one time, 64 MiB in a
+/// millisecond when none was noted yet, while the worker does nothing else.
+const BYTES_MAX: usize = 512 << 20;
+
 /// Of a memory of which more than one block in so many was written between two images all is looked
 /// through, and it is not watched for a while: each page that is written first costs the guest a page
 /// fault.
@@ -69,7 +73,7 @@ impl Writes {
 }
 
 fn watch(memory: &[u8]) -> Option<DirtyPages> {
-    if memory.len() < BYTES_MIN {
+    if !(BYTES_MIN..=BYTES_MAX).contains(&memory.len()) {
         return None;
     }
     match DirtyPages::watch(memory) {
