@@ -357,8 +357,9 @@ async fn is_whole_when_broken_at_each_stage(what: Broken) {
             Some(Err(MoveError::HalfDone { .. })) | None => {}
             Some(Err(error)) => panic!("{error}: {context}"),
         }
-        // Before the source gives it up it cannot be at the target, and after that at no other.
-        if !stays && stage < MoveStage::Arrived {
+        // Before the target has all of it, it cannot go on there; once the source has given it up, nowhere
+        // else. A client that is gone may have asked the target to keep what it has just fetched.
+        if !stays && stage < MoveStage::Fetched {
             assert_eq!(settled, Settled::AtSource, "{context}");
         }
         if stage >= MoveStage::GivenUp {
