@@ -357,9 +357,9 @@ async fn is_whole_when_broken_at_each_stage(what: Broken) {
             Some(Err(MoveError::HalfDone { .. })) | None => {}
             Some(Err(error)) => panic!("{error}: {context}"),
         }
-        // Before the target has all of it, it cannot go on there; once the source has given it up, nowhere
-        // else. A client that is gone may have asked the target to keep what it has just fetched.
-        if !stays && stage < MoveStage::Fetched {
+        // Before the source has stopped it, it cannot go on at the target, and once the source has given it
+        // up, nowhere else. In between, a client that is gone may have passed all of it on.
+        if !stays && stage < MoveStage::Stopped {
             assert_eq!(settled, Settled::AtSource, "{context}");
         }
         if stage >= MoveStage::GivenUp {
