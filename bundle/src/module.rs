@@ -8,11 +8,13 @@ use crate::manifest::Manifest;
 use crate::sections::Section;
 
 mod abi;
+mod detach;
 mod interior;
 mod reading;
 mod rewrite;
 
 pub use abi::AbiError;
+pub use detach::detach;
 pub use interior::{FunctionName, GlobalType, Interior, Misfit, Obstacle};
 pub use reading::ModuleError;
 pub use rewrite::{

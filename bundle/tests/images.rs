@@ -11,7 +11,8 @@ use spore_bundle::image::{
     MissingBlock, Partial, RUN_ITEMS_MAX, Random, Run,
 };
 use spore_bundle::module::{
-    Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake, instrument,
+    Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake, detach,
+    instrument,
 };
 use spore_bundle::{BlockId, Bundle, CodeId, DecodeError, ImageStateError, Limits, PartsError};
 
@@ -571,6 +572,50 @@ fn code_without_data_is_baked_too() {
         .get_typed_func::<(), i32>(&store, "byte")
         .expect("exported");
     assert_eq!(byte.call(&mut store, ()).expect("it runs"), 8);
+}
+
+#[test]
+fn detached_code_answers_itself_what_a_host_would() {
+    let code = module(
+        "(module
+            (import \"spore1\" \"progress\" (func $progress (param i64 i64)))
+            (import \"other\" \"ten\" (func $ten (result i32)))
+            (import \"spore1\" \"stop_wanted\" (func $stop (result i32)))
+            (import \"other\" \"twenty\" (func $twenty (result i32)))
+            (memory 1)
+            (table funcref (elem $twenty $stop $own))
+            (func $own (result i32) (i32.const 3))
+            (func (export \"direct\") (result i32)
+                (call $progress (i64.const 1) (i64.const 2))
+                (i32.add (call $twenty) (call $stop)))
+            (func (export \"by_table\") (param i32) (result i32)
+                (call_indirect (result i32) (local.get 0)))
+            (export \"ten\" (func $ten))
+            (export \"stop\" (func $stop)))",
+    );
+    let detached = detach(code.clone()).expect("only what hosts offer");
+    let engine = wasmi::Engine::default();
+    let module = wasmi::Module::new(&engine, &detached[..]).expect("valid");
+    let imports: Vec<_> = module.imports().map(|it| it.name()).collect();
+    assert_eq!(imports, ["ten", "twenty"]);
+    let mut store = wasmi::Store::new(&engine, ());
+    let mut linker = wasmi::Linker::new(&engine);
+    linker.func_wrap("other", "ten", || 10).expect("new");
+    linker.func_wrap("other", "twenty", || 20).expect("new");
+    let instance = linker.instantiate_and_start(&mut store, &module);
+    let instance = instance.expect("it has what it imports");
+    for (name, expected) in [("direct", 20), ("ten", 10), ("stop", 0)] {
+        let function = instance.get_typed_func::<(), i32>(&store, name);
+        let answer = function.expect("exported").call(&mut store, ());
+        assert_eq!(answer.expect("it runs"), expected, "{name}");
+    }
+    let by_table = instance.get_typed_func::<i32, i32>(&store, "by_table");
+    let by_table = by_table.expect("exported");
+    let found = [0, 1, 2].map(|place| by_table.call(&mut store, place).expect("it runs"));
+    assert_eq!(found, [20, 0, 3]);
+    // What has nothing to detach stays as it is.
+    assert_eq!(detach(detached.clone()).expect("again"), detached);
+    detach(code[..code.len() - 1].to_vec()).expect_err("it is cut");
 }
 
 #[test]

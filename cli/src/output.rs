@@ -13,6 +13,9 @@ use crate::exit::{Exit, Failure, OrExit};
 /// Longest value that is shown to people, in characters; `--json` has all of it.
 const SHOWN_CHARS_MAX: usize = 200;
 
+/// Longest JSON that stands on one line of a terminal, in bytes.
+const TERMINAL_LINE: usize = 80;
+
 /// Whether a terminal would act on the character instead of showing it: controls, line
 /// separators, and those that change the order of the text around them.
 pub(crate) fn acts(c: char) -> bool {
@@ -86,13 +89,12 @@ fn escaped(json: String, lines: bool) -> String {
     text
 }
 
-/// Writes a JSON value on standard output: in lines on a terminal, on one line elsewhere.
+/// Writes a JSON value on standard output: on one line, but on a terminal, where it is long, in lines.
 pub(crate) fn print_json(json: &Json) -> Result<(), Failure> {
-    let text = if io::stdout().is_terminal() {
-        json_lines(json)
-    } else {
-        json_line(json)
-    };
+    let mut text = json_line(json);
+    if text.len() > TERMINAL_LINE && io::stdout().is_terminal() {
+        text = json_lines(json);
+    }
     print(&format!("{text}\n"))
 }
 

@@ -38,6 +38,9 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
     match refused.code {
         RefusalCode::NotAuthorised => not_authorised(failure),
         RefusalCode::UnknownBundle => failure.help("send it first: spore send FILE --to HOST"),
+        RefusalCode::GrantNotGiven if matches!(by, By::Embedded(_)) => {
+            failure.help("grant it with --dir NAME=PATH")
+        }
         RefusalCode::GrantNotGiven => failure.help(
             "a directory is granted in the host's spore.toml, under [grants.directories], and to \
              a key with `spore key authorize KEY grants=NAME` there",

@@ -163,9 +163,11 @@ pub(crate) enum Told {
     Deadline,
 }
 
-/// Why the host says nothing.
+/// Why the host says nothing, or is not asked to the end.
 #[derive(Debug)]
 pub(crate) enum Broken {
+    /// It would refuse what it was to be sent.
+    Refused(Refused),
     Connect(ConnectError),
     Lost(StreamError),
     Protocol(ProtocolError),
@@ -180,6 +182,7 @@ impl From<ProtocolError> for Broken {
 impl<E: fmt::Debug> From<Broken> for CallError<E> {
     fn from(broken: Broken) -> Self {
         match broken {
+            Broken::Refused(refused) => CallError::Refused(refused),
             Broken::Connect(error) => CallError::Connect(error),
             Broken::Lost(error) => CallError::Lost(error),
             Broken::Protocol(error) => CallError::Protocol(error),

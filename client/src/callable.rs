@@ -45,6 +45,8 @@ pub struct Parcel {
     held: Held,
     /// What goes along with a job that moves, besides its bundle.
     pub(crate) items: Option<Bytes>,
+    /// Whether images are to be taken of what it is opened as: code that has none is not sent.
+    pub(crate) imaged: bool,
 }
 
 /// What this program has of a bundle.
@@ -62,6 +64,15 @@ impl Parcel {
             id,
             held,
             items: None,
+            imaged: false,
+        }
+    }
+
+    /// The same for what is kept: images are to be taken of it.
+    pub(crate) fn imaged(&self) -> Parcel {
+        Parcel {
+            imaged: true,
+            ..self.clone()
         }
     }
 
@@ -88,6 +99,7 @@ impl From<spore_bundle::Bundle> for Parcel {
             id: bundle.id(),
             held: Held::Whole(bundle),
             items: None,
+            imaged: false,
         }
     }
 }

@@ -382,8 +382,12 @@ fn told_broken(broken: Broken) -> CallError<Infallible> {
     }
 }
 
-/// A close of the connection that says that the host does not serve this key.
+/// A refusal that no answer says: found before the host was sent anything, or a close of the connection
+/// that says that the host does not serve this key.
 fn refusal_of(broken: &Broken) -> Option<Refused> {
+    if let Broken::Refused(refused) = broken {
+        return Some(refused.clone());
+    }
     let Broken::Lost(StreamError::Connection(ConnectionError::Closed { code, reason })) = broken
     else {
         return None;

@@ -135,6 +135,17 @@ impl Door {
         assert_eq!(connection.peer(), self.key);
         connection
     }
+
+    /// The host to this client, which is served here, by way of an address.
+    ///
+    /// # Panics
+    ///
+    /// When it does not serve it.
+    pub async fn connect_by(&self, address: SocketAddr, client: &Identity) -> Host {
+        let connect = Connect::new().identity(copy(client)).trust(self.key);
+        let host = soon("the host serves", connect.to(&address.to_string())).await;
+        host.expect("it serves this key")
+    }
 }
 
 /// The same identity again.

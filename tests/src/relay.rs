@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::net::UdpSocket;
 use tokio::task::{AbortHandle, JoinSet};
@@ -14,6 +14,7 @@ pub struct Relay {
     /// Where clients connect to.
     pub address: SocketAddr,
     cutter: Cutter,
+    from_host: Arc<AtomicU64>,
     _passing: JoinSet<()>,
 }
 
@@ -38,10 +39,13 @@ impl Relay {
         let address = near.local_addr().expect("it is bound");
         let cutter = Cutter::default();
         let mut passing = JoinSet::new();
-        passing.spawn(pass(near, host, cutter.clone()));
+        let from_host = Arc::default();
+        let counted = Arc::clone(&from_host);
+        passing.spawn(pass(near, host, cutter.clone(), counted));
         Relay {
             address,
             cutter,
+            from_host,
             _passing: passing,
         }
     }
@@ -49,6 +53,11 @@ impl Relay {
     /// What cuts it.
     pub fn cutter(&self) -> Cutter {
         self.cutter.clone()
+    }
+
+    /// Bytes that the host has sent since it was last asked.
+    pub fn sent_by_host(&self) -> u64 {
+        self.from_host.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -68,7 +77,7 @@ async fn bound() -> UdpSocket {
     UdpSocket::bind(free).await.expect("a free port")
 }
 
-async fn pass(near: Arc<UdpSocket>, host: SocketAddr, cutter: Cutter) {
+async fn pass(near: Arc<UdpSocket>, host: SocketAddr, cutter: Cutter, from_host: Arc<AtomicU64>) {
     let mut flows: HashMap<SocketAddr, Flow> = HashMap::new();
     let mut backs = JoinSet::new();
     let mut packet = vec![0; 1 << 16];
@@ -90,8 +99,14 @@ async fn pass(near: Arc<UdpSocket>, host: SocketAddr, cutter: Cutter) {
         if begins && !flows.contains_key(&client) {
             let far = Arc::new(bound().await);
             far.connect(host).await.expect("an address of this machine");
-            let back = pass_back(near.clone(), client, far.clone(), cutter.clone());
-            let back = backs.spawn(back);
+            let back = Back {
+                near: near.clone(),
+                client,
+                far: far.clone(),
+                cutter: cutter.clone(),
+                from_host: from_host.clone(),
+            };
+            let back = backs.spawn(back.pass());
             flows.insert(client, Flow { far, back });
         }
         if let Some(flow) = flows.get(&client) {
@@ -101,14 +116,26 @@ async fn pass(near: Arc<UdpSocket>, host: SocketAddr, cutter: Cutter) {
     }
 }
 
-async fn pass_back(near: Arc<UdpSocket>, client: SocketAddr, far: Arc<UdpSocket>, cutter: Cutter) {
-    let mut packet = vec![0; 1 << 16];
-    loop {
-        // A host that is gone answers with an error to what was sent to it.
-        if let Ok(length) = far.recv(&mut packet).await
-            && !cutter.has_cut()
-        {
-            let _ = near.send_to(&packet[..length], client).await;
+/// What comes back from the host for one client.
+struct Back {
+    near: Arc<UdpSocket>,
+    client: SocketAddr,
+    far: Arc<UdpSocket>,
+    cutter: Cutter,
+    from_host: Arc<AtomicU64>,
+}
+
+impl Back {
+    async fn pass(self) {
+        let mut packet = vec![0; 1 << 16];
+        loop {
+            // A host that is gone answers with an error to what was sent to it.
+            if let Ok(length) = self.far.recv(&mut packet).await
+                && !self.cutter.has_cut()
+            {
+                self.from_host.fetch_add(length as u64, Ordering::Relaxed);
+                let _ = self.near.send_to(&packet[..length], self.client).await;
+            }
         }
     }
 }

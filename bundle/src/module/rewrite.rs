@@ -2,14 +2,14 @@
 //! byte as it was.
 //!
 //! Nothing of this travels as a bundle's code: a host adds what it must see inside for itself, and
-//! [`bake`] makes a module for other runtimes.
+//! [`bake`] makes a module that begins as an image left off, for hosts and, detached, for other runtimes.
 
 use std::collections::BTreeMap;
 
 use spore_abi::export;
 use wasm_encoder::{
     ConstExpr, DataCountSection, DataSection, ExportKind, ExportSection, GlobalSection, GlobalType,
-    Ieee32, Ieee64, MemorySection, MemoryType, Module, RawSection, SectionId, ValType,
+    Ieee32, Ieee64, MemorySection, MemoryType, Module, RawSection, SectionId, ValType, reencode,
 };
 use wasmparser::{BinaryReader, ExternalKind};
 
@@ -48,6 +48,9 @@ pub enum RewriteError {
     /// The image is none of the code's.
     #[error("the image does not fit the code")]
     Misfit(#[from] Misfit),
+    /// The code has something that cannot be written again.
+    #[error("the code uses what only a host can run")]
+    Unsupported,
     /// The image is in more pieces than a module may have segments.
     #[error("{pieces} pieces of changed memory, at most {limit} can be written as segments")]
     Fragmented {
@@ -56,6 +59,15 @@ pub enum RewriteError {
         /// Pieces allowed
         limit: usize,
     },
+}
+
+impl From<reencode::Error> for RewriteError {
+    fn from(error: reencode::Error) -> Self {
+        match error {
+            reencode::Error::ParseError(error) => ModuleError::from(error).into(),
+            _ => RewriteError::Unsupported,
+        }
+    }
 }
 
 impl From<wasmparser::BinaryReaderError> for RewriteError {

@@ -15,8 +15,9 @@ Example:
   spore bake counter.spore -o counter.wasm
 
 The image of the bundle, as `spore session save` makes it, becomes data segments and globals.
-The module starts in that state in any Wasm runtime, without Spore. It has neither start function
-nor _initialize, since both have run.")]
+The module starts in that state in any Wasm runtime with WASI (preview 1), without Spore. It has
+neither start function nor _initialize, since both have run, and imports nothing of Spore's: a
+panic traps there without its message. Its exports are called as docs/ABI.md says.")]
 pub(crate) struct Bake {
     /// A bundle with an image
     file: PathBuf,
@@ -33,7 +34,8 @@ impl Bake {
             return Err(Failure::usage(message)
                 .help("spore session save ID -o FILE writes a bundle that has one"));
         };
-        let baked = module::bake(bundle.inner().code(), image).map_err(|error| {
+        let baked = module::bake(bundle.inner().code(), image).and_then(module::detach);
+        let baked = baked.map_err(|error| {
             let why = crate::exit::chain(&error);
             Failure::usage(format!("{}: {why}", self.file.display()))
         })?;

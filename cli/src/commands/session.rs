@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use spore_client::{
-    Bundle, CallError, CallLimits, Host, Limits, RefusalCode, Session, SessionId, SessionInfo,
-    SessionMoveError, SessionState, Setup, with_port,
+    Bundle, CallError, CallLimits, Host, Limits, RefusalCode, Session, SessionError, SessionId,
+    SessionInfo, SessionMoveError, SessionState, Setup, with_port,
 };
 
 use crate::arguments::{self, Trust};
@@ -120,6 +120,8 @@ struct Open {
     /// Close it when nobody uses it for so long. Only on a host, and only lower than its own limit
     #[arg(long, value_name = "TIME", value_parser = arguments::duration, requires = "on")]
     idle: Option<Duration>,
+    #[command(flatten)]
+    directories: Directories,
 }
 
 /// Call a callable of a session
@@ -150,9 +152,31 @@ struct Call {
     /// Longest run of the guest. On a host, only lower than its own limit
     #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
     wall: Option<Duration>,
+    #[command(flatten)]
+    directories: Directories,
     /// One JSON object with result or error, and host
     #[arg(long)]
     json: bool,
+}
+
+/// What the host of this process grants to the guest of a session.
+#[derive(clap::Args)]
+struct Directories {
+    /// Grant this directory to a guest here, read-only. Hosts grant by their configuration
+    #[arg(long = "dir", value_name = "NAME=PATH", value_parser = arguments::directory)]
+    directories: Vec<(String, PathBuf)>,
+}
+
+impl Directories {
+    /// Of a guest that is not here, nothing can be said.
+    fn check_here(&self, on: Option<&str>) -> Result<(), Failure> {
+        match on {
+            Some(on) if !self.directories.is_empty() => Err(Failure::usage(format!(
+                "--dir grants to a guest here, and this one is on {on}, which grants by its spore.toml"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// List sessions
@@ -214,6 +238,8 @@ struct Move {
     to: String,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    directories: Directories,
 }
 
 /// End a session
@@ -244,11 +270,12 @@ impl SessionCommand {
 
 impl Open {
     fn run(self) -> Result<(), Failure> {
+        self.directories.check_here(self.place.on.as_deref())?;
         let bundle = Bundle::open(&self.file)?;
         hint::holds_no_run(&self.file, &bundle)?;
         let id = runtime()?.block_on(async {
             match &self.place.on {
-                None => open_here(&bundle).await,
+                None => open_here(&bundle, &self.directories).await,
                 Some(on) => {
                     on_host(on, self.place.trust, async |host| {
                         Ok(open_on(host, &bundle, self.idle).await?.id())
@@ -262,15 +289,25 @@ impl Open {
 }
 
 /// Opens a session of the bundle here.
-async fn open_here(bundle: &Bundle) -> Result<SessionId, Failure> {
-    let host = embedded(None)?;
-    let session = open_on(&host, bundle, None).await?;
+async fn open_here(bundle: &Bundle, directories: &Directories) -> Result<SessionId, Failure> {
+    let host = embedded(None, directories)?;
+    let session = open_on(&host, bundle, None).await;
+    let session = session.map_err(|error| match error {
+        CallError::Refused(refused) => {
+            refusal::failure(&refused, By::Embedded(CallLimits::default()))
+        }
+        error => error.into(),
+    })?;
     let id = session.id();
     LocalSession::create(&home()?, id, &session.save().await?)?;
     Ok(id)
 }
 
-async fn open_on(host: &Host, bundle: &Bundle, idle: Option<Duration>) -> Result<Session, Failure> {
+async fn open_on(
+    host: &Host,
+    bundle: &Bundle,
+    idle: Option<Duration>,
+) -> Result<Session, SessionError> {
     let screen = Screen::new();
     let output = screen.clone();
     let mut opening = host
@@ -281,11 +318,12 @@ async fn open_on(host: &Host, bundle: &Bundle, idle: Option<Duration>) -> Result
     }
     let opened = opening.await;
     screen.finish();
-    Ok(opened?)
+    opened
 }
 
-/// A host in this process for one session, with this wall time if not the default.
-fn embedded(wall: Option<Duration>) -> Result<Host, Failure> {
+/// A host in this process for one session, with this wall time if not the default, which grants these
+/// directories.
+fn embedded(wall: Option<Duration>, directories: &Directories) -> Result<Host, Failure> {
     let mut setup = Setup {
         workers: Some(1),
         ..Setup::default()
@@ -293,11 +331,13 @@ fn embedded(wall: Option<Duration>) -> Result<Host, Failure> {
     // One instance is alive at a time, and room for more would only take time to lay out.
     setup.limits.instances = 1;
     setup.limits.wall = wall.unwrap_or(setup.limits.wall);
+    setup.grants.directories = directories.directories.iter().cloned().collect();
     Host::embedded_with(setup).or_exit(Exit::Local)
 }
 
 impl Call {
     fn run(self) -> Result<(), Failure> {
+        self.directories.check_here(self.place.on.as_deref())?;
         let arguments = arguments::json("the arguments", &self.arguments)?;
         let began = Instant::now();
         let result = runtime()?.block_on(self.result(arguments));
@@ -352,7 +392,7 @@ impl Call {
             .await;
         }
         let mut local = LocalSession::find(&home()?, self.session)?;
-        let host = embedded(self.wall)?;
+        let host = embedded(self.wall, &self.directories)?;
         let session = host.open_session(&local.bundle()?).await?;
         let by = By::Embedded(CallLimits {
             wall_ms: Some(self.wall.map_or(millis(Limits::default().wall), millis)),
@@ -547,6 +587,7 @@ impl Move {
 
     async fn moved(&self) -> Result<SessionId, Failure> {
         let to = (self.to != "here").then_some(self.to.as_str());
+        self.directories.check_here(to)?;
         match (&self.place.on, to) {
             (None, None) => Err(Failure::usage("the session is here already")),
             (None, Some(to)) => {
@@ -578,7 +619,7 @@ impl Move {
                             })
                             .await
                         }
-                        None => fetched(&session).await,
+                        None => fetched(&session, &self.directories).await,
                     }
                 })
                 .await
@@ -609,9 +650,9 @@ impl Move {
 }
 
 /// Moves a session of a host here.
-async fn fetched(session: &Session) -> Result<SessionId, Failure> {
+async fn fetched(session: &Session, directories: &Directories) -> Result<SessionId, Failure> {
     let saved = session.save().await?;
-    let id = open_here(&saved).await?;
+    let id = open_here(&saved, directories).await?;
     let closed = session.close_unchanged(&saved).await;
     // No other answer says that it goes on where it was.
     if let Err(CallError::Refused(refused)) = &closed

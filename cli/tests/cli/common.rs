@@ -274,10 +274,18 @@ pub(crate) struct Guests {
     pub(crate) said: [String; 2],
 }
 
+/// What lies there in the checkout: cargo runs tests in the folder of their crate, which need not be where
+/// they were compiled.
+fn in_checkout(path: &str) -> PathBuf {
+    let checkout = Path::new("..").canonicalize();
+    checkout
+        .expect("this crate lies one folder down")
+        .join(path)
+}
+
 /// The source of it.
 fn steps() -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = fs::read_to_string(readme).expect("there is one");
+    let readme = fs::read_to_string(in_checkout("README.md")).expect("there is one");
     let (_, behind) = readme
         .split_once("the `src/lib.rs` of a crate that `spore new steps` made:")
         .expect("it is shown");
@@ -436,9 +444,9 @@ fn build_guests() -> Guests {
     build(&near, "trouble-out");
     fs::write(near.join("src/lib.rs"), steps()).expect("it is ours");
     build(&near, "steps-out");
-    let closure = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/closure/guest");
+    let closure = in_checkout("examples/closure/guest");
     build(&closure, "closure-out");
-    let keeper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/keeper");
+    let keeper = in_checkout("tests/guests/keeper");
     build(&keeper, "keeper-out");
     Guests {
         hello: root.join("near-out/hello.spore"),

@@ -120,6 +120,39 @@ fn a_session_is_found_as_the_last_command_left_it() {
 }
 
 #[test]
+fn a_session_sees_a_directory_in_the_calls_that_grant_it() {
+    let user = User::new();
+    let here = Sessions {
+        user: &user,
+        on: None,
+    };
+    std::fs::create_dir(user.path("srv")).expect("it is ours");
+    std::fs::write(user.path("srv/goog.csv"), "2004").expect("it is ours");
+    let id: &str = &here.open(text(&guests().trouble));
+    let (name, grant) = (r#"["goog.csv"]"#, ["--dir", "prices=srv"]);
+    let said = here.call(id, "reads", name).failed(3);
+    assert!(said.contains("grant it with --dir NAME=PATH"), "{said}");
+    for _ in 0..2 {
+        let read = here.ask(&["call", id, "reads", name, grant[0], grant[1]]);
+        assert_eq!(read.ok(), "\"2004\"\n");
+    }
+    // It is part of what the session is from now on, here and in a copy.
+    let said = here.call(id, "reads", name).failed(3);
+    assert!(said.contains("prices") && said.contains("--dir"), "{said}");
+    let saved = user.path("saved.spore");
+    here.ask(&["save", id, "-o", text(&saved)]).ok();
+    let said = here.ask(&["open", text(&saved)]).failed(3);
+    assert!(said.contains("prices") && said.contains("--dir"), "{said}");
+    let opened = here.ask(&["open", text(&saved), grant[0], grant[1]]).ok();
+    let copy = opened.trim();
+    let read = here.ask(&["call", copy, "reads", name, grant[0], grant[1]]);
+    assert_eq!(read.ok(), "\"2004\"\n");
+    let there = here.ask(&["open", text(&saved), grant[0], grant[1], "--on", "there"]);
+    let said = there.failed(2);
+    assert!(said.contains("this one is on there"), "{said}");
+}
+
+#[test]
 fn commands_that_use_a_session_at_once_take_turns() {
     let user = User::new();
     let here = Sessions {

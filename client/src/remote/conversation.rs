@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use spore_bundle::StateId;
+use spore_bundle::module::{Interior, Misfit};
 use spore_transport::exchange::{ClientEvent, ClientExchange, ProtocolError};
 use spore_transport::failure::Failure;
 use spore_transport::job::{
@@ -16,7 +17,7 @@ use spore_transport::message::{
 use spore_transport::packing;
 use spore_transport::session::{Fetched, SessionSaved, Sessions};
 use spore_transport::status::StatusReport;
-use spore_transport::{BlobId, Receiver, Sender, SessionId, StreamError};
+use spore_transport::{BlobId, Receiver, RefusalCode, Sender, SessionId, StreamError};
 
 use crate::call::{Broken, Finished, Outcome, Sink, Told};
 use crate::callable::Parcel;
@@ -321,6 +322,9 @@ impl Conversation {
         for MissingBlob { id, kind } in blobs {
             match parcel.and_then(|parcel| part(parcel, id, kind)) {
                 Some(bytes) => {
+                    if kind == BlobKind::Code && parcel.is_some_and(|parcel| parcel.imaged) {
+                        check_imageable(bytes.clone()).await?;
+                    }
                     let raw_bytes = bytes.len() as u64;
                     let (encoding, payload) = self.pack(bytes).await;
                     let wire_bytes = payload.len() as u64;
@@ -364,6 +368,19 @@ fn unpack(fetched: &Fetched, payload: Bytes) -> Result<Bytes, Broken> {
     };
     let raw = packing::unpack(fetched.encoding, payload, fetched.raw_bytes);
     raw.ok_or(Broken::Protocol(lengths))
+}
+
+/// Refuses code that has no images, as a host would once it has all of it. What else is wrong with the
+/// code is for the host to say.
+async fn check_imageable(code: Bytes) -> Result<(), Broken> {
+    let check = move || Interior::read(&code).map_or(Ok(()), |code| code.check_imageable());
+    match tokio::task::spawn_blocking(check).await {
+        Ok(Err(obstacle)) => {
+            let why = Misfit::from(obstacle).to_string();
+            Err(Broken::Refused(Refused::new(RefusalCode::NoImage, why)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The part of a parcel that a host asks for. Only what the parcel is made of, and what it is asked

@@ -65,7 +65,8 @@ impl Remote {
         let message = Message::JobStart(JobStart { call, persist });
         let arguments = request.arguments;
         let mut sink = Sink::default();
-        let answer = self.ask_hearing(message, arguments, Some(parcel), &mut sink);
+        let parcel = parcel.imaged();
+        let answer = self.ask_hearing(message, arguments, Some(&parcel), &mut sink);
         match answer.await? {
             Answer::JobStarted(started) => Ok(started.job),
             other => Err(other.unexpected()),

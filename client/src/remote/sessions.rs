@@ -31,7 +31,7 @@ impl Remote {
             idle_ms: idle.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
         });
         match self
-            .ask_hearing(open, Bytes::new(), Some(parcel), sink)
+            .ask_hearing(open, Bytes::new(), Some(&parcel.imaged()), sink)
             .await?
         {
             Answer::SessionOpened(session) => Ok(session),

@@ -678,22 +678,58 @@ async fn an_initialiser_runs_once_for_all_instances() {
     }
 }
 
+/// A guest with an initialiser of that body.
+fn initialised(body: &str) -> Bundle {
+    let raw = Raw {
+        more: format!("(func (export \"spore1:init/raw::set\") {body})"),
+        ..Raw::default()
+    };
+    bundle_with(raw.code(), |manifest| {
+        manifest.init = Some("spore1:init/raw::set".to_owned());
+    })
+}
+
+/// Calls the only callable of such a guest.
+async fn call_initialised(
+    host: &Host,
+    bundle: &Bundle,
+    limits: CallLimits,
+) -> Result<serde_json::Value, CallError<serde_json::Value>> {
+    let run = bundle.callable("run").expect("it is there");
+    let call = host.call(&run, json!(["AQ=="])).limits(limits);
+    soon("the end", call.into_future()).await
+}
+
+#[tokio::test]
+async fn no_call_waits_for_an_initialiser_that_has_run() {
+    // No processor counts to four thousand millions in as little time as the calls have.
+    let counts = initialised(
+        "(local i64) (loop (br_if 0 (i64.lt_u
+            (local.tee 0 (i64.add (local.get 0) (i64.const 1)))
+            (i64.const 4000000000))))",
+    );
+    let limits = wall(300);
+    for host in BOTH.hosts().await {
+        // What loads a bundle has the host's time for it, and not the call's.
+        call_initialised(&host, &counts, CallLimits::default())
+            .await
+            .expect("it runs");
+        for _ in 0..3 {
+            call_initialised(&host, &counts, limits)
+                .await
+                .expect("it runs");
+        }
+        let session = host.open_session(&counts).await.expect("opened");
+        let call = session.call("run", json!(["AQ=="]));
+        let call = call.expect("it is there").limits(limits);
+        call.await.expect("it runs");
+        session.close().await.expect("closed");
+    }
+}
+
 #[tokio::test]
 async fn a_guest_whose_initialiser_fails_is_refused() {
-    let initialised = |body: &str| {
-        let raw = Raw {
-            more: format!("(func (export \"spore1:init/raw::set\") {body})"),
-            ..Raw::default()
-        };
-        bundle_with(raw.code(), |manifest| {
-            manifest.init = Some("spore1:init/raw::set".to_owned());
-        })
-    };
-    let call = async |host: &Host, bundle: &Bundle, limits: CallLimits| {
-        let run = bundle.callable("run").expect("it is there");
-        let call = host.call(&run, json!(["AQ=="])).limits(limits);
-        soon("the end", call.into_future()).await
-    };
+    let call = call_initialised;
     for host in BOTH.hosts().await {
         let good = initialised("");
         call(&host, &good, CallLimits::default())

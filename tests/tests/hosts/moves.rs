@@ -1,14 +1,13 @@
 //! Moves of jobs between hosts that break, and requests about them that meet: at no time do two
 //! hosts run a job, and once both are back one does.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resumer::roams;
-use spore_client::{Connect, Host, JobId, MoveError, MoveStage, Settled};
+use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
-use spore_tests::door::{Door, copy};
+use spore_tests::door::Door;
 use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::relay::Relay;
@@ -221,17 +220,7 @@ impl Pair {
 }
 
 async fn connect(door: &Door, client: &Door) -> Host {
-    connect_by(door.address, door, client).await
-}
-
-/// Connects to a host by way of this address.
-async fn connect_by(address: SocketAddr, door: &Door, client: &Door) -> Host {
-    let connect = Connect::new()
-        .identity(copy(&client.clients[0]))
-        .trust(door.key);
-    soon("the host serves", connect.to(&address.to_string()))
-        .await
-        .expect("it serves this key")
+    door.connect_by(door.address, &client.clients[0]).await
 }
 
 /// What a host says of where the job is.
@@ -408,8 +397,9 @@ async fn is_whole_when_cut_at_each_stage(what: Broken) {
                 Relay::start(pair.source.address).await,
                 Relay::start(pair.target.address).await,
             ];
-            let one = connect_by(ways[0].address, &pair.source, &pair.source).await;
-            let other = connect_by(ways[1].address, &pair.target, &pair.source).await;
+            let client = &pair.source.clients[0];
+            let one = pair.source.connect_by(ways[0].address, client).await;
+            let other = pair.target.connect_by(ways[1].address, client).await;
             let job = started(&one, &other).await;
             let cutter = ways[usize::from(what == Broken::Target)].cutter();
             let moved = job.move_to(&other, WITHIN).on_stage(move |reached| {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use spore_abi::{export, poll};
-use spore_bundle::module::{Interior, PRIVATE_START, bake, instrument};
+use spore_bundle::module::{Interior, PRIVATE_START, bake, detach, instrument};
 use spore_client::{Bundle, Host, Session, embedded_bundle};
 use spore_tests::guests::of;
 use spore_tests::outcome::until;
@@ -398,7 +398,19 @@ async fn open(host: &Host, bundle: &Bundle) -> Session {
 /// A module that begins as a saved bundle left off.
 fn baked(saved: &Bundle) -> Vec<u8> {
     let bundle = saved.inner();
-    bake(bundle.code(), bundle.image().expect("it was saved")).expect("it fits")
+    let image = bundle.image().expect("it was saved");
+    let baked = bake(bundle.code(), image).and_then(detach);
+    let baked = baked.expect("it fits");
+    let module = wasmi::Module::new(&wasmi::Engine::default(), &baked).expect("valid");
+    for import in module.imports() {
+        assert_eq!(
+            import.module(),
+            "wasi_snapshot_preview1",
+            "{}",
+            import.name()
+        );
+    }
+    baked
 }
 
 /// The same, as a person makes it: of a file, with the command.

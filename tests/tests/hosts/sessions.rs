@@ -10,6 +10,7 @@ use spore_host::{Limits, Setup};
 use spore_tests::local::{Both, Local};
 use spore_tests::module::Raw;
 use spore_tests::outcome::{failed, refused, soon, until};
+use spore_tests::relay::Relay;
 use spore_tests::{Process, hostile, keeper, plain};
 
 static BOTH: Both = Both::new(Setup::default);
@@ -188,6 +189,44 @@ async fn what_did_not_change_is_not_saved_again() {
         assert!((1..=8).contains(&new), "{new} blocks are new");
         session.close().await.expect("closed");
     }
+}
+
+#[tokio::test]
+async fn what_did_not_change_does_not_travel_again() {
+    let local = Local::start(Setup::default(), &[""]);
+    let way = Relay::start(local.address).await;
+    let host = local.connect_by(way.address, &local.clients[0]).await;
+    let session = open(&host, keeper()).await;
+    let fill = session.call(keeper::fill::HANDLE, (4 << 20,));
+    fill.expect("it is there").await.expect("filled");
+    let change = async |session: &Session, value: u8| {
+        let poke = session.call(keeper::poke::HANDLE, (2 << 20, value));
+        poke.expect("it is there").await.expect("poked");
+        way.sent_by_host();
+    };
+
+    way.sent_by_host();
+    session.save().await.expect("saved");
+    let all = way.sent_by_host();
+    assert!(all > 100_000, "{all} bytes");
+    change(&session, 1).await;
+    let saved = session.save().await.expect("saved");
+    let changed = way.sent_by_host();
+    assert!(changed < all / 10, "{changed} of {all} bytes");
+
+    // A program that begins anew has nothing, unless it says what it has.
+    let anew = host.session(session.id()).await.expect("it is open");
+    change(&anew, 2).await;
+    anew.save().await.expect("saved");
+    let nothing_known = way.sent_by_host();
+    assert!(nothing_known > all / 2, "{nothing_known} of {all} bytes");
+    let anew = host.session(session.id()).await.expect("it is open");
+    anew.knows(&saved);
+    change(&anew, 3).await;
+    anew.save().await.expect("saved");
+    let known = way.sent_by_host();
+    assert!(known < all / 10, "{known} of {all} bytes");
+    session.close().await.expect("closed");
 }
 
 #[tokio::test]
@@ -497,11 +536,25 @@ async fn code_whose_state_no_image_can_hold_is_refused_when_it_is_opened() {
         more: change.to_owned(),
         ..Raw::default()
     };
-    for host in BOTH.hosts().await {
-        let opened = host.open_session(&tables.bundle()).await;
+    let bundle = tables.bundle();
+    let hosts = BOTH.hosts().await;
+    for host in &hosts {
+        let opened = host.open_session(&bundle).await;
         let why = refused(opened, RefusalCode::NoImage);
         assert!(why.message.contains("function change"), "{why}");
+        let run = bundle.callable("run").expect("it is there");
+        let why = refused(
+            host.start(&run, json!(["AQ=="])).await,
+            RefusalCode::NoImage,
+        );
+        assert!(why.message.contains("function change"), "{why}");
     }
+    // Its code has not even been sent there.
+    let [_, remote] = hosts;
+    refused(
+        remote.shipped(bundle.id()).await,
+        RefusalCode::UnknownBundle,
+    );
 }
 
 #[tokio::test]

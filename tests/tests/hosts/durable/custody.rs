@@ -1,9 +1,6 @@
 //! Jobs whose owner's key is revoked, and jobs whose move never ends.
 
-use spore_client::{
-    Connect, Host, JobState, MoveStage, Persist, Place, RefusalCode, Session, Settled,
-};
-use spore_tests::door::copy;
+use spore_client::{Host, JobState, MoveStage, Persist, Place, RefusalCode, Session, Settled};
 use spore_tests::outcome::{refused, soon, until};
 use spore_tests::relay::Relay;
 use spore_tests::{Process, keeper};
@@ -167,11 +164,7 @@ async fn a_job_that_was_adopted_too_soon_is_told_to_be_on_both_hosts() {
     let id = job.id();
     // Its client is cut off there: nothing asks the source to give it up.
     let way = Relay::start(source.address).await;
-    let connect = Connect::new()
-        .identity(copy(&source.clients[0]))
-        .trust(source.key);
-    let by_way = connect.to(&way.address.to_string()).await;
-    let by_way = by_way.expect("it serves this key");
+    let by_way = source.connect_by(way.address, &source.clients[0]).await;
     let (cutter, (cut, is_cut)) = (way.cutter(), oneshot::channel());
     let mut cut = Some(cut);
     let carried = by_way.job_of(resumer::paced::HANDLE, id).await;
