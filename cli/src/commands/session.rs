@@ -292,12 +292,7 @@ impl Open {
 async fn open_here(bundle: &Bundle, directories: &Directories) -> Result<SessionId, Failure> {
     let host = embedded(None, directories)?;
     let session = open_on(&host, bundle, None).await;
-    let session = session.map_err(|error| match error {
-        CallError::Refused(refused) => {
-            refusal::failure(&refused, By::Embedded(CallLimits::default()))
-        }
-        error => error.into(),
-    })?;
+    let session = session.map_err(refused_here)?;
     let id = session.id();
     LocalSession::create(&home()?, id, &session.save().await?)?;
     Ok(id)
@@ -319,6 +314,16 @@ async fn open_on(
     let opened = opening.await;
     screen.finish();
     opened
+}
+
+/// Why a host in this process opens no session.
+fn refused_here(error: SessionError) -> Failure {
+    match error {
+        CallError::Refused(refused) => {
+            refusal::failure(&refused, By::Embedded(CallLimits::default()))
+        }
+        error => error.into(),
+    }
 }
 
 /// A host in this process for one session, with this wall time if not the default, which grants these
@@ -393,7 +398,8 @@ impl Call {
         }
         let mut local = LocalSession::find(&home()?, self.session)?;
         let host = embedded(self.wall, &self.directories)?;
-        let session = host.open_session(&local.bundle()?).await?;
+        let session = host.open_session(&local.bundle()?).await;
+        let session = session.map_err(refused_here)?;
         let by = By::Embedded(CallLimits {
             wall_ms: Some(self.wall.map_or(millis(Limits::default().wall), millis)),
             ..CallLimits::default()

@@ -8,7 +8,7 @@ use serde_json::json;
 use spore_client::{Bundle, CallError, CallLimits, Host, RefusalCode, Session, SessionState};
 use spore_host::{Limits, Setup};
 use spore_tests::local::{Both, Local};
-use spore_tests::module::Raw;
+use spore_tests::module::{Raw, bundle_with};
 use spore_tests::outcome::{failed, refused, soon, until};
 use spore_tests::relay::Relay;
 use spore_tests::{Process, hostile, keeper, plain};
@@ -536,25 +536,28 @@ async fn code_whose_state_no_image_can_hold_is_refused_when_it_is_opened() {
         more: change.to_owned(),
         ..Raw::default()
     };
-    let bundle = tables.bundle();
+    let bundle = bundle_with(tables.code(), |manifest| {
+        manifest.callables[0].resumable = true;
+    });
     let hosts = BOTH.hosts().await;
     for host in &hosts {
         let opened = host.open_session(&bundle).await;
         let why = refused(opened, RefusalCode::NoImage);
         assert!(why.message.contains("function change"), "{why}");
         let run = bundle.callable("run").expect("it is there");
-        let why = refused(
-            host.start(&run, json!(["AQ=="])).await,
-            RefusalCode::NoImage,
-        );
+        let started = host.start(&run, json!(["AQ=="])).await;
+        let why = refused(started, RefusalCode::NoImage);
         assert!(why.message.contains("function change"), "{why}");
     }
-    // Its code has not even been sent there.
+    // Its code has not even been sent there, where its manifest is known.
     let [_, remote] = hosts;
-    refused(
-        remote.shipped(bundle.id()).await,
-        RefusalCode::UnknownBundle,
-    );
+    let shipped = remote
+        .shipped(bundle.id())
+        .await
+        .expect("it has heard of it");
+    let run = shipped.callable("run").expect("it is there");
+    let called = remote.call(&run, json!(["AQ=="])).await;
+    refused(called, RefusalCode::BlobAbsent);
 }
 
 #[tokio::test]
