@@ -14,11 +14,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mimalloc::MiMalloc;
-
-/// That of the `spore` command, for what is measured and for its floors.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures Spore and, in the same run, what it is built on.
 #[derive(Parser)]

@@ -22,14 +22,8 @@ mod signature;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mimalloc::MiMalloc;
 
 use crate::commands::Command;
-
-/// Keeps memory that was freed for a while: a host takes and gives back megabytes with each image, and a
-/// page that is touched for the first time costs more than to copy it.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Ships callables with what they have captured, and runs them here or on other machines.
 #[derive(Parser)]
