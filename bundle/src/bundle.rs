@@ -147,7 +147,7 @@ impl Bundle {
     pub fn with_image(&self, image: Image) -> Result<Self, ImageStateError> {
         let index = image.index_bytes().clone();
         let state = State {
-            id: StateId::of(&index),
+            id: image.id(),
             bytes: index.len() as u64,
             kind: StateKind::Image {
                 layout: image::LAYOUT,

@@ -12,12 +12,13 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
-use crate::ids::{BlockId, CodeId};
+use crate::ids::{BlockId, CodeId, StateId};
 
 mod blocks;
 mod changes;
 mod distinct;
 mod found;
+mod halves;
 mod index;
 mod partial;
 mod taking;
@@ -27,9 +28,10 @@ use found::Found;
 
 pub use blocks::NamedBlock;
 pub use changes::Changes;
+pub use halves::in_halves;
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};
-pub use taking::{AnyBlock, Taking};
+pub use taking::{HeldBlock, Taking};
 
 /// Version of the layout that this release reads and writes.
 pub const LAYOUT: u16 = 1;
@@ -187,6 +189,8 @@ pub enum ImageError {
 pub struct Image {
     index: Arc<Index>,
     index_bytes: Bytes,
+    /// The hash of these bytes, once somebody has asked.
+    id: Arc<OnceLock<StateId>>,
     blocks: Blocks,
     /// Where in the index each distinct block is first named, once somebody has asked.
     distinct: Arc<OnceLock<Vec<u32>>>,
@@ -218,6 +222,7 @@ impl Image {
         Image {
             index: Arc::new(index),
             index_bytes,
+            id: Arc::default(),
             blocks,
             distinct: Arc::new(distinct.map_or_else(OnceLock::new, OnceLock::from)),
         }
@@ -266,6 +271,11 @@ impl Image {
     /// The index as it is encoded: the state of a bundle.
     pub fn index_bytes(&self) -> &Bytes {
         &self.index_bytes
+    }
+
+    /// The id of the index, which covers all of the image. Hashed when it is first asked for.
+    pub fn id(&self) -> StateId {
+        *self.id.get_or_init(|| StateId::of(&self.index_bytes))
     }
 
     /// The blocks with their numbers, in ascending order.

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use spore_bundle::image::{BLOCK_BYTES, Block, Image, Index, PART_BLOCKS, Partial, Taking};
+use spore_bundle::image::{
+    BLOCK_BYTES, Block, HeldBlock, Image, Index, PART_BLOCKS, Partial, Taking,
+};
 use spore_bundle::{BlockId, CodeId};
 
 /// Parts of memory that an image may have blocks in. So many that most are as before where little is
@@ -64,7 +66,7 @@ fn taken_of_written(memory: &Memory, last: &Image, written: impl Iterator<Item =
         let numbers = written.range(part * PART_BLOCKS..(part + 1) * PART_BLOCKS);
         taking.part_but(
             part,
-            numbers.map(|(number, block)| (*number, block.as_ref())),
+            numbers.map(|(number, block)| (*number, block.as_ref().map(HeldBlock::of))),
         );
     }
     taking.image(index()).expect("sound")

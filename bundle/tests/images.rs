@@ -590,10 +590,43 @@ fn detached_code_answers_itself_what_a_host_would() {
                 (i32.add (call $twenty) (call $stop)))
             (func (export \"by_table\") (param i32) (result i32)
                 (call_indirect (result i32) (local.get 0)))
+            (global $begun (mut i32) (i32.const 0))
+            (func $begin
+                (global.set $begun (i32.add (i32.const 7) (call $stop)))
+                (drop (ref.func $stop)))
+            (start $begin)
+            (elem declare func $stop)
+            (func (export \"begun\") (result i32) (global.get $begun))
             (export \"ten\" (func $ten))
             (export \"stop\" (func $stop)))",
     );
     let detached = detach(code.clone()).expect("only what hosts offer");
+    let mut names = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(&detached) {
+        if let wasmparser::Payload::CustomSection(section) = payload.expect("valid")
+            && let wasmparser::KnownCustom::Name(subsections) = section.as_known()
+        {
+            for subsection in subsections {
+                if let wasmparser::Name::Function(map) = subsection.expect("readable") {
+                    let map = map.into_iter().map(|it| it.expect("readable"));
+                    names.extend(map.map(|it| (it.index, it.name.to_owned())));
+                }
+            }
+        }
+    }
+    // Two of those that are exported have no names.
+    let expected = [
+        (0, "ten"),
+        (1, "twenty"),
+        (2, "progress"),
+        (3, "stop"),
+        (4, "own"),
+        (7, "begin"),
+    ];
+    assert_eq!(
+        names,
+        expected.map(|(index, name)| (index, name.to_owned()))
+    );
     let engine = wasmi::Engine::default();
     let module = wasmi::Module::new(&engine, &detached[..]).expect("valid");
     let imports: Vec<_> = module.imports().map(|it| it.name()).collect();
@@ -604,7 +637,7 @@ fn detached_code_answers_itself_what_a_host_would() {
     linker.func_wrap("other", "twenty", || 20).expect("new");
     let instance = linker.instantiate_and_start(&mut store, &module);
     let instance = instance.expect("it has what it imports");
-    for (name, expected) in [("direct", 20), ("ten", 10), ("stop", 0)] {
+    for (name, expected) in [("direct", 20), ("ten", 10), ("stop", 0), ("begun", 7)] {
         let function = instance.get_typed_func::<(), i32>(&store, name);
         let answer = function.expect("exported").call(&mut store, ());
         assert_eq!(answer.expect("it runs"), expected, "{name}");
@@ -616,6 +649,30 @@ fn detached_code_answers_itself_what_a_host_would() {
     // What has nothing to detach stays as it is.
     assert_eq!(detach(detached.clone()).expect("again"), detached);
     detach(code[..code.len() - 1].to_vec()).expect_err("it is cut");
+}
+
+#[test]
+fn what_no_host_offers_is_not_detached() {
+    for import in [
+        "\"later\" (func)",
+        "\"progress\" (func (param i64))",
+        "\"stop_wanted\" (func (result v128))",
+        "\"fault\" (global i32)",
+    ] {
+        let code = module(&format!("(module (import \"spore1\" {import}) (func))"));
+        let refused = detach(code);
+        assert!(
+            matches!(refused, Err(RewriteError::NotOffered(_))),
+            "{refused:?}"
+        );
+    }
+    let nothing_defined =
+        module("(module (import \"spore1\" \"stop_wanted\" (func (result i32))))");
+    let refused = detach(nothing_defined);
+    assert!(
+        matches!(refused, Err(RewriteError::Unsupported(_))),
+        "{refused:?}"
+    );
 }
 
 #[test]

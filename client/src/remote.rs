@@ -382,7 +382,7 @@ fn told_broken(broken: Broken) -> CallError<Infallible> {
     }
 }
 
-/// A refusal that no answer says: found before the host was sent anything, or a close of the connection
+/// A refusal that no answer says: found before code was sent to the host, or a close of the connection
 /// that says that the host does not serve this key.
 fn refusal_of(broken: &Broken) -> Option<Refused> {
     if let Broken::Refused(refused) = broken {

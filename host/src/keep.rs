@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use spore_bundle::image::{Block, Image};
-use spore_bundle::{Bundle, BundleId, PartsError, StateId};
+use spore_bundle::{Bundle, BundleId, PartsError};
 use spore_store::{ImageToSave, Key, Kind, OpenError, Owner, Quota, ReadError, Save, SaveError};
 use spore_transport::RefusalCode;
 use spore_transport::job::{Custody, HeldItemsError};
@@ -283,7 +283,7 @@ impl Keep {
             })?;
             let ahead = ahead.image().ok_or(KeepError::Missing("an image"))?;
             let image = ahead.with_changes(&indexed.image, blocks)?;
-            let (named, found) = (since.state.into(), StateId::of(image.index_bytes()));
+            let (named, found) = (since.state.into(), image.id());
             if named != found {
                 return Err(PartsError::StateId { named, found }.into());
             }
@@ -412,7 +412,7 @@ impl Keep {
         });
         let (content, since) = match difference {
             Some((ahead, changes)) => {
-                let state = *StateId::of(image.index_bytes()).as_bytes();
+                let state = *image.id().as_bytes();
                 let content = Content::of_changes(changes, beside);
                 (content, Some(Since { ahead, state }))
             }

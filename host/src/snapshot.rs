@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use spore_bundle::ImageError;
 use spore_bundle::image::{
-    BLOCK_BYTES, Block, Bound, Global, GlobalValue, Image, Index, PART_BLOCKS, Random, Run, Taking,
+    BLOCK_BYTES, Block, Bound, Global, GlobalValue, HeldBlock, Image, Index, PART_BLOCKS, Random,
+    Run, Taking, in_halves,
 };
 use wasmtime::{Instance, Memory, Store, Val};
 
@@ -21,7 +22,7 @@ const BLOCKS_AT_ONCE: usize = PART_BLOCKS as usize;
 /// blocks are as before. Where they are not, one thread looks at one part.
 const PARTS_AT_ONCE: u32 = 4;
 
-/// Parts that are taken as they were before others get their turn: half a megabyte of ids.
+/// Parts that are taken much as they were before others get their turn: half a megabyte of ids.
 const SAME_PARTS_AT_ONCE: u32 = 64;
 
 /// Whether two threads can run at one time.
@@ -194,31 +195,39 @@ async fn take_written<'a>(
     last: &'a Image,
     written: &[u32],
 ) -> Taking<'a> {
-    let mut taking = Taking::like(Some(last));
-    let mut written = written.chunk_by(|a, b| a / PART_BLOCKS == b / PART_BLOCKS);
-    let mut next = written.next();
-    let mut new_before = 0;
-    for part in 0..parts_of(memory.data(&*store)) {
-        let of_part = next.filter(|numbers| numbers[0] / PART_BLOCKS == part);
-        if of_part.is_some() {
-            next = written.next();
-        }
+    let mut held = Vec::with_capacity(written.len());
+    for some in written.chunks(2 * BLOCKS_AT_ONCE) {
         let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
-        let mut as_fresh = fresh_of(code).ascending_from(part * PART_BLOCKS);
-        let blocks = of_part.into_iter().flatten().map(|number| {
-            let block = &data[*number as usize];
-            let fresh = as_fresh.at(*number).map_or(&ZERO, |fresh| fresh);
-            (*number, (block != fresh).then_some(block))
-        });
-        taking.part_but(part, blocks);
-        // Parts that are as before cost little, but there may be thousands.
-        let many_are_new = taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8;
-        if many_are_new || part % SAME_PARTS_AT_ONCE == SAME_PARTS_AT_ONCE - 1 {
-            new_before = taking.new_blocks();
+        held.extend(hold(fresh_of(code), data, some));
+        yield_now().await;
+    }
+    let mut held = held.into_iter().peekable();
+    let mut taking = Taking::like(Some(last));
+    for part in 0..parts_of(memory.data(&*store)) {
+        let blocks = || held.next_if(|(number, _)| number / PART_BLOCKS == part);
+        taking.part_but(part, std::iter::from_fn(blocks));
+        // Each costs little, but there may be thousands.
+        if part % SAME_PARTS_AT_ONCE == SAME_PARTS_AT_ONCE - 1 {
             yield_now().await;
         }
     }
     taking
+}
+
+/// Copies and hashes those of these blocks that are otherwise than in a fresh instance: by two threads, if
+/// there are many.
+fn hold(fresh: &Fresh, data: &[Block], numbers: &[u32]) -> Vec<(u32, Option<HeldBlock>)> {
+    let hold = |numbers: &[u32]| -> Vec<_> {
+        let first = numbers.first().copied().unwrap_or_default();
+        let mut as_fresh = fresh.ascending_from(first);
+        let held = numbers.iter().map(|number| {
+            let block = &data[*number as usize];
+            let fresh = as_fresh.at(*number).map_or(&ZERO, |fresh| fresh);
+            (*number, (block != fresh).then(|| HeldBlock::of(block)))
+        });
+        held.collect()
+    };
+    in_halves(numbers, hold)
 }
 
 /// How many parts a memory has.

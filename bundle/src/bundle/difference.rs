@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Bundle, PartsError};
-use crate::ids::{BundleId, StateId};
+use crate::ids::BundleId;
 use crate::image::{BLOCK_BYTES, Block, Changes};
 use crate::limits::Limits;
 use crate::manifest::Manifest;
@@ -227,7 +227,7 @@ impl Bundle {
         let Some(state) = manifest.state else {
             return Err(PartsError::StateUnannounced.into());
         };
-        let (named, found) = (state.id, StateId::of(image.index_bytes()));
+        let (named, found) = (state.id, image.id());
         if named != found {
             return Err(PartsError::StateId { named, found }.into());
         }

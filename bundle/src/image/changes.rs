@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use spore_value::{Limits, codec};
 
 use super::index::ascending;
-use super::{BLOCK_BYTES, Block, Image, ImageError, Index, NamedBlock, PART_BLOCKS, Taking};
+use super::{
+    BLOCK_BYTES, Block, HeldBlock, Image, ImageError, Index, NamedBlock, PART_BLOCKS, Taking,
+    in_halves,
+};
 
 /// What is otherwise in an image than in another.
 pub struct Changes<'a> {
@@ -86,6 +89,8 @@ impl Image {
                 found: (blocks.len() * BLOCK_BYTES) as u64,
             });
         }
+        let hash = |some: &[Arc<Block>]| some.iter().cloned().map(HeldBlock::from).collect();
+        let blocks = in_halves(&blocks, hash);
         let changed = changed.into_iter().zip(blocks.into_iter().map(Some));
         let gone = gone.into_iter().map(|number| (number, None));
         let mut changes: Vec<_> = changed.chain(gone).collect();

@@ -27,39 +27,50 @@ enum Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    fn of(block: impl AnyBlock, known: Option<(u32, &'a BlockId, &'a Arc<Block>)>) -> Taken<'a> {
-        match known.filter(|(_, _, known)| known[..] == block.bytes()[..]) {
+    fn of(block: &Block, known: Option<(u32, &'a BlockId, &'a Arc<Block>)>) -> Taken<'a> {
+        match known.filter(|(_, _, known)| known[..] == block[..]) {
             Some((_, id, known)) => Taken::Known(id, known),
-            None => Taken::New(BlockId::of(block.bytes()), block.held()),
+            None => HeldBlock::of(block).into(),
+        }
+    }
+
+    fn held(block: HeldBlock, known: Option<(u32, &'a BlockId, &'a Arc<Block>)>) -> Taken<'a> {
+        match known.filter(|(_, id, _)| **id == block.id) {
+            Some((_, id, known)) => Taken::Known(id, known),
+            None => block.into(),
         }
     }
 }
 
-/// A block of a memory, or one that is held already.
-pub trait AnyBlock {
-    /// Its bytes.
-    fn bytes(&self) -> &Block;
-    /// The block, held.
-    fn held(self) -> Arc<Block>;
-}
-
-impl AnyBlock for &Block {
-    fn bytes(&self) -> &Block {
-        self
-    }
-
-    fn held(self) -> Arc<Block> {
-        Arc::new(*self)
+impl From<HeldBlock> for Taken<'_> {
+    fn from(HeldBlock { id, block }: HeldBlock) -> Self {
+        Taken::New(id, block)
     }
 }
 
-impl AnyBlock for Arc<Block> {
-    fn bytes(&self) -> &Block {
-        self
-    }
+/// A block that was copied and hashed, for a part that is taken later.
+pub struct HeldBlock {
+    id: BlockId,
+    block: Arc<Block>,
+}
 
-    fn held(self) -> Arc<Block> {
-        self
+impl HeldBlock {
+    /// Copies and hashes a block.
+    pub fn of(block: &Block) -> HeldBlock {
+        HeldBlock {
+            id: BlockId::of(block),
+            block: Arc::new(*block),
+        }
+    }
+}
+
+/// Hashes a block that is held.
+impl From<Arc<Block>> for HeldBlock {
+    fn from(block: Arc<Block>) -> HeldBlock {
+        HeldBlock {
+            id: BlockId::of(&block[..]),
+            block,
+        }
     }
 }
 
@@ -127,11 +138,7 @@ impl<'a> Taking<'a> {
 
     /// Takes the next part of the memory, by its number, where it is as in the last image but for these
     /// blocks, with their numbers, ascending; nothing for one that is as in a fresh instance.
-    pub fn part_but(
-        &mut self,
-        part: u32,
-        blocks: impl Iterator<Item = (u32, Option<impl AnyBlock>)>,
-    ) {
+    pub fn part_but(&mut self, part: u32, blocks: impl Iterator<Item = (u32, Option<HeldBlock>)>) {
         let mut blocks = blocks.peekable();
         if blocks.peek().is_none() {
             return self.take_same(part);
@@ -145,7 +152,7 @@ impl<'a> Taking<'a> {
                 taken.push(as_before(known));
             }
             let known = there.next_if(|(other, ..)| *other == number);
-            taken.extend(block.map(|block| (number, Taken::of(block, known))));
+            taken.extend(block.map(|block| (number, Taken::held(block, known))));
         }
         taken.extend(there.map(as_before));
         self.take(part, taken);

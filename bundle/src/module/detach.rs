@@ -1,20 +1,56 @@
 //! Code that imports nothing of Spore's.
 
-use std::convert::Infallible;
-
-use spore_abi::IMPORT_MODULE;
-use wasm_encoder::reencode::{Error, Reencode, utils};
-use wasm_encoder::{CodeSection, Function, FunctionSection, ImportSection, Module};
+use spore_abi::{IMPORT_MODULE, import};
+use wasm_encoder::reencode::{self, Reencode, utils};
+use wasm_encoder::{
+    CodeSection, Function, FunctionSection, ImportSection, IndirectNameMap, Module, NameMap,
+    NameSection,
+};
 use wasmparser::{
-    CodeSectionReader, FuncType, FunctionSectionReader, Import, ImportSectionReader, Parser,
-    Payload, TypeRef, ValType,
+    CodeSectionReader, CustomSectionReader, FuncType, FunctionSectionReader, Import,
+    ImportSectionReader, KnownCustom, Name, Parser, Payload, TypeRef, ValType,
 };
 
 use super::RewriteError;
 
+type Error = reencode::Error<NotOffered>;
+
+/// A function that a host offers, with the types that `docs/ABI.md` gives it.
+struct Offered {
+    name: &'static str,
+    parameters: &'static [ValType],
+    results: &'static [ValType],
+}
+
+/// All that a host offers besides WASI.
+const OFFERED: [Offered; 3] = [
+    Offered {
+        name: import::PROGRESS,
+        parameters: &[ValType::I64, ValType::I64],
+        results: &[],
+    },
+    Offered {
+        name: import::STOP_WANTED,
+        parameters: &[],
+        results: &[ValType::I32],
+    },
+    Offered {
+        name: import::FAULT,
+        parameters: &[ValType::I32; 6],
+        results: &[],
+    },
+];
+
+/// An import of Spore's that no host offers.
+#[derive(Debug, thiserror::Error)]
+#[error("an import {IMPORT_MODULE}.{name}, which no host offers")]
+pub struct NotOffered {
+    name: String,
+}
+
 /// The code for a runtime that knows nothing of Spore: what a host would answer it answers itself, that
-/// nobody wants it to stop, and nobody hears of its progress and of why it traps. It computes what the
-/// code computes, and code that imports nothing of Spore's stays byte for byte as it was.
+/// nobody wants it to stop, and nobody hears of its progress and of why it traps. Code that imports nothing
+/// of Spore's stays byte for byte as it was.
 ///
 /// # Errors
 ///
@@ -28,28 +64,21 @@ pub fn detach(code: Vec<u8>) -> Result<Vec<u8>, RewriteError> {
     Ok(module.finish())
 }
 
-/// The type of a function that is imported, and whether it is one of Spore's.
-fn function(import: &Import<'_>) -> Option<(u32, bool)> {
-    match import.ty {
-        TypeRef::Func(ty) | TypeRef::FuncExact(ty) => Some((ty, import.module == IMPORT_MODULE)),
-        _ => None,
-    }
-}
-
 /// Functions that were imported become the first that the code defines, so that those it defined before
 /// keep their indices.
 struct Replacing {
     /// Of each imported function, the index that it has from now on.
     indices: Vec<u32>,
     /// Those that are replaced: the index of their type, and what they return.
-    replaced: Vec<(u32, Vec<ValType>)>,
+    replaced: Vec<(u32, &'static [ValType])>,
 }
 
 impl Replacing {
-    /// Nothing when the code imports no function of Spore's.
+    /// Nothing when the code imports nothing of Spore's.
     fn read(code: &[u8]) -> Result<Option<Replacing>, Error> {
         let mut types: Vec<FuncType> = Vec::new();
         let mut imported = Vec::new();
+        let mut defines = false;
         for payload in Parser::new(0).parse_all(code) {
             match payload? {
                 Payload::TypeSection(section) => {
@@ -59,53 +88,81 @@ impl Replacing {
                 }
                 Payload::ImportSection(section) => {
                     for import in section.into_imports() {
-                        imported.extend(function(&import?));
+                        let import = import?;
+                        let spores = offered(&import, &types).map_err(Error::UserError)?;
+                        if matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) {
+                            imported.push(spores);
+                        }
                     }
                 }
-                Payload::CodeSectionStart { .. } => break,
+                Payload::CodeSectionStart { .. } => {
+                    defines = true;
+                    break;
+                }
                 _ => {}
             }
         }
-        let kept = imported.iter().filter(|(_, spores)| !spores).count();
-        let (mut next_kept, mut next_replaced) = (0, kept as u32);
-        let mut indices = Vec::new();
-        let mut replaced = Vec::new();
-        for (ty, spores) in imported {
-            let next = match spores {
-                true => &mut next_replaced,
-                false => &mut next_kept,
-            };
-            indices.push(*next);
-            *next += 1;
-            if spores {
-                let results = types.get(ty as usize).map(FuncType::results);
-                replaced.push((ty, results.unwrap_or_default().to_vec()));
-            }
+        let replaced: Vec<_> = imported.iter().flatten().copied().collect();
+        if replaced.is_empty() {
+            return Ok(None);
         }
-        Ok((!replaced.is_empty()).then_some(Replacing { indices, replaced }))
+        // Without, there is no place for what is defined instead, and nothing that would call it.
+        if !defines {
+            return Err(Error::InvalidCodeSectionSize);
+        }
+        let (mut next_kept, mut next_replaced) = (0, (imported.len() - replaced.len()) as u32);
+        let indices = imported.iter().map(|spores| {
+            let next = match spores {
+                Some(_) => &mut next_replaced,
+                None => &mut next_kept,
+            };
+            *next += 1;
+            *next - 1
+        });
+        Ok(Some(Replacing {
+            indices: indices.collect(),
+            replaced,
+        }))
     }
 }
 
-/// A function that does nothing and returns zeros, which is what the ABI's imports answer at rest.
-fn zeros(results: &[ValType]) -> Result<Function, Error> {
+/// The type of a function of Spore's, with what it returns; nothing for an import of another module.
+fn offered(
+    import: &Import<'_>,
+    types: &[FuncType],
+) -> Result<Option<(u32, &'static [ValType])>, NotOffered> {
+    if import.module != IMPORT_MODULE {
+        return Ok(None);
+    }
+    let not_offered = || NotOffered {
+        name: import.name.to_owned(),
+    };
+    let TypeRef::Func(index) = import.ty else {
+        return Err(not_offered());
+    };
+    let ty = types.get(index as usize).ok_or_else(not_offered)?;
+    let found = OFFERED.iter().find(|it| {
+        it.name == import.name && it.parameters == ty.params() && it.results == ty.results()
+    });
+    found
+        .map(|it| Some((index, it.results)))
+        .ok_or_else(not_offered)
+}
+
+/// A function that does nothing and returns zeros, which is what hosts answer where nobody waits.
+fn zeros(results: &[ValType]) -> Function {
     let mut function = Function::new([]);
     let mut body = function.instructions();
-    for result in results {
-        match result {
-            ValType::I32 => body.i32_const(0),
-            ValType::I64 => body.i64_const(0),
-            ValType::F32 => body.f32_const(0.0.into()),
-            ValType::F64 => body.f64_const(0.0.into()),
-            // The ABI has no others.
-            ValType::V128 | ValType::Ref(_) => return Err(Error::InvalidConstExpr),
-        };
+    for _ in results {
+        // They are numbers of 32 bits, as `OFFERED` says.
+        body.i32_const(0);
     }
     body.end();
-    Ok(function)
+    function
 }
 
 impl Reencode for Replacing {
-    type Error = Infallible;
+    type Error = NotOffered;
 
     fn function_index(&mut self, index: u32) -> Result<u32, Error> {
         Ok(self.indices.get(index as usize).copied().unwrap_or(index))
@@ -118,7 +175,7 @@ impl Reencode for Replacing {
     ) -> Result<(), Error> {
         for import in section.into_imports() {
             let import = import?;
-            if !function(&import).is_some_and(|(_, spores)| spores) {
+            if import.module != IMPORT_MODULE {
                 let ty = self.entity_type(import.ty)?;
                 imports.import(import.module, import.name, ty);
             }
@@ -143,8 +200,67 @@ impl Reencode for Replacing {
         section: CodeSectionReader<'_>,
     ) -> Result<(), Error> {
         for (_, results) in &self.replaced {
-            code.function(&zeros(results)?);
+            code.function(&zeros(results));
         }
         utils::parse_code_section(self, code, section)
+    }
+
+    fn parse_custom_section(
+        &mut self,
+        module: &mut Module,
+        section: CustomSectionReader<'_>,
+    ) -> Result<(), Error> {
+        match section.as_known() {
+            // Names that cannot be read name nothing, and stand in nobody's way.
+            KnownCustom::Name(names) => {
+                if let Ok(names) = self.custom_name_section(names) {
+                    module.section(&names);
+                }
+                Ok(())
+            }
+            _ => utils::parse_custom_section(self, module, section),
+        }
+    }
+
+    /// Names stand in the order of what they name.
+    fn parse_custom_name_subsection(
+        &mut self,
+        names: &mut NameSection,
+        section: Name<'_>,
+    ) -> Result<(), Error> {
+        match section {
+            Name::Function(map) => {
+                let mut named = Vec::new();
+                for naming in map {
+                    let naming = naming?;
+                    named.push((self.function_index(naming.index)?, naming.name));
+                }
+                named.sort_by_key(|(index, _)| *index);
+                let mut functions = NameMap::new();
+                for (index, name) in named {
+                    functions.append(index, name);
+                }
+                names.functions(&functions);
+                Ok(())
+            }
+            Name::Local(map) => {
+                // Those that are imported have none, and the others stay where they are.
+                let mut locals = IndirectNameMap::new();
+                for function in map {
+                    let function = function?;
+                    if function.index as usize >= self.indices.len() {
+                        locals.append(
+                            function.index,
+                            &utils::name_map(function.names, Ok::<_, Error>)?,
+                        );
+                    }
+                }
+                names.locals(&locals);
+                Ok(())
+            }
+            // Few tools write them.
+            Name::Label(_) => Ok(()),
+            other => utils::parse_custom_name_subsection(self, names, other),
+        }
     }
 }

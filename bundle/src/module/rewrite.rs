@@ -13,6 +13,7 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReader, ExternalKind};
 
+use super::detach::NotOffered;
 use super::{Interior, Misfit, ModuleError};
 use crate::image::{BLOCK_BYTES, GlobalValue, Image};
 use crate::sections::{self, Section};
@@ -48,9 +49,12 @@ pub enum RewriteError {
     /// The image is none of the code's.
     #[error("the image does not fit the code")]
     Misfit(#[from] Misfit),
+    /// The code imports as Spore's what no host offers.
+    #[error(transparent)]
+    NotOffered(NotOffered),
     /// The code has something that cannot be written again.
-    #[error("the code uses what only a host can run")]
-    Unsupported,
+    #[error("the code cannot be written again: {0}")]
+    Unsupported(String),
     /// The image is in more pieces than a module may have segments.
     #[error("{pieces} pieces of changed memory, at most {limit} can be written as segments")]
     Fragmented {
@@ -61,11 +65,12 @@ pub enum RewriteError {
     },
 }
 
-impl From<reencode::Error> for RewriteError {
-    fn from(error: reencode::Error) -> Self {
+impl From<reencode::Error<NotOffered>> for RewriteError {
+    fn from(error: reencode::Error<NotOffered>) -> Self {
         match error {
             reencode::Error::ParseError(error) => ModuleError::from(error).into(),
-            _ => RewriteError::Unsupported,
+            reencode::Error::UserError(error) => RewriteError::NotOffered(error),
+            error => RewriteError::Unsupported(error.to_string()),
         }
     }
 }

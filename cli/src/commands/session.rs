@@ -131,7 +131,8 @@ Example:
   spore session call 00112233445566778899aabbccddeeff add '[5]'
 
 A call that traps, or that goes beyond a limit, leaves the session poisoned: restore it, or close
-it.")]
+it. A directory that a callable asks for, and that --dir grants, is part of the session from then
+on: each later call, and what opens a copy of it, grants it too.")]
 struct Call {
     /// The session
     session: SessionId,
@@ -292,7 +293,8 @@ impl Open {
 async fn open_here(bundle: &Bundle, directories: &Directories) -> Result<SessionId, Failure> {
     let host = embedded(None, directories)?;
     let session = open_on(&host, bundle, None).await;
-    let session = session.map_err(refused_here)?;
+    let by = By::Embedded(CallLimits::default());
+    let session = session.map_err(|error| not_opened(error, by))?;
     let id = session.id();
     LocalSession::create(&home()?, id, &session.save().await?)?;
     Ok(id)
@@ -317,11 +319,9 @@ async fn open_on(
 }
 
 /// Why a host in this process opens no session.
-fn refused_here(error: SessionError) -> Failure {
+fn not_opened(error: SessionError, by: By) -> Failure {
     match error {
-        CallError::Refused(refused) => {
-            refusal::failure(&refused, By::Embedded(CallLimits::default()))
-        }
+        CallError::Refused(refused) => refusal::failure(&refused, by),
         error => error.into(),
     }
 }
@@ -398,12 +398,12 @@ impl Call {
         }
         let mut local = LocalSession::find(&home()?, self.session)?;
         let host = embedded(self.wall, &self.directories)?;
-        let session = host.open_session(&local.bundle()?).await;
-        let session = session.map_err(refused_here)?;
         let by = By::Embedded(CallLimits {
             wall_ms: Some(self.wall.map_or(millis(Limits::default().wall), millis)),
             ..CallLimits::default()
         });
+        let session = host.open_session(&local.bundle()?).await;
+        let session = session.map_err(|error| not_opened(error, by))?;
         let called = match self.call_in(&session, arguments, by).await {
             Ok(Some(value)) => Ok(value),
             // Nothing of it was kept.

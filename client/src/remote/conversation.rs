@@ -319,12 +319,19 @@ impl Conversation {
         blobs: Vec<MissingBlob>,
         parcel: Option<&Parcel>,
     ) -> Result<(), Broken> {
+        // Before anything of it is sent.
+        if let Some(parcel) = parcel.filter(|parcel| parcel.imaged) {
+            for MissingBlob { id, kind } in &blobs {
+                if *kind == BlobKind::Code
+                    && let Some(code) = part(parcel, *id, *kind)
+                {
+                    check_imageable(code).await?;
+                }
+            }
+        }
         for MissingBlob { id, kind } in blobs {
             match parcel.and_then(|parcel| part(parcel, id, kind)) {
                 Some(bytes) => {
-                    if kind == BlobKind::Code && parcel.is_some_and(|parcel| parcel.imaged) {
-                        check_imageable(bytes.clone()).await?;
-                    }
                     let raw_bytes = bytes.len() as u64;
                     let (encoding, payload) = self.pack(bytes).await;
                     let wire_bytes = payload.len() as u64;

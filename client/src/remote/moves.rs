@@ -71,8 +71,43 @@ struct Leaving {
     from: Conversation,
 }
 
-/// What a job left as, in the making.
-type Making = tokio::task::JoinHandle<Result<Bundle, JobError>>;
+/// What a job left as, once the target has it.
+enum Brought {
+    /// All of it is here.
+    Whole(Bundle),
+    /// What came of it: a difference from what went ahead.
+    Difference {
+        since: Bundle,
+        id: BundleId,
+        announced: Difference,
+        came: Bytes,
+    },
+}
+
+impl Brought {
+    /// The bundle of it. The target has made the same, within its limits.
+    fn bundle(self) -> Result<Bundle, JobError> {
+        let (since, id, announced, came) = match self {
+            Brought::Whole(bundle) => return Ok(bundle),
+            Brought::Difference {
+                since,
+                id,
+                announced,
+                came,
+            } => (since, id, announced, came),
+        };
+        let raw = packing::unpack(announced.encoding, came, announced.raw_bytes);
+        let raw = raw.ok_or_else(|| lie("a difference of another length".to_owned()))?;
+        let mut reader = DifferenceReader::default();
+        let made = reader.push(&raw).and_then(|()| reader.finish());
+        let limits = Limits {
+            code_bytes_max: u64::MAX,
+            state_bytes_max: u64::MAX,
+        };
+        let made = made.and_then(|made| Bundle::from_difference(&since, id, made, &limits));
+        made.map_err(|error| lie(error.to_string()))
+    }
+}
 
 impl Remote {
     /// The key of the host.
@@ -239,8 +274,8 @@ impl Carrier<'_> {
         };
         told(MoveStage::Stopped);
         let lock = leaving.left.lock;
-        let making = match self.bring(leaving, parcel, ahead, told).await {
-            Ok(making) => making,
+        let brought = match self.bring(leaving, parcel, ahead, told).await {
+            Ok(brought) => brought,
             Err((stage, error)) => return Err(self.call_off(Some(lock), stage, error).await),
         };
         told(MoveStage::Arrived);
@@ -254,6 +289,8 @@ impl Carrier<'_> {
         let taken = self.at_target(MoveStep::TakeOver { release }).await;
         taken.map_err(half_done(MoveStage::TakenOver))?;
         told(MoveStage::TakenOver);
+        // Not while the job stands still: it takes a processor from those that bring it there.
+        let bundle = tokio::task::spawn_blocking(move || brought.bundle());
         let forgotten = self.at_source(MoveStep::Forget).await;
         forgotten.map_err(half_done(MoveStage::Forgotten))?;
         told(MoveStage::Forgotten);
@@ -261,7 +298,7 @@ impl Carrier<'_> {
         settled.map_err(half_done(MoveStage::Settled))?;
         told(MoveStage::Settled);
         // The target has made the same of it.
-        let made = making.await.expect("it does not panic");
+        let made = bundle.await.expect("it does not panic");
         made.map_err(half_done(MoveStage::Fetched))
     }
 
@@ -304,14 +341,14 @@ impl Carrier<'_> {
         Ok(Leaving { left, from })
     }
 
-    /// Brings the job to the target. What it left as is put together while it goes on there.
+    /// Brings the job to the target.
     async fn bring(
         &self,
         leaving: Leaving,
         parcel: &Parcel,
         ahead: &Bundle,
         told: &mut Told,
-    ) -> Result<Making, (MoveStage, JobError)> {
+    ) -> Result<Brought, (MoveStage, JobError)> {
         let Leaving { left, from } = leaving;
         let mut has_come = false;
         if let Some(difference) = left.difference {
@@ -324,10 +361,12 @@ impl Carrier<'_> {
                 .await
             {
                 Ok(came) => {
-                    let (since, id) = (ahead.clone(), BundleId::from(left.saved.bundle.0));
-                    return Ok(tokio::task::spawn_blocking(move || {
-                        put_together(&since, id, difference, came)
-                    }));
+                    return Ok(Brought::Difference {
+                        since: ahead.clone(),
+                        id: BundleId::from(left.saved.bundle.0),
+                        announced: difference,
+                        came,
+                    });
                 }
                 Err(error) if goes_whole(&error) => {}
                 Err(error) => return Err((MoveStage::Arrived, error)),
@@ -349,7 +388,7 @@ impl Carrier<'_> {
             Err(error) => Err(error),
         };
         arrived.map_err(|error| (MoveStage::Arrived, error))?;
-        Ok(tokio::task::spawn_blocking(|| Ok(bundle)))
+        Ok(Brought::Whole(bundle))
     }
 
     /// The items that the job has left with.
@@ -380,8 +419,9 @@ impl Carrier<'_> {
         let mut is_last = difference.wire_bytes == 0;
         while !is_last {
             let (piece, last) = from.piece().await.map_err(told_broken)?;
+            to.pass_on(piece.clone(), last).await.map_err(told_broken)?;
+            // Copied, since a piece holds the buffer that it came in.
             came.extend_from_slice(&piece);
-            to.pass_on(piece, last).await.map_err(told_broken)?;
             is_last = last;
         }
         told();
@@ -464,23 +504,4 @@ fn goes_whole(error: &JobError) -> bool {
         ),
         error => error.is_passing(),
     }
-}
-
-/// The bundle of this id, from what came of it. The target has made the same of it, within its limits.
-fn put_together(
-    since: &Bundle,
-    id: BundleId,
-    announced: Difference,
-    came: Bytes,
-) -> Result<Bundle, JobError> {
-    let raw = packing::unpack(announced.encoding, came, announced.raw_bytes);
-    let raw = raw.ok_or_else(|| lie("a difference of another length".to_owned()))?;
-    let mut reader = DifferenceReader::default();
-    let made = reader.push(&raw).and_then(|()| reader.finish());
-    let limits = Limits {
-        code_bytes_max: u64::MAX,
-        state_bytes_max: u64::MAX,
-    };
-    let made = made.and_then(|made| Bundle::from_difference(since, id, made, &limits));
-    made.map_err(|error| lie(error.to_string()))
 }

@@ -219,7 +219,7 @@ async fn what_did_not_change_does_not_travel_again() {
     change(&anew, 2).await;
     anew.save().await.expect("saved");
     let nothing_known = way.sent_by_host();
-    assert!(nothing_known > all / 2, "{nothing_known} of {all} bytes");
+    assert!(nothing_known > 100_000, "{nothing_known} bytes");
     let anew = host.session(session.id()).await.expect("it is open");
     anew.knows(&saved);
     change(&anew, 3).await;
