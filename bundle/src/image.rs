@@ -1,7 +1,7 @@
 //! Images: the memory and the globals of an instance, as what differs from a fresh one.
 //!
 //! An image is an [`Index`] and the blocks that it names. The index is the state of a bundle: its
-//! hash is the [`StateId`](crate::StateId), and covers every block through that block's own id. So
+//! hash is the [`StateId`], and covers every block through that block's own id. So
 //! two images share the blocks that they have in common, wherever they are kept or sent.
 //!
 //! `docs/FORMAT.md` specifies the bytes.
@@ -28,7 +28,7 @@ use found::Found;
 
 pub use blocks::NamedBlock;
 pub use changes::Changes;
-pub use halves::in_halves;
+pub use halves::{has_cores, in_halves};
 pub use index::{Bound, Global, GlobalValue, Index, Random, Run};
 pub use partial::{MissingBlock, Partial};
 pub use taking::{HeldBlock, Taking};

@@ -14,7 +14,7 @@ mod reading;
 mod rewrite;
 
 pub use abi::AbiError;
-pub use detach::{NotOffered, detach};
+pub use detach::{DetachError, detach};
 pub use interior::{FunctionName, GlobalType, Interior, Misfit, Obstacle};
 pub use reading::ModuleError;
 pub use rewrite::{

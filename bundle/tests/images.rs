@@ -11,8 +11,8 @@ use spore_bundle::image::{
     MissingBlock, Partial, RUN_ITEMS_MAX, Random, Run,
 };
 use spore_bundle::module::{
-    Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake, detach,
-    instrument,
+    DetachError, Interior, Misfit, Obstacle, PRIVATE_GLOBAL, PRIVATE_START, RewriteError, bake,
+    detach, instrument,
 };
 use spore_bundle::{BlockId, Bundle, CodeId, DecodeError, ImageStateError, Limits, PartsError};
 
@@ -662,7 +662,10 @@ fn what_no_host_offers_is_not_detached() {
         let code = module(&format!("(module (import \"spore1\" {import}) (func))"));
         let refused = detach(code);
         assert!(
-            matches!(refused, Err(RewriteError::NotOffered(_))),
+            matches!(
+                refused,
+                Err(RewriteError::Detach(DetachError::NotOffered { .. }))
+            ),
             "{refused:?}"
         );
     }
@@ -670,7 +673,10 @@ fn what_no_host_offers_is_not_detached() {
         module("(module (import \"spore1\" \"stop_wanted\" (func (result i32))))");
     let refused = detach(nothing_defined);
     assert!(
-        matches!(refused, Err(RewriteError::Unsupported(_))),
+        matches!(
+            refused,
+            Err(RewriteError::Detach(DetachError::NothingDefined))
+        ),
         "{refused:?}"
     );
 }

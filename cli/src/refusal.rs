@@ -38,10 +38,8 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
     match refused.code {
         RefusalCode::NotAuthorised => not_authorised(failure),
         RefusalCode::UnknownBundle => failure.help("send it first: spore send FILE --to HOST"),
-        // Other kinds of grants no host gives.
-        RefusalCode::GrantNotGiven if !refused.message.starts_with("directory ") => failure,
         RefusalCode::GrantNotGiven if matches!(by, By::Embedded(_)) => {
-            failure.help("grant it with --dir NAME=PATH")
+            failure.help("a directory is granted with --dir NAME=PATH, and nothing else is")
         }
         RefusalCode::GrantNotGiven => failure.help(
             "a directory is granted in the host's spore.toml, under [grants.directories], and to \

@@ -195,7 +195,7 @@ impl Guest {
         let wasi = wasi.get_or_insert_with(|| {
             world.open().unwrap_or_else(|error| {
                 // The guest sees no directory; the call is refused with this when it ends.
-                *wasi_error = Some(error.to_string());
+                *wasi_error = Some(format!("{error:#}"));
                 let none = World {
                     directories: Arc::new([]),
                     ..world.clone()

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use spore_bundle::ImageError;
 use spore_bundle::image::{
     BLOCK_BYTES, Block, Bound, Global, GlobalValue, HeldBlock, Image, Index, PART_BLOCKS, Random,
-    Run, Taking, in_halves,
+    Run, Taking, has_cores, in_halves,
 };
 use wasmtime::{Instance, Memory, Store, Val};
 
@@ -24,10 +23,6 @@ const PARTS_AT_ONCE: u32 = 4;
 
 /// Parts that are taken much as they were before others get their turn: half a megabyte of ids.
 const SAME_PARTS_AT_ONCE: u32 = 64;
-
-/// Whether two threads can run at one time.
-static HAS_CORES: LazyLock<bool> =
-    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1));
 
 const ZERO: Block = [0; BLOCK_BYTES];
 
@@ -107,8 +102,8 @@ pub(crate) fn note_fresh(
         .get_or_init(|| Fresh::of(store, instance, memory, code));
 }
 
-/// Takes an image between two calls. Blocks that `last` has are not copied and hashed again, and where
-/// the kernel has noted what was written since not looked at.
+/// Takes an image between two calls. Blocks that `last` has are not copied and hashed again; where the kernel
+/// has noted what was written since, no others are looked at, and those that were written are.
 ///
 /// # Errors
 ///
@@ -177,7 +172,7 @@ async fn take_all<'a>(
         let new_before = taking.new_blocks();
         take_parts(&mut taking, fresh, data, first..behind);
         let many_are_new = taking.new_blocks() - new_before > BLOCKS_AT_ONCE / 8;
-        at_once = match many_are_new || !*HAS_CORES {
+        at_once = match many_are_new || !has_cores() {
             true => 1,
             false => 2 * PARTS_AT_ONCE,
         };
@@ -196,7 +191,8 @@ async fn take_written<'a>(
     written: &[u32],
 ) -> Taking<'a> {
     let mut held = Vec::with_capacity(written.len());
-    for some in written.chunks(2 * BLOCKS_AT_ONCE) {
+    let at_once = BLOCKS_AT_ONCE * (1 + usize::from(has_cores()));
+    for some in written.chunks(at_once) {
         let (data, _) = memory.data(&*store).as_chunks::<BLOCK_BYTES>();
         held.extend(hold(fresh_of(code), data, some));
         yield_now().await;

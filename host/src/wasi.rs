@@ -195,11 +195,10 @@ impl World {
             .allow_udp(false)
             .allow_ip_name_lookup(false);
         for directory in self.directories.iter() {
-            builder.preopened_dir(
-                &directory.path,
-                format!("/{}", directory.name),
-                FsPerms::ReadOnly,
-            )?;
+            let name = &directory.name;
+            let opened =
+                builder.preopened_dir(&directory.path, format!("/{name}"), FsPerms::ReadOnly);
+            opened.map_err(|error| error.context(format!("directory {name} cannot be opened")))?;
         }
         let mut context = builder.build_p1();
         // Past this a guest traps: one that could go on would compute something else here than on a

@@ -89,13 +89,17 @@ impl Image {
                 found: (blocks.len() * BLOCK_BYTES) as u64,
             });
         }
-        let hash = |some: &[Arc<Block>]| some.iter().cloned().map(HeldBlock::from).collect();
-        let blocks = in_halves(&blocks, hash);
         let changed = changed.into_iter().zip(blocks.into_iter().map(Some));
         let gone = gone.into_iter().map(|number| (number, None));
         let mut changes: Vec<_> = changed.chain(gone).collect();
         changes.sort_by_key(|(number, _)| *number);
         ascending("block", changes.iter().map(|(number, _)| *number))?;
+        let changes: Vec<(u32, Option<HeldBlock>)> = in_halves(&changes, |some| {
+            let hashed = |(number, block): &(u32, Option<Arc<Block>>)| {
+                (*number, block.clone().map(HeldBlock::from))
+            };
+            some.iter().map(hashed).collect()
+        });
 
         let mut taking = Taking::like(Some(self));
         let behind = |number: Option<u32>| number.map_or(0, |number| number / PART_BLOCKS + 1);

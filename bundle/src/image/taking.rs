@@ -8,7 +8,8 @@ use crate::ids::BlockId;
 
 /// An image that is taken of a memory, part by part, in ascending order.
 ///
-/// Blocks that the last image of the same instance has are neither copied nor hashed again.
+/// Blocks that the last image of the same instance has are held once for both, and those that are found in
+/// [parts](Self::part) are neither copied nor hashed again.
 pub struct Taking<'a> {
     last: Option<&'a Image>,
     numbers: Vec<u32>,

@@ -13,7 +13,7 @@ use wasmparser::{
 
 use super::RewriteError;
 
-type Error = reencode::Error<NotOffered>;
+type Error = reencode::Error<DetachError>;
 
 /// A function that a host offers, with the types that `docs/ABI.md` gives it.
 struct Offered {
@@ -41,11 +41,19 @@ const OFFERED: [Offered; 3] = [
     },
 ];
 
-/// An import of Spore's that no host offers.
+/// Why code cannot do without a host.
 #[derive(Debug, thiserror::Error)]
-#[error("an import {IMPORT_MODULE}.{name}, which no host offers")]
-pub struct NotOffered {
-    name: String,
+#[non_exhaustive]
+pub enum DetachError {
+    /// It imports as Spore's what no host offers.
+    #[error("an import {IMPORT_MODULE}.{name}, which no host offers")]
+    NotOffered {
+        /// The name of the import
+        name: String,
+    },
+    /// It defines no function.
+    #[error("code that defines no function of its own")]
+    NothingDefined,
 }
 
 /// The code for a runtime that knows nothing of Spore: what a host would answer it answers itself, that
@@ -54,7 +62,7 @@ pub struct NotOffered {
 ///
 /// # Errors
 ///
-/// When the code cannot be read, or imports as Spore's what no host offers.
+/// When the code cannot be read, defines no function, or imports as Spore's what no host offers.
 pub fn detach(code: Vec<u8>) -> Result<Vec<u8>, RewriteError> {
     let Some(mut replacing) = Replacing::read(&code)? else {
         return Ok(code);
@@ -78,7 +86,7 @@ impl Replacing {
     fn read(code: &[u8]) -> Result<Option<Replacing>, Error> {
         let mut types: Vec<FuncType> = Vec::new();
         let mut imported = Vec::new();
-        let mut defines = false;
+        let mut defines = [false; 2];
         for payload in Parser::new(0).parse_all(code) {
             match payload? {
                 Payload::TypeSection(section) => {
@@ -95,8 +103,9 @@ impl Replacing {
                         }
                     }
                 }
+                Payload::FunctionSection(_) => defines[0] = true,
                 Payload::CodeSectionStart { .. } => {
-                    defines = true;
+                    defines[1] = true;
                     break;
                 }
                 _ => {}
@@ -106,9 +115,9 @@ impl Replacing {
         if replaced.is_empty() {
             return Ok(None);
         }
-        // Without, there is no place for what is defined instead, and nothing that would call it.
-        if !defines {
-            return Err(Error::InvalidCodeSectionSize);
+        // Both sections are where what is defined instead goes.
+        if defines != [true; 2] {
+            return Err(Error::UserError(DetachError::NothingDefined));
         }
         let (mut next_kept, mut next_replaced) = (0, (imported.len() - replaced.len()) as u32);
         let indices = imported.iter().map(|spores| {
@@ -130,11 +139,11 @@ impl Replacing {
 fn offered(
     import: &Import<'_>,
     types: &[FuncType],
-) -> Result<Option<(u32, &'static [ValType])>, NotOffered> {
+) -> Result<Option<(u32, &'static [ValType])>, DetachError> {
     if import.module != IMPORT_MODULE {
         return Ok(None);
     }
-    let not_offered = || NotOffered {
+    let not_offered = || DetachError::NotOffered {
         name: import.name.to_owned(),
     };
     let TypeRef::Func(index) = import.ty else {
@@ -162,7 +171,7 @@ fn zeros(results: &[ValType]) -> Function {
 }
 
 impl Reencode for Replacing {
-    type Error = NotOffered;
+    type Error = DetachError;
 
     fn function_index(&mut self, index: u32) -> Result<u32, Error> {
         Ok(self.indices.get(index as usize).copied().unwrap_or(index))

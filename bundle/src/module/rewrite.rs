@@ -13,7 +13,7 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReader, ExternalKind};
 
-use super::detach::NotOffered;
+use super::detach::DetachError;
 use super::{Interior, Misfit, ModuleError};
 use crate::image::{BLOCK_BYTES, GlobalValue, Image};
 use crate::sections::{self, Section};
@@ -49,12 +49,12 @@ pub enum RewriteError {
     /// The image is none of the code's.
     #[error("the image does not fit the code")]
     Misfit(#[from] Misfit),
-    /// The code imports as Spore's what no host offers.
+    /// The code cannot do without a host.
     #[error(transparent)]
-    NotOffered(NotOffered),
+    Detach(#[from] DetachError),
     /// The code has something that cannot be written again.
-    #[error("the code cannot be written again: {0}")]
-    Unsupported(String),
+    #[error("the code cannot be written again")]
+    Unsupported(#[source] reencode::Error<DetachError>),
     /// The image is in more pieces than a module may have segments.
     #[error("{pieces} pieces of changed memory, at most {limit} can be written as segments")]
     Fragmented {
@@ -65,12 +65,12 @@ pub enum RewriteError {
     },
 }
 
-impl From<reencode::Error<NotOffered>> for RewriteError {
-    fn from(error: reencode::Error<NotOffered>) -> Self {
+impl From<reencode::Error<DetachError>> for RewriteError {
+    fn from(error: reencode::Error<DetachError>) -> Self {
         match error {
             reencode::Error::ParseError(error) => ModuleError::from(error).into(),
-            reencode::Error::UserError(error) => RewriteError::NotOffered(error),
-            error => RewriteError::Unsupported(error.to_string()),
+            reencode::Error::UserError(error) => error.into(),
+            error => RewriteError::Unsupported(error),
         }
     }
 }

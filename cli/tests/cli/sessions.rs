@@ -131,7 +131,7 @@ fn a_session_sees_a_directory_in_the_calls_that_grant_it() {
     let id: &str = &here.open(text(&guests().trouble));
     let (name, grant) = (r#"["goog.csv"]"#, ["--dir", "prices=srv"]);
     let said = here.call(id, "reads", name).failed(3);
-    assert!(said.contains("grant it with --dir NAME=PATH"), "{said}");
+    assert!(said.contains("granted with --dir NAME=PATH"), "{said}");
     for _ in 0..2 {
         let read = here.ask(&["call", id, "reads", name, grant[0], grant[1]]);
         assert_eq!(read.ok(), "\"2004\"\n");

@@ -297,7 +297,6 @@ impl Carrier<'_> {
         let settled = self.at_target(MoveStep::Settle).await;
         settled.map_err(half_done(MoveStage::Settled))?;
         told(MoveStage::Settled);
-        // The target has made the same of it.
         let made = bundle.await.expect("it does not panic");
         made.map_err(half_done(MoveStage::Fetched))
     }
