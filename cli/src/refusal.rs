@@ -39,7 +39,7 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         RefusalCode::NotAuthorised => not_authorised(failure),
         RefusalCode::UnknownBundle => failure.help("send it first: spore send FILE --to HOST"),
         RefusalCode::GrantNotGiven if matches!(by, By::Embedded(_)) => {
-            failure.help("a directory is granted with --dir NAME=PATH, and nothing else is")
+            failure.help("a directory is granted with --dir NAME=PATH, to each command anew")
         }
         RefusalCode::GrantNotGiven => failure.help(
             "a directory is granted in the host's spore.toml, under [grants.directories], and to \

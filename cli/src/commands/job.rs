@@ -24,7 +24,7 @@ const WITHIN: &str = "10s";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  id=$(spore run steps.spore pi '[50000000]' --job --on board.local)
+  id=$(spore run steps.spore pi '[5000000000]' --job --on board.local)
   spore job watch $id --on board.local
   spore job move $id --from board.local --to tower.local
   spore job result $id --on tower.local

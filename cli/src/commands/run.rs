@@ -28,7 +28,7 @@ use crate::{hint, output};
 Example:
   spore run closure.spore scale '[14.0]' --captures '{\"factor\": 3.0}'
   spore run triple.spore '[14.0]' --on board.local
-  id=$(spore run steps.spore pi '[50000000]' --job --on board.local)
+  id=$(spore run steps.spore pi '[5000000000]' --job --on board.local)
 
 The result is written to standard output as JSON, what the guest prints to standard error.
 With --json, one object: result or error, timing, host, output_cut.
