@@ -126,8 +126,8 @@ fn a_session_sees_a_directory_in_the_calls_that_grant_it() {
         user: &user,
         on: None,
     };
-    std::fs::create_dir(user.path("srv")).expect("it is ours");
-    std::fs::write(user.path("srv/goog.csv"), "2004").expect("it is ours");
+    fs::create_dir(user.path("srv")).expect("it is ours");
+    fs::write(user.path("srv/goog.csv"), "2004").expect("it is ours");
     let id: &str = &here.open(text(&guests().trouble));
     let (name, grant) = (r#"["goog.csv"]"#, ["--dir", "prices=srv"]);
     let said = here.call(id, "reads", name).failed(3);
