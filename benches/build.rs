@@ -1,5 +1,6 @@
-//! Compiles the guest for Wasm and embeds its bundle.
+//! Compiles the guests for Wasm and embeds their bundles.
 
 fn main() {
     spore_build::embed("guest");
+    spore_build::embed("table");
 }

@@ -1,7 +1,7 @@
 //! Compiles the guests for Wasm and embeds their bundles.
 
 fn main() {
-    for example in ["counter", "risk"] {
+    for example in ["closure", "counter", "risk"] {
         spore_build::embed(format!("../examples/{example}/guest"));
     }
     spore_build::embed("guests/hostile");

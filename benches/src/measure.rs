@@ -3,6 +3,7 @@
 mod capture;
 mod fresh;
 mod images;
+mod initialiser;
 mod moving;
 mod unseen;
 mod warm;
@@ -46,12 +47,13 @@ impl Bench {
 /// Measures all figures whose name contains `filter`.
 pub(crate) fn all(filter: &str) -> Result<Report> {
     let chosen = |names: &[&str]| names.iter().any(|name| name.contains(filter));
-    let groups: [&[&str]; 6] = [
+    let groups: [&[&str]; 7] = [
         &warm::NAMES,
         &fresh::NAMES,
         &unseen::NAMES,
         &capture::NAMES,
         &images::NAMES,
+        &initialiser::NAMES,
         &moving::NAMES,
     ];
     let names = groups.concat();
@@ -77,6 +79,9 @@ pub(crate) fn all(filter: &str) -> Result<Report> {
         }
         if chosen(&images::NAMES) {
             figures.extend(images::measure().await?);
+        }
+        if chosen(&initialiser::NAMES) {
+            figures.extend(initialiser::measure().await?);
         }
         if chosen(&moving::NAMES) {
             figures.extend(moving::measure(&bench).await?);

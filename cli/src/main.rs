@@ -12,6 +12,7 @@ mod connect;
 mod exit;
 mod hint;
 mod image;
+mod items;
 mod logging;
 mod output;
 mod refusal;

@@ -1,6 +1,6 @@
 //! What is said of a refusal: what went beyond which limit, who set that, and what to do next.
 
-use spore_client::{CallLimits, ConnectError, RefusalCode, Refused};
+use spore_client::{CallLimits, ConnectError, RefusalCode, Refused, SessionId};
 use spore_transport::units::{duration_text, size_text};
 
 use crate::exit::{Exit, Failure};
@@ -19,18 +19,25 @@ pub(crate) enum By {
 
 /// The failure of a request that was refused.
 pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
-    let text = text(refused);
-    let message = match by {
-        By::Embedded(_) => text,
-        By::Host(_) => format!("the host refused: {text}"),
-        By::Job => format!("the job was ended: {text}"),
-    };
     let set = match by {
         By::Embedded(set) | By::Host(set) => set,
         By::Job => CallLimits::default(),
     };
     let setting = Setting::of(refused.code, &set);
     let is_own = refused.limit.is_some() && refused.limit == setting.set;
+    let text = text(refused);
+    let message = match by {
+        // There is no key here that could have the grant.
+        By::Embedded(_) if refused.code == RefusalCode::GrantNotGiven => {
+            let grant = refused.message.split(": ").next().unwrap_or_default();
+            format!("the bundle asks for what is not granted: {grant}")
+        }
+        By::Embedded(_) => text,
+        // The host was not asked: see `CallLimits`.
+        By::Host(_) if is_own && is_of_bundle(refused.code) => text,
+        By::Host(_) => format!("the host refused: {text}"),
+        By::Job => format!("the job was ended: {text}"),
+    };
     let whose = refused
         .limit
         .map(|_| if is_own { "caller" } else { "host" });
@@ -61,6 +68,12 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             "spore session restore SESSION --on HOST, if it was saved, or spore session close SESSION \
              --on HOST",
         ),
+        RefusalCode::SessionHeld => failure
+            .help(
+                "its move broke off. This ends it, with its id there: spore session settle SESSION \
+                 --from HOST --to HOST",
+            )
+            .help("if that host never comes back, see: spore session adopt -h"),
         RefusalCode::UnknownJob => failure.help(
             "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken, or \
              when it has moved to another host",
@@ -68,7 +81,6 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         RefusalCode::TooManyJobs => {
             failure.help("those that have ended count until their result was taken: spore job result")
         }
-        RefusalCode::EmitsItems => failure.help("call it with spore run"),
         RefusalCode::NoCheckpoint => failure.help("allow more time with --within TIME"),
         RefusalCode::JobElsewhere => failure.help(
             "it has the same id there; `spore key ls` names the hosts that you know. A move that broke \
@@ -82,6 +94,11 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         _ if refused.limit.is_some() => setting.help(failure, by, is_own),
         _ => failure,
     }
+}
+
+/// Whether a limit is one on the size of a bundle's parts.
+fn is_of_bundle(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::CodeTooLarge | RefusalCode::StateTooLarge)
 }
 
 /// The failure of a callable that needs directories which this command does not grant.
@@ -103,6 +120,15 @@ pub(crate) fn of_connection(error: &ConnectError) -> Option<Failure> {
     error
         .is_too_many_connections()
         .then(|| connections(failure()))
+}
+
+/// The failure of a session that cannot be called before it was given up where it comes from.
+pub(crate) fn held(session: SessionId, host: &str) -> Failure {
+    let refused = Refused::new(
+        RefusalCode::SessionHeld,
+        format!("session {session} of {host}"),
+    );
+    failure(&refused, By::Embedded(CallLimits::default()))
 }
 
 /// For scripts: the numbers of a refusal.
@@ -224,8 +250,16 @@ impl Setting {
                 word: Some("stored"),
                 ..key("store")
             },
-            RefusalCode::CodeTooLarge => key("code"),
-            RefusalCode::StateTooLarge => key("state"),
+            RefusalCode::CodeTooLarge => Setting {
+                option: Some("--code SIZE"),
+                set: set.code_bytes,
+                ..key("code")
+            },
+            RefusalCode::StateTooLarge => Setting {
+                option: Some("--state SIZE"),
+                set: set.state_bytes,
+                ..key("state")
+            },
             RefusalCode::ArgumentsTooLarge => key("arguments"),
             RefusalCode::TooManyFunctions => key("functions"),
             RefusalCode::FunctionTooLarge => key("function_body"),

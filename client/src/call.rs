@@ -9,12 +9,13 @@ use bytes::Bytes;
 use spore_transport::exchange::ProtocolError;
 use spore_transport::failure::Failure;
 use spore_transport::job::JobChanged;
-use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
+use spore_transport::message::{OutputStream, Refused, Timing};
 use spore_transport::{SessionId, StreamError};
 
 use crate::callable::{ArgumentsError, Bound, Decode, Parcel, Read, ResultError};
 use crate::error::{CallError, ConnectError};
 use crate::host::Host;
+use crate::limits::CallLimits;
 
 type OnOutput = Box<dyn FnMut(OutputStream, &[u8]) + Send>;
 type OnProgress = Box<dyn FnMut(u64, u64) + Send>;
@@ -220,7 +221,8 @@ impl<R, E> Call<R, E> {
         self
     }
 
-    /// Lowers the host's limits for this call.
+    /// Lowers the host's limits for this call. In a session those on code and state say nothing: the
+    /// session is there.
     pub fn limits(mut self, limits: CallLimits) -> Self {
         if let Ok(request) = &mut self.request {
             request.limits = limits;

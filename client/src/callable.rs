@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value as JsonValue;
+use spore_bundle::image::BLOCK_BYTES;
 use spore_bundle::{BundleId, CallableError, CaptureError, Manifest};
 use spore_guest::{Handle, NoCaptures, Plain, Resumable, Streaming};
 use spore_value::codec::{self, DecodeError, EncodeError};
@@ -81,6 +82,15 @@ impl Parcel {
             Held::Whole(bundle) => bundle.manifest(),
             Held::Manifest(manifest) => manifest,
         }
+    }
+
+    /// Bytes of its state, as far as they are known here: an image's blocks with its index, and of
+    /// one that only the host has the index.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        let state = self.manifest().state.map_or(0, |state| state.bytes);
+        let image = self.whole().and_then(|bundle| bundle.image());
+        let blocks = image.map_or(0, |image| image.distinct().len() * BLOCK_BYTES);
+        state.saturating_add(blocks as u64)
     }
 
     /// The bundle, if it is here.

@@ -8,12 +8,12 @@ use spore_host::{Caller, Event, Running, Setup, StartError};
 use spore_transport::message::{Refused, Timing};
 use spore_transport::session::SessionInfo;
 use spore_transport::status::StatusReport;
-use spore_transport::{BlobId, RefusalCode, SessionId};
+use spore_transport::{RefusalCode, SessionId};
 
 use crate::call::{Finished, Outcome, Request, Sink};
 use crate::callable::{Parcel, Shipped};
 use crate::error::CallError;
-use crate::session::{OpenRequest, SessionError, bundle_id};
+use crate::session::{OpenRequest, SessionError};
 
 mod jobs;
 
@@ -53,30 +53,30 @@ impl Embedded {
     }
 
     pub(crate) async fn run(&self, parcel: &Parcel, request: Request, sink: &mut Sink) -> Finished {
-        if let Some(session) = request.session {
-            let request = spore_host::SessionRequest {
-                callable: request.callable,
-                arguments: request.arguments,
-                limits: request.limits,
-                seed: request.seed,
-                timing: Timing::default(),
-            };
-            let running = self.host.call_session(&self.caller, session, request);
-            return follow(running, sink).await;
-        }
         match self.running(parcel, request, false).await {
             Ok(running) => follow(running, sink).await,
             Err(refused) => Finished::refused(refused),
         }
     }
 
-    /// A call in a fresh instance; with `items`, of a callable that emits them.
+    /// A call in a session or in a fresh instance; with `items`, of a callable that emits them.
     async fn running(
         &self,
         parcel: &Parcel,
         request: Request,
         items: bool,
     ) -> Result<Running, Refused> {
+        if let Some(session) = request.session {
+            let request = spore_host::SessionRequest {
+                callable: request.callable,
+                arguments: request.arguments,
+                limits: request.limits.asked(),
+                seed: request.seed,
+                items,
+                timing: Timing::default(),
+            };
+            return Ok(self.host.call_session(&self.caller, session, request));
+        }
         let (loaded, compile) = match (self.host.loaded(&self.caller, parcel.id)?, parcel.whole()) {
             (Some(loaded), _) => (loaded, Duration::ZERO),
             (None, Some(bundle)) => self.host.load(&self.caller, bundle).await?,
@@ -86,7 +86,7 @@ impl Embedded {
         let request = spore_host::Request {
             callable: request.callable,
             arguments: request.arguments,
-            limits: request.limits,
+            limits: request.limits.asked(),
             // Equal calls are equal everywhere, unless they are told apart.
             seed: request.seed.unwrap_or(0),
             items,
@@ -106,16 +106,22 @@ impl Embedded {
     ) -> Result<SessionId, SessionError> {
         let bundle = parcel.whole().ok_or(unknown(parcel.id));
         let bundle = bundle.map_err(CallError::Refused)?;
+        let limits = request.limits.asked();
         let opening = self.host.open_session(
             &self.caller,
             bundle,
-            &request.limits,
+            &limits,
             request.idle,
+            request.from,
             Timing::default(),
         );
         let (id, running) = opening.await.map_err(CallError::Refused)?;
         let error = match follow(running, sink).await.outcome {
-            Outcome::Value(_) => return Ok(id),
+            Outcome::Value(_) if request.from.is_none() => return Ok(id),
+            Outcome::Value(_) => match self.host.save_session(&self.caller, id).await {
+                Ok(_) => return Ok(id),
+                Err(refused) => CallError::Refused(refused),
+            },
             Outcome::Failed(failure) => CallError::Failed(failure),
             Outcome::Refused(refused) => CallError::Refused(refused),
             Outcome::Error(_) => unreachable!("what begins a session returns no error"),
@@ -137,12 +143,16 @@ impl Embedded {
         restored.map_err(CallError::Refused)
     }
 
+    pub(crate) async fn take_over_session(&self, id: SessionId) -> Result<(), SessionError> {
+        let taken = self.host.take_over_session(&self.caller, id).await;
+        taken.map_err(CallError::Refused)
+    }
+
     pub(crate) async fn close_session(
         &self,
         id: SessionId,
-        expected: Option<BlobId>,
+        expected: Option<BundleId>,
     ) -> Result<(), SessionError> {
-        let expected = expected.map(bundle_id);
         let closed = self.host.close_session(&self.caller, id, expected).await;
         closed.map_err(CallError::Refused)
     }

@@ -4,7 +4,7 @@ use spore_bundle::BundleId;
 use spore_transport::message::Refused;
 use spore_transport::session::SessionInfo;
 use spore_transport::status::StatusReport;
-use spore_transport::{BlobId, RefusalCode, SessionId};
+use spore_transport::{BlobId, PublicKey, RefusalCode, SessionId};
 
 use crate::bundle::Bundle;
 use crate::call::{Broken, Call, Finished, Request, Sink};
@@ -200,6 +200,8 @@ impl Host {
         request: OpenRequest,
         sink: &mut Sink,
     ) -> Result<SessionId, SessionError> {
+        let admitted = request.limits.admit(parcel);
+        admitted.map_err(CallError::Refused)?;
         match &self.kind {
             Kind::Remote(remote) => remote.open_session(parcel, request, sink).await,
             #[cfg(feature = "embedded")]
@@ -228,13 +230,52 @@ impl Host {
         }
     }
 
-    pub(crate) async fn close_session(
+    /// Lets a session that the host holds be called: it was given up where it
+    /// [comes from](crate::Opening::arriving), or the host that had it never comes back. If that does
+    /// have it all the same, the session is on both from then on.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session, or the host cannot be asked.
+    pub async fn take_over_session(&self, session: SessionId) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.take_over_session(session).await,
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.take_over_session(session).await,
+        }
+    }
+
+    /// The key of the host, which one in this process has not.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be reached.
+    pub async fn key(&self) -> Result<Option<PublicKey>, SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => remote.key().await.map(Some),
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(_) => Ok(None),
+        }
+    }
+
+    /// Ends the session of this id; with `expected`, only if its state is still what was saved as
+    /// this bundle.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session, a call was carried out in it since, or the host cannot be
+    /// asked.
+    pub async fn close_session(
         &self,
         session: SessionId,
-        expected: Option<BlobId>,
+        expected: Option<BundleId>,
     ) -> Result<(), SessionError> {
         match &self.kind {
-            Kind::Remote(remote) => remote.close_session(session, expected).await,
+            Kind::Remote(remote) => {
+                remote
+                    .close_session(session, expected.map(|id| BlobId(*id.as_bytes())))
+                    .await
+            }
             #[cfg(feature = "embedded")]
             Kind::Embedded(embedded) => embedded.close_session(session, expected).await,
         }
@@ -246,6 +287,9 @@ impl Host {
         request: Request,
         sink: &mut Sink,
     ) -> Result<Finished, Broken> {
+        if let (None, Err(refused)) = (request.session, request.limits.admit(parcel)) {
+            return Ok(Finished::refused(refused));
+        }
         match &self.kind {
             Kind::Remote(remote) => match request.session {
                 Some(session) => remote.run_session(session, parcel, request, sink).await,

@@ -11,13 +11,13 @@ use std::time::Duration;
 use spore_bundle::Manifest;
 use spore_transport::JobId;
 use spore_transport::job::{JobChanged, JobInfo, Persist};
-use spore_transport::message::CallLimits;
 
 use crate::bundle::Bundle;
 use crate::call::{Finished, Outcome, Request};
 use crate::callable::{JobDecode, Json, Parcel, Resumes};
 use crate::error::CallError;
 use crate::host::Host;
+use crate::limits::CallLimits;
 use crate::moving::{MoveError, Moving, Told};
 use crate::watch::Watching;
 

@@ -40,7 +40,9 @@ mod error;
 mod feed;
 mod home;
 mod host;
+mod insist;
 mod job;
+mod limits;
 mod moving;
 mod remote;
 mod session;
@@ -59,9 +61,13 @@ pub use home::{
 };
 pub use host::Host;
 pub use job::{DynamicJob, Job, JobError, OpeningJob, Starting};
+pub use limits::CallLimits;
 pub use moving::{MoveError, MoveHost, MoveStage, Moving, Settled};
 pub use remote::{Connect, PORT_DEFAULT, with_port};
-pub use session::{Member, Opening, Session, SessionError, SessionMoveError};
+pub use session::{
+    Member, MovingSession, Opening, Session, SessionError, SessionMoveError, SessionMoveStage,
+    SessionSettled, StreamMember,
+};
 pub use stream::{Items, StreamCall};
 pub use watch::{JobNews, Watch, Watching};
 
@@ -71,8 +77,8 @@ pub use spore_guest::{Handle, NoCaptures, Plain, Resumable, Streaming};
 pub use spore_host::{Grants, Limits, Setup, StartError};
 pub use spore_transport::failure::{Failure, TrapCode};
 pub use spore_transport::job::{Ending, JobChanged, JobInfo, JobState, MoveId, Persist, Place};
-pub use spore_transport::message::{CallLimits, OutputStream, Refused, Timing};
-pub use spore_transport::session::{SessionInfo, SessionState};
+pub use spore_transport::message::{OutputStream, Refused, Timing};
+pub use spore_transport::session::{Origin, SessionInfo, SessionState};
 pub use spore_transport::status::StatusReport;
 pub use spore_transport::{Fault, Identity, JobId, PublicKey, RefusalCode, SessionId};
 pub use spore_value as value;

@@ -74,7 +74,6 @@ impl Connect {
     /// Time without a sign of life after which the host counts as lost. Default 10 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.options.idle_timeout = timeout;
-        self.options.keep_alive = self.options.keep_alive.min(timeout / 3);
         self
     }
 
@@ -281,24 +280,9 @@ impl Remote {
         request: Request,
         sink: &mut Sink,
     ) -> Result<Finished, Broken> {
-        // A host may be set up for larger results than a caller expects who says nothing.
-        let mut asked = request.limits;
-        let result_bytes = *asked.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
-        // Output is passed on as it comes, so that no amount of it is kept here.
-        let limits = ClientLimits {
-            result_bytes,
-            output_bytes: u64::MAX,
-            ..ClientLimits::default()
-        };
+        let (call, limits) = call_of(parcel, &request);
         let mut conversation = self.conversation(limits).await?;
-        let call = Message::Call(Call {
-            bundle: BlobId(*parcel.id.as_bytes()),
-            callable: request.callable,
-            limits: asked,
-            // Equal calls are equal everywhere, unless they are told apart.
-            seed: request.seed.unwrap_or(0),
-            args_bytes: request.arguments.len() as u64,
-        });
+        let call = Message::Call(call);
         let called = conversation
             .call(&call, request.arguments, parcel, sink)
             .await;
@@ -372,6 +356,28 @@ impl Remote {
         let answer = conversation.ask(message, payload, parcel, sink).await;
         answer.map_err(told_broken)
     }
+}
+
+/// The call that a request asks for, and what is taken in answer to it.
+fn call_of(parcel: &Parcel, request: &Request) -> (Call, ClientLimits) {
+    // A host may be set up for larger results than a caller expects who says nothing.
+    let mut limits = request.limits.asked();
+    let result_bytes = *limits.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
+    let call = Call {
+        bundle: BlobId(*parcel.id.as_bytes()),
+        callable: request.callable,
+        limits,
+        // Equal calls are equal everywhere, unless they are told apart.
+        seed: request.seed.unwrap_or(0),
+        args_bytes: request.arguments.len() as u64,
+    };
+    // Output is passed on as it comes, so that no amount of it is kept here.
+    let limits = ClientLimits {
+        result_bytes,
+        output_bytes: u64::MAX,
+        ..ClientLimits::default()
+    };
+    (call, limits)
 }
 
 /// Why there is no answer.

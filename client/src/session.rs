@@ -8,18 +8,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use spore_bundle::{BundleId, Manifest};
-use spore_guest::Handle;
-use spore_transport::message::{CallLimits, OutputStream};
-use spore_transport::{BlobId, RefusalCode, SessionId};
+use spore_guest::{Handle, Streaming};
+use spore_transport::message::OutputStream;
+use spore_transport::session::Origin;
+use spore_transport::{BlobId, SessionId};
 use spore_value::{Value, codec};
 
 use crate::bundle::Bundle;
 use crate::call::{Call, Sink};
 use crate::callable::{
-    ArgumentsError, Bound, Callee, Decode, Dynamic, FindError, Parcel, ValueKind, index_of,
+    ArgumentsError, Bound, Callee, Decode, Dynamic, FindError, Parcel, Streams, ValueKind, index_of,
 };
 use crate::error::CallError;
 use crate::host::Host;
+use crate::limits::CallLimits;
+use crate::stream::StreamCall;
+
+mod moving;
+
+pub use moving::{MovingSession, SessionMoveError, SessionMoveStage, SessionSettled};
 
 /// What goes wrong with sessions; there is no error of the guest's own.
 pub type SessionError = CallError<Infallible>;
@@ -51,6 +58,8 @@ pub struct Opening {
 pub(crate) struct OpenRequest {
     pub(crate) limits: CallLimits,
     pub(crate) idle: Option<Duration>,
+    /// Where it comes from, when it is to be kept there and held
+    pub(crate) from: Option<Origin>,
 }
 
 impl Opening {
@@ -82,6 +91,14 @@ impl Opening {
         self
     }
 
+    /// Has it be a session that comes from another host: it is kept there and held, so that it cannot
+    /// be called, until it is [taken over](Host::take_over_session). What
+    /// [`move_to`](Session::move_to) does; for a program that moves sessions of its own keeping.
+    pub fn arriving(mut self, from: Origin) -> Self {
+        self.request.from = Some(from);
+        self
+    }
+
     async fn open(self) -> Result<Session, SessionError> {
         let Opening {
             host,
@@ -109,25 +126,6 @@ impl IntoFuture for Opening {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.open())
     }
-}
-
-/// Why a session was not moved, or perhaps not to the end.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionMoveError {
-    /// It is where it was. If it was the other host that was lost, there may be a copy as well.
-    #[error("the session was not moved")]
-    NotMoved(#[from] SessionError),
-    /// It is on the other host, and its host did not say that it has closed it: close it there, or on
-    /// the other.
-    #[error("the session is on the other host as {there}, and may be where it was as well")]
-    PerhapsOnBoth {
-        /// What it is on the other host
-        there: SessionId,
-        /// What its host said instead, or that it was lost
-        #[source]
-        source: SessionError,
-    },
 }
 
 impl Session {
@@ -173,6 +171,27 @@ impl Session {
         Ok(call.within(self.id))
     }
 
+    /// A call of one of the session's callables that emits items: await what this returns. While they
+    /// are taken the session does nothing else. Dropping them stops the guest and poisons the session.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call)'s.
+    #[allow(
+        clippy::type_complexity,
+        reason = "the types are those of the callable"
+    )]
+    pub fn stream<M: StreamMember>(
+        &self,
+        which: M,
+        arguments: <M::Callee as Bound>::Arguments,
+    ) -> Result<StreamCall<<M::Callee as Bound>::Output, <M::Callee as Bound>::Error>, FindError>
+    {
+        let callee = which.stream_member(&self.parcel)?;
+        let call = StreamCall::new(self.host.clone(), &callee, &arguments);
+        Ok(call.within(self.id))
+    }
+
     /// An image of the session as a bundle, which another host restores when it opens it.
     ///
     /// Of a remote host's image only blocks travel that the last saved one did not have.
@@ -202,36 +221,13 @@ impl Session {
         self.host.restore(self.id).await
     }
 
-    /// Moves the session to another host: what it is now is opened there, under an id of its own, and
-    /// saved there before it is closed here. Both hosts must serve this user.
+    /// Moves the session to another host: await what this returns for the session there. It is saved
+    /// here, opened and held there, closed here, and goes on there under an id of its own. Both hosts
+    /// must serve this user.
     ///
-    /// # Errors
-    ///
-    /// When its state cannot be saved, the other host does not take it, or a call was carried out
-    /// here meanwhile: then the session is here as before, and not there. When a host is lost, it may
-    /// be on both; it is never on neither.
-    ///
-    /// Dropped before it returns, the session may be on both.
-    pub async fn move_to(&self, other: &Host) -> Result<Session, SessionMoveError> {
-        let saved = self.save().await?;
-        let there = other.open_session(&saved).await?;
-        // On the other host's disk before it goes from this one's.
-        if let Err(error) = there.save().await {
-            let _ = there.close().await;
-            return Err(error.into());
-        }
-        match self.close_unchanged(&saved).await {
-            Ok(()) => Ok(there),
-            // No other answer says that the session is still here.
-            Err(error) if is_changed(&error) => {
-                let _ = there.close().await;
-                Err(error.into())
-            }
-            Err(source) => Err(SessionMoveError::PerhapsOnBoth {
-                there: there.id(),
-                source,
-            }),
-        }
+    /// What awaiting it says: [`SessionMoveError`].
+    pub fn move_to(&self, other: &Host) -> MovingSession {
+        MovingSession::new(self.clone(), other.clone())
     }
 
     /// Ends the session.
@@ -249,18 +245,12 @@ impl Session {
     ///
     /// When a call was carried out since.
     pub async fn close_unchanged(&self, saved: &Bundle) -> Result<(), SessionError> {
-        let expected = BlobId(*saved.id().as_bytes());
-        self.host.close_session(self.id, Some(expected)).await
+        self.host.close_session(self.id, Some(saved.id())).await
     }
 
     fn saved(&self) -> std::sync::MutexGuard<'_, Option<spore_bundle::Bundle>> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a session was not closed because a call was carried out in it.
-fn is_changed(error: &SessionError) -> bool {
-    matches!(error, CallError::Refused(refused) if refused.code == RefusalCode::SessionChanged)
 }
 
 /// What names a callable of a session: a [`Handle`], or its name.
@@ -269,6 +259,14 @@ pub trait Member: crate::callable::Sealed {
     type Callee: Callee;
     #[doc(hidden)]
     fn member(&self, parcel: &Parcel) -> Result<Self::Callee, FindError>;
+}
+
+/// What names a callable of a session that emits items: a [`Handle`], or its name.
+pub trait StreamMember: crate::callable::Sealed {
+    /// The callable, with its types.
+    type Callee: Streams;
+    #[doc(hidden)]
+    fn stream_member(&self, parcel: &Parcel) -> Result<Self::Callee, FindError>;
 }
 
 /// A callable of a session whose types the compiler knows.
@@ -288,12 +286,28 @@ where
     type Callee = Typed<A, R, E>;
 
     fn member(&self, parcel: &Parcel) -> Result<Typed<A, R, E>, FindError> {
-        let index = index_of(self, parcel.manifest())?;
-        Ok(Typed {
-            parcel: parcel.clone(),
-            index,
-            types: PhantomData,
-        })
+        Typed::of(self, parcel)
+    }
+}
+
+impl<C, A, R, E> StreamMember for Handle<C, A, R, E, Streaming>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + std::fmt::Debug + 'static,
+{
+    type Callee = Typed<A, R, E>;
+
+    fn stream_member(&self, parcel: &Parcel) -> Result<Typed<A, R, E>, FindError> {
+        Typed::of(self, parcel)
+    }
+}
+
+impl StreamMember for &str {
+    type Callee = Dynamic;
+
+    fn stream_member(&self, parcel: &Parcel) -> Result<Dynamic, FindError> {
+        self.member(parcel)
     }
 }
 
@@ -314,7 +328,25 @@ impl Member for &String {
     }
 }
 
+impl<A: Value, R: Value, E: Value> Typed<A, R, E> {
+    fn of<C, K>(handle: &Handle<C, A, R, E, K>, parcel: &Parcel) -> Result<Self, FindError> {
+        Ok(Typed {
+            index: index_of(handle, parcel.manifest())?,
+            parcel: parcel.clone(),
+            types: PhantomData,
+        })
+    }
+}
+
 impl<A, R, E> crate::callable::Sealed for Typed<A, R, E> {}
+
+impl<A, R, E> Streams for Typed<A, R, E>
+where
+    A: Value,
+    R: Value + 'static,
+    E: Value + std::fmt::Debug + 'static,
+{
+}
 
 impl<A, R, E> Callee for Typed<A, R, E>
 where

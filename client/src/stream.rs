@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use spore_transport::message::{CallLimits, OutputStream, Timing};
+use spore_transport::SessionId;
+use spore_transport::message::{OutputStream, Timing};
 use tokio::time::Instant;
 
 use crate::call::{Request, Sink, Told};
@@ -16,6 +17,7 @@ use crate::error::CallError;
 use crate::feed::Feed;
 use crate::host::Host;
 use crate::job::JobError;
+use crate::limits::CallLimits;
 
 /// Items that may be on their way or wait here before the guest waits.
 pub(crate) const ITEM_WINDOW: u32 = 64;
@@ -65,6 +67,14 @@ impl<R, E: fmt::Debug> StreamCall<R, E> {
         }
     }
 
+    /// Makes the call in a session instead of a fresh instance.
+    pub(crate) fn within(mut self, session: SessionId) -> Self {
+        if let Ok(request) = &mut self.request {
+            request.session = Some(session);
+        }
+        self
+    }
+
     /// Gives up after this time, everything included, from the beginning to the last item, and
     /// stops the guest. None by default: the host's own limits hold.
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -81,8 +91,8 @@ impl<R, E: fmt::Debug> StreamCall<R, E> {
         self
     }
 
-    /// Where the guest's random bytes begin; 0 by default. Equal calls with equal seeds emit equal
-    /// items on every host.
+    /// Where the guest's random bytes begin; 0 by default, and in a session new ones. Equal calls with
+    /// equal seeds emit equal items on every host.
     pub fn seed(mut self, seed: u64) -> Self {
         if let Ok(request) = &mut self.request {
             request.seed = Some(seed);

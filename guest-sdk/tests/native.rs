@@ -58,6 +58,13 @@ pub const fn scale(#[capture] factor: u32, mut x: u32) -> u32 {
     x
 }
 
+/// Uses its capture up.
+#[callable]
+pub fn joined(#[capture] mut words: String, more: &str) -> String {
+    words.push_str(more);
+    words
+}
+
 /// Names that are words of the language.
 #[callable]
 pub fn r#match(r#type: &Option<String>) -> bool {
@@ -86,6 +93,7 @@ callables!(echo_flags: [bool; 2], echo_text: Option<String>);
 fn functions_can_be_called_directly() {
     ping();
     assert_eq!(scale(3, 4), 12);
+    assert_eq!(joined("a".to_owned(), "b"), "ab");
     assert!(!r#match(&None));
     assert_eq!(start(1, &[2, 3], 4), 10);
     assert_eq!(echo_flags(&[true, false]), [true, false]);
@@ -116,7 +124,9 @@ fn descriptions_say_what_the_source_says() {
     assert_eq!(scale::HANDLE.name(), "native::scale");
     assert_eq!(description.name, "native::scale");
     assert_eq!(description.docs, "`x` times the captured factor.");
-    assert!(description.consumes_captures);
+    // `factor` is copied, and `words` is not.
+    assert!(!description.consumes_captures);
+    assert!(joined::HANDLE.description().consumes_captures);
     assert!(!description.resumable && !description.streams && description.grants.is_empty());
     assert_eq!(
         description.signature.captures,
@@ -148,8 +158,8 @@ fn captures_and_definitions_are_described_in_order() {
         "What `book` is worth.\n\n  At these prices."
     );
     assert_eq!(description.grants, [Grant::Directory("prices".to_owned())]);
-    // `rate` is taken by value.
-    assert!(description.consumes_captures);
+    // `rate` is copied.
+    assert!(!description.consumes_captures);
     let signature = description.signature;
     assert_eq!(
         signature.captures,
@@ -319,7 +329,7 @@ fn handles_say_how_a_callable_runs() {
     assert_eq!(kind(turns::HANDLE.description()), (true, false));
     assert_eq!(kind(down::HANDLE.description()), (true, true));
     let up = up::HANDLE.description();
-    assert!(up.consumes_captures);
+    assert!(!up.consumes_captures);
     assert_eq!(up.signature.returns, Type::U32);
     assert_eq!(up.signature.error, Some(Type::String));
     assert_eq!(kind(up), (true, true));

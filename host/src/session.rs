@@ -16,7 +16,7 @@ use bytes::Bytes;
 use spore_bundle::Bundle;
 use spore_bundle::image::{Bound, Image};
 use spore_transport::message::{CallLimits, Refused, Timing};
-use spore_transport::session::{SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
+use spore_transport::session::{Origin, SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
 use spore_transport::{BlobId, RefusalCode, SessionId};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
@@ -60,6 +60,8 @@ pub struct SessionRequest {
     pub limits: CallLimits,
     /// Where the guest's random bytes begin; new ones when none is given.
     pub seed: Option<u64>,
+    /// Whether the caller takes the items of a callable that emits them.
+    pub items: bool,
     /// What went before: transfer.
     pub timing: Timing,
 }
@@ -106,6 +108,7 @@ impl Sessions {
             calls: 0,
             idle_ms: 0,
             saved: None,
+            held: None,
         })
         .collect()
     }
@@ -185,6 +188,7 @@ struct Notes {
     state: SessionState,
     why: String,
     saved: Option<Bundle>,
+    held: Option<Origin>,
 }
 
 /// What is kept of a session, for whoever has its turn.
@@ -353,6 +357,8 @@ pub(crate) struct Opened {
     pub(crate) idle: Duration,
     pub(crate) directories: Arc<[Directory]>,
     pub(crate) open_files: u32,
+    /// Where it comes from, if it is held
+    pub(crate) held: Option<Origin>,
 }
 
 impl Session {
@@ -402,6 +408,7 @@ impl Session {
             state: SessionState::Live,
             why: String::new(),
             saved: None,
+            held: opened.held,
         };
         let written = Mutex::new(kept.saved.clone());
         let session = Session {
@@ -428,16 +435,40 @@ impl Session {
     }
 
     /// What is kept of it beside its bundle and its image.
-    pub(crate) fn record(&self) -> SessionRecord {
-        SessionRecord::V1 {
-            asked: self.asked,
-            idle_ms: millis(self.idle),
+    pub(crate) fn record(&self, held: Option<Origin>) -> SessionRecord {
+        let (asked, idle_ms) = (self.asked, millis(self.idle));
+        match held {
+            None => SessionRecord::V1 { asked, idle_ms },
+            Some(from) => SessionRecord::Held {
+                asked,
+                idle_ms,
+                from,
+            },
         }
     }
 
     /// Notes that it was written down as this. Whoever calls has the turn at the disk.
-    pub(crate) fn note_written(&self, saved: SavedAs) {
+    pub(crate) fn note_written(&self, saved: SavedAs, held: Option<Origin>) {
         *lock(&self.written) = Some(saved);
+        lock(&self.notes).held = held;
+    }
+
+    /// Where it comes from, while it is held.
+    pub(crate) fn held(&self) -> Option<Origin> {
+        lock(&self.notes).held
+    }
+
+    /// Refuses what is to run in a session that is held.
+    pub(crate) fn check_not_held(&self) -> Result<(), Refused> {
+        let Some(Origin { session, host }) = self.held() else {
+            return Ok(());
+        };
+        let host = host.map_or_else(
+            || "a program of its owner's".to_owned(),
+            |key| key.to_string(),
+        );
+        let what = format!("session {session} of {host}");
+        Err(Refused::new(RefusalCode::SessionHeld, what))
     }
 
     /// Asks for a turn. They come in the order of these calls.
@@ -493,6 +524,7 @@ impl Session {
                 .saved
                 .as_ref()
                 .map(|saved| BlobId(*saved.id().as_bytes())),
+            held: notes.held,
         }
     }
 
@@ -507,9 +539,10 @@ impl Session {
         (notes.busy == 0).then(|| notes.used.elapsed())
     }
 
-    /// Whether it is to end: nobody has used it for as long as it may wait.
+    /// Whether it is to end: nobody has used it for as long as it may wait. One that is held waits
+    /// for its owner, since it may be all that there is of it.
     pub(crate) fn is_over(&self) -> bool {
-        self.idle_time().is_some_and(|idle| idle >= self.idle)
+        self.held().is_none() && self.idle_time().is_some_and(|idle| idle >= self.idle)
     }
 
     /// Whether its instance is to be kept as an image; sooner when others wait for a place.

@@ -1,13 +1,21 @@
 //! A client of the protocol that says what it is told to, in order or not.
 
 use bytes::Bytes;
-use spore_client::CallLimits;
+use spore_transport::message::CallLimits;
 use spore_transport::message::{
     Blob, Call, Encoding, Message, Missing, MissingBlob, Received, Refused, Ship,
 };
 use spore_transport::{BlobId, Connection, Receiver, RefusalCode, Sender, StreamError};
 
 use crate::outcome::soon;
+
+/// What a message asks for to end a guest that would go on for long.
+pub fn wall(milliseconds: u64) -> CallLimits {
+    CallLimits {
+        wall_ms: Some(milliseconds),
+        ..CallLimits::default()
+    }
+}
 
 /// One stream of a client without manners.
 #[derive(Debug)]

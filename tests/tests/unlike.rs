@@ -66,8 +66,7 @@ fn bits<T: Value>(value: &T) -> Vec<u8> {
     codec::encode(value).expect("it can be encoded")
 }
 
-/// A session of an example's bundle on the embedded host. Of `closure` there is none with its
-/// capture, which a call uses up.
+/// A session of an example's bundle on the embedded host.
 async fn open(hosts: &(Host, Host, Option<Local>), bundle: &Bundle) -> Session {
     let session = hosts.0.open_session(bundle).await;
     session.expect("the embedded host opens it")
@@ -121,6 +120,21 @@ async fn random_bytes_and_clocks_are_the_same() {
     same(&hosts, &of(plain(), plain::random::HANDLE), ()).await;
     same(&hosts, &of(plain(), plain::clocks::HANDLE), ()).await;
     same(&hosts, &of(plain(), plain::environment::HANDLE), ()).await;
+}
+
+#[tokio::test]
+async fn a_closure_has_what_it_captured_from_its_image_on_the_other_host_and_back() {
+    let hosts = hosts().await;
+    let scale = embedded_bundle!("closure").callable(closure::scale::HANDLE);
+    let triple = scale.expect("it is there").capture(&3.0);
+    let mut session = open(&hosts, &triple.expect("a number").bundle()).await;
+    for (x, next) in [(14.0, &hosts.1), (0.1, &hosts.0)] {
+        session = carried(session, next).await;
+        let scaled = session.call(closure::scale::HANDLE, (x,));
+        let scaled = scaled.expect("it is there").await.expect("scaled");
+        assert_eq!(bits(&scaled), bits(&closure::scale(3.0, x)));
+    }
+    session.close().await.expect("it is open");
 }
 
 #[tokio::test]

@@ -327,6 +327,8 @@ enum Request {
     SessionCall,
     SessionSave,
     SessionRestore,
+    SessionArrive,
+    SessionTakeOver,
     SessionClose,
     SessionList,
     Fetch,
@@ -353,9 +355,11 @@ impl Request {
             Message::Status => Request::Status,
             Message::Describe(_) => Request::Describe,
             Message::SessionOpen(_) => Request::SessionOpen,
-            Message::SessionCall(_) => Request::SessionCall,
+            Message::SessionCall(_) | Message::SessionCallItems(_) => Request::SessionCall,
             Message::SessionSave(_) => Request::SessionSave,
             Message::SessionRestore(_) => Request::SessionRestore,
+            Message::SessionArrive(_) => Request::SessionArrive,
+            Message::SessionTakeOver(_) => Request::SessionTakeOver,
             Message::SessionClose(_) => Request::SessionClose,
             Message::SessionList => Request::SessionList,
             Message::Fetch(_) | Message::FetchBlocks(_) => Request::Fetch,
@@ -380,7 +384,11 @@ impl Request {
     fn runs_guest(self) -> bool {
         matches!(
             self,
-            Request::Call | Request::CallItems | Request::SessionOpen | Request::SessionCall
+            Request::Call
+                | Request::CallItems
+                | Request::SessionOpen
+                | Request::SessionArrive
+                | Request::SessionCall
         )
     }
 
@@ -401,9 +409,14 @@ impl Request {
         )
     }
 
+    /// Whether it is for a session that is not there yet.
+    fn opens_session(self) -> bool {
+        matches!(self, Request::SessionOpen | Request::SessionArrive)
+    }
+
     /// Whether it may end with a failure of the guest.
     fn brings_failure(self) -> bool {
-        self.brings_value() || self == Request::SessionOpen
+        self.brings_value() || self.opens_session()
     }
 
     /// Whether it brings the ending of a job.
@@ -419,6 +432,7 @@ impl Request {
                 | Request::CallItems
                 | Request::Ship
                 | Request::SessionOpen
+                | Request::SessionArrive
                 | Request::JobStart
                 | Request::JobOffer
                 | Request::JobArrive
@@ -435,7 +449,8 @@ impl Request {
             Message::StatusReport(_) => self == Request::Status,
             Message::Description(_) => self == Request::Describe,
             Message::SessionOpened(_) => {
-                matches!(self, Request::SessionOpen | Request::SessionRestore)
+                self.opens_session()
+                    || matches!(self, Request::SessionRestore | Request::SessionTakeOver)
             }
             Message::SessionSaved(_) => self == Request::SessionSave,
             Message::SessionClosed(_) => self == Request::SessionClose,
@@ -506,6 +521,7 @@ impl Watch {
 fn items_of(message: &Message) -> Option<Items> {
     match message {
         Message::CallItems(items) => Some(Items::new(0, items.window)),
+        Message::SessionCallItems(items) => Some(Items::new(0, items.window)),
         _ => None,
     }
 }

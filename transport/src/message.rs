@@ -17,8 +17,9 @@ use crate::job::{
     JobSave, JobSaved, JobStart, JobStarted, JobWatch, JobWatched, Jobs, Taken, check_window,
 };
 use crate::session::{
-    Blocks, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
-    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
+    Blocks, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionArrive, SessionCall,
+    SessionCallItems, SessionClose, SessionClosed, SessionOpen, SessionOpened, SessionRestore,
+    SessionSave, SessionSaved, SessionTakeOver, Sessions,
 };
 use crate::status::StatusReport;
 use crate::{BlobId, RefusalCode, tag};
@@ -32,8 +33,8 @@ pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// A bundle is three blobs; the rest is room for images.
 pub const MISSING_MAX: usize = 64;
 
-/// Deepest nesting of a message: a status report's list of records, with a level to spare.
-const MESSAGE_DEPTH_MAX: u32 = 6;
+/// Deepest nesting of a message: where a session of a list comes from, with a level to spare.
+const MESSAGE_DEPTH_MAX: u32 = 8;
 
 /// Limits that a caller asks for. Each lowers the host's, none raises it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -330,8 +331,14 @@ pub enum Message {
     Description(Description),
     SessionOpen(SessionOpen),
     SessionCall(SessionCall),
+    /// See [`SessionCallItems`].
+    SessionCallItems(SessionCallItems),
     SessionSave(SessionSave),
     SessionRestore(SessionRestore),
+    /// See [`SessionArrive`].
+    SessionArrive(SessionArrive),
+    /// See [`SessionTakeOver`].
+    SessionTakeOver(SessionTakeOver),
     SessionClose(SessionClose),
     SessionList,
     Fetch(Fetch),
@@ -446,8 +453,11 @@ impl Message {
             Message::Description(_) => tag::DESCRIPTION,
             Message::SessionOpen(_) => tag::SESSION_OPEN,
             Message::SessionCall(_) => tag::SESSION_CALL,
+            Message::SessionCallItems(_) => tag::SESSION_CALL_ITEMS,
             Message::SessionSave(_) => tag::SESSION_SAVE,
             Message::SessionRestore(_) => tag::SESSION_RESTORE,
+            Message::SessionArrive(_) => tag::SESSION_ARRIVE,
+            Message::SessionTakeOver(_) => tag::SESSION_TAKE_OVER,
             Message::SessionClose(_) => tag::SESSION_CLOSE,
             Message::SessionList => tag::SESSION_LIST,
             Message::Fetch(_) => tag::FETCH,
@@ -502,6 +512,7 @@ impl Message {
             Message::Done(done) => done.payload_bytes,
             Message::Description(description) => description.manifest_bytes,
             Message::SessionCall(call) => call.args_bytes,
+            Message::SessionCallItems(items) => items.call.args_bytes,
             Message::Blocks(blocks) => blocks.wire_bytes,
             Message::Fetched(fetched) => fetched.wire_bytes,
             Message::CallItems(items) => items.call.args_bytes,
@@ -538,8 +549,11 @@ impl Message {
             Message::Description(body) => put(tag::DESCRIPTION, body, into),
             Message::SessionOpen(body) => put(tag::SESSION_OPEN, body, into),
             Message::SessionCall(body) => put(tag::SESSION_CALL, body, into),
+            Message::SessionCallItems(body) => put(tag::SESSION_CALL_ITEMS, body, into),
             Message::SessionSave(body) => put(tag::SESSION_SAVE, body, into),
             Message::SessionRestore(body) => put(tag::SESSION_RESTORE, body, into),
+            Message::SessionArrive(body) => put(tag::SESSION_ARRIVE, body, into),
+            Message::SessionTakeOver(body) => put(tag::SESSION_TAKE_OVER, body, into),
             Message::SessionClose(body) => put(tag::SESSION_CLOSE, body, into),
             Message::SessionList => encode_frame(tag::SESSION_LIST, &[], into),
             Message::Fetch(body) => put(tag::FETCH, body, into),
@@ -606,8 +620,11 @@ impl Message {
             tag::DESCRIPTION => Message::Description(get(tag, body)?),
             tag::SESSION_OPEN => Message::SessionOpen(get(tag, body)?),
             tag::SESSION_CALL => Message::SessionCall(get(tag, body)?),
+            tag::SESSION_CALL_ITEMS => Message::SessionCallItems(get(tag, body)?),
             tag::SESSION_SAVE => Message::SessionSave(get(tag, body)?),
             tag::SESSION_RESTORE => Message::SessionRestore(get(tag, body)?),
+            tag::SESSION_ARRIVE => Message::SessionArrive(get(tag, body)?),
+            tag::SESSION_TAKE_OVER => Message::SessionTakeOver(get(tag, body)?),
             tag::SESSION_CLOSE => Message::SessionClose(get(tag, body)?),
             tag::SESSION_LIST => Message::SessionList,
             tag::FETCH => Message::Fetch(get(tag, body)?),
@@ -666,6 +683,9 @@ impl Message {
             Message::Jobs(jobs) => jobs.check(),
             Message::JobWatched(watched) => watched.check(),
             Message::CallItems(items) => check_window("CallItems.window", items.window),
+            Message::SessionCallItems(items) => {
+                check_window("SessionCallItems.window", items.window)
+            }
             Message::JobWatch(JobWatch {
                 items: Some(items), ..
             }) => check_window("JobWatch.window", items.window),

@@ -76,10 +76,10 @@ const ALERT_NO_APPLICATION_PROTOCOL: u8 = 120;
 /// Times and windows of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Silence after which a peer is lost; the lower of both sides' holds.
+    /// Silence after which a peer is lost at the latest; the lower of both sides' holds.
     /// [`IDLE_TIMEOUT_DEFAULT`]
     pub idle_timeout: Duration,
-    /// Interval of signs of life; [`KEEP_ALIVE_DEFAULT`]
+    /// Interval of signs of life, at most a third of the above; [`KEEP_ALIVE_DEFAULT`]
     pub keep_alive: Duration,
     /// Longest handshake, for a host; [`HANDSHAKE_TIMEOUT_DEFAULT`]
     pub handshake_timeout: Duration,
@@ -112,11 +112,15 @@ impl Default for Options {
 
 impl Options {
     fn transport(&self, streams: u32, loopback: bool) -> Arc<TransportConfig> {
-        let idle = IdleTimeout::try_from(self.idle_timeout).unwrap_or(VarInt::MAX.into());
+        let keep_alive = self.keep_alive.min(self.idle_timeout / 3);
+        // QUIC begins to count anew with the first packet that is sent after the last one was heard,
+        // which a sign of life is at the latest.
+        let silence = self.idle_timeout - keep_alive;
+        let idle = IdleTimeout::try_from(silence).unwrap_or(VarInt::MAX.into());
         let mut config = TransportConfig::default();
         config
             .max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(self.keep_alive))
+            .keep_alive_interval(Some(keep_alive))
             .max_concurrent_bidi_streams(streams.into())
             .max_concurrent_uni_streams(0u32.into())
             .stream_receive_window(self.stream_window_bytes.into())

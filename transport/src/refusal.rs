@@ -152,6 +152,7 @@ codes! {
     56 ItemsTakenOver Caller "another watch has the items now";
     57 InitFailed Guest "the initialiser failed";
     58 StoreDamaged Host "what was stored is damaged";
+    59 SessionHeld Caller "the session waits to be given up where it comes from";
 }
 
 impl Serialize for RefusalCode {

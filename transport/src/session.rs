@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::BlobId;
 use crate::id::random_id;
 use crate::message::{CallLimits, Encoding, MessageError, byte_string, cut, within};
+use crate::{BlobId, PublicKey};
 
 /// Most sessions that a list names.
 pub const SESSIONS_LISTED_MAX: usize = 1024;
@@ -40,6 +40,33 @@ pub struct SessionOpen {
     pub idle_ms: Option<u64>,
 }
 
+/// Where a session comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its id there
+    pub session: SessionId,
+    /// The key of the host; nothing when it is one without a key, in some program of the owner's
+    pub host: Option<PublicKey>,
+}
+
+/// Asks for a session that comes from another host, as [`SessionOpen`] does. When it is answered the
+/// session is on the disk, and **held**: nothing runs in it until [`SessionTakeOver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionArrive {
+    /// What is opened: a bundle that the session was saved as
+    pub open: SessionOpen,
+    /// Where it comes from
+    pub from: Origin,
+}
+
+/// Says that the host which a held session comes from has given it up: it may be called from now on.
+/// Of one that is not held it says nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTakeOver {
+    /// The session
+    pub session: SessionId,
+}
+
 /// Asks for a call in a session. The arguments follow as payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCall {
@@ -53,6 +80,16 @@ pub struct SessionCall {
     pub seed: Option<u64>,
     /// Length of the encoded arguments that follow
     pub args_bytes: u64,
+}
+
+/// As [`SessionCall`], of a callable that emits items: they come as `Item`. Its result has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionCallItems {
+    /// The call
+    pub call: SessionCall,
+    /// Items that may be sent ahead of those that the client has taken; 1 to
+    /// [`ITEM_WINDOW_MAX`](crate::job::ITEM_WINDOW_MAX)
+    pub window: u32,
 }
 
 /// Asks for an image of the session. The host keeps it as long as the session is there.
@@ -135,6 +172,8 @@ pub struct SessionInfo {
     pub idle_ms: u64,
     /// The bundle that it was last saved as
     pub saved: Option<BlobId>,
+    /// Where it comes from, while it is held: its owner has not said that it was given up there
+    pub held: Option<Origin>,
 }
 
 /// The sessions of the key that asks, at most [`SESSIONS_LISTED_MAX`].

@@ -23,6 +23,8 @@ pub const DESCRIBE: u8 = 0x08;
 pub const CALL_ITEMS: u8 = 0x09;
 /// Client → host: the client has taken items.
 pub const TAKEN: u8 = 0x0A;
+/// Client → host: call a callable of a session that emits items; its arguments follow.
+pub const SESSION_CALL_ITEMS: u8 = 0x0B;
 /// Client → host: open a session of a bundle.
 pub const SESSION_OPEN: u8 = 0x18;
 /// Client → host: call a callable in a session.
@@ -35,6 +37,10 @@ pub const SESSION_RESTORE: u8 = 0x1B;
 pub const SESSION_CLOSE: u8 = 0x1C;
 /// Client → host: the sessions of the key.
 pub const SESSION_LIST: u8 = 0x1D;
+/// Client → host: open a session that comes from another host, and hold it.
+pub const SESSION_ARRIVE: u8 = 0x1E;
+/// Client → host: a held session was given up where it comes from.
+pub const SESSION_TAKE_OVER: u8 = 0x1F;
 /// Client → host: start a job.
 pub const JOB_START: u8 = 0x20;
 /// Client → host: start a job from the image of a run.
@@ -200,6 +206,13 @@ pub const TABLE: &[Entry] = &[
     entry(DESCRIBE, "Describe", Direction::ToHost, 64, "1.0"),
     entry(CALL_ITEMS, "CallItems", Direction::ToHost, 256, "1.1"),
     entry(TAKEN, "Taken", Direction::ToHost, 16, "1.1"),
+    entry(
+        SESSION_CALL_ITEMS,
+        "SessionCallItems",
+        Direction::ToHost,
+        256,
+        "1.1",
+    ),
     entry(SESSION_OPEN, "SessionOpen", Direction::ToHost, 256, "1.1"),
     entry(SESSION_CALL, "SessionCall", Direction::ToHost, 256, "1.1"),
     entry(SESSION_SAVE, "SessionSave", Direction::ToHost, 32, "1.1"),
@@ -212,6 +225,20 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(SESSION_CLOSE, "SessionClose", Direction::ToHost, 64, "1.1"),
     entry(SESSION_LIST, "SessionList", Direction::ToHost, 0, "1.1"),
+    entry(
+        SESSION_ARRIVE,
+        "SessionArrive",
+        Direction::ToHost,
+        256,
+        "1.1",
+    ),
+    entry(
+        SESSION_TAKE_OVER,
+        "SessionTakeOver",
+        Direction::ToHost,
+        32,
+        "1.1",
+    ),
     entry(JOB_START, "JobStart", Direction::ToHost, 256, "1.1"),
     entry(JOB_OPEN, "JobOpen", Direction::ToHost, 256, "1.1"),
     entry(JOB_LIST, "JobList", Direction::ToHost, 0, "1.1"),
@@ -314,7 +341,6 @@ pub const TABLE: &[Entry] = &[
 /// Tags that later versions will use, with what for. No peer sends them now.
 pub const RESERVED: &[(u8, u8, &str)] = &[
     (0x10, 0x17, "batches, client → host"),
-    (0x1E, 0x1F, "sessions, client → host"),
     (0x2B, 0x2F, "images, client → host"),
     (0x36, 0x3F, "jobs, client → host"),
     (0x50, 0x57, "batches, host → client"),

@@ -46,6 +46,22 @@ fn largest() -> Vec<Message> {
         wire_bytes: u64::MAX,
     };
     let session = SessionId([0xFF; 16]);
+    let origin = Origin {
+        session,
+        host: Some(KEY),
+    };
+    let open = SessionOpen {
+        bundle: ID,
+        limits,
+        idle_ms: all,
+    };
+    let session_call = SessionCall {
+        session,
+        callable: u32::MAX,
+        limits,
+        seed: all,
+        args_bytes: u64::MAX,
+    };
     let listed = SessionInfo {
         session,
         bundle: ID,
@@ -56,6 +72,7 @@ fn largest() -> Vec<Message> {
         calls: u64::MAX,
         idle_ms: u64::MAX,
         saved: Some(ID),
+        held: Some(origin),
     };
     let call = Call {
         bundle: ID,
@@ -122,18 +139,12 @@ fn largest() -> Vec<Message> {
             index: u32::MAX,
             below: u64::MAX,
         }),
-        Message::SessionOpen(SessionOpen {
-            bundle: ID,
-            limits,
-            idle_ms: all,
+        Message::SessionCallItems(SessionCallItems {
+            call: session_call,
+            window: ITEM_WINDOW_MAX,
         }),
-        Message::SessionCall(SessionCall {
-            session,
-            callable: u32::MAX,
-            limits,
-            seed: all,
-            args_bytes: u64::MAX,
-        }),
+        Message::SessionOpen(open),
+        Message::SessionCall(session_call),
         Message::SessionSave(SessionSave { session }),
         Message::SessionRestore(SessionRestore { session }),
         Message::SessionClose(SessionClose {
@@ -141,6 +152,8 @@ fn largest() -> Vec<Message> {
             expected: Some(ID),
         }),
         Message::SessionList,
+        Message::SessionArrive(SessionArrive { open, from: origin }),
+        Message::SessionTakeOver(SessionTakeOver { session }),
         Message::JobStart(JobStart { call, persist }),
         Message::JobOpen(JobOpen {
             bundle: ID,
@@ -356,6 +369,7 @@ fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
         calls: 0,
         idle_ms: 0,
         saved: None,
+        held: None,
     };
     let long = Sessions {
         sessions: vec![info(SESSION_TEXT_BYTES_MAX + 1); SESSIONS_LISTED_MAX + 1],

@@ -13,12 +13,16 @@ const INDEX: BlobId = BlobId([2; 32]);
 const OTHER: BlobId = BlobId([3; 32]);
 const SESSION: SessionId = SessionId([4; 16]);
 
-fn open() -> Message {
-    Message::SessionOpen(SessionOpen {
+fn opens() -> SessionOpen {
+    SessionOpen {
         bundle: BUNDLE,
         limits: CallLimits::default(),
         idle_ms: None,
-    })
+    }
+}
+
+fn open() -> Message {
+    Message::SessionOpen(opens())
 }
 
 fn call(args_bytes: u64) -> Message {
@@ -243,11 +247,26 @@ fn each_request_takes_its_own_answer_and_no_other() {
         wire_bytes: 0,
     });
     let session = SESSION;
+    let from = Origin {
+        session,
+        host: None,
+    };
     let requests = [
         (open(), opened()),
         (Message::SessionSave(SessionSave { session }), saved),
         (
             Message::SessionRestore(SessionRestore { session }),
+            opened(),
+        ),
+        (
+            Message::SessionArrive(SessionArrive {
+                open: opens(),
+                from,
+            }),
+            opened(),
+        ),
+        (
+            Message::SessionTakeOver(SessionTakeOver { session }),
             opened(),
         ),
         (

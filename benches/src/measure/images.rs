@@ -2,12 +2,15 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use spore_bundle::{Bundle, Limits};
-use spore_host::{Caller, Event, Host, JobRequest, Outcome, Running, SessionRequest, Setup};
+use spore_host::{
+    Caller, Event, Host, JobRequest, Loaded, Outcome, Running, SessionRequest, Setup,
+};
 use spore_transport::SessionId;
 use spore_transport::job::Persist;
 use spore_transport::message::{CallLimits, Timing};
@@ -36,14 +39,15 @@ pub(super) const NAMES: [&str; 8] = [
 ];
 
 /// A host in this process that keeps its sessions in a folder.
-struct Kept {
+pub(super) struct Kept {
     host: Host,
     caller: Caller,
-    bundle: Bundle,
+    /// The guest that is measured.
+    pub(super) bundle: Bundle,
 }
 
 impl Kept {
-    fn start(folder: &Path) -> Result<Kept> {
+    pub(super) fn start(folder: &Path) -> Result<Kept> {
         let host = Host::start(Setup::default())?;
         host.keep_in(folder, STORE_BYTES)?;
         let caller = host.embedding_caller();
@@ -60,7 +64,7 @@ impl Kept {
         let limits = CallLimits::default();
         let opening =
             self.host
-                .open_session(&self.caller, bundle, &limits, None, Timing::default());
+                .open_session(&self.caller, bundle, &limits, None, None, Timing::default());
         let (session, running) = opening.await.map_err(refused)?;
         ended(running).await?;
         Ok(session)
@@ -68,31 +72,33 @@ impl Kept {
 
     async fn call(&self, session: SessionId, name: &str, arguments: &[u8]) -> Result<Bytes> {
         let request = SessionRequest {
-            callable: self.index(name)?,
+            callable: index(&self.bundle, name)?,
             arguments: Bytes::copy_from_slice(arguments),
             limits: CallLimits::default(),
             seed: Some(0),
+            items: false,
             timing: Timing::default(),
         };
         let running = self.host.call_session(&self.caller, session, request);
         Ok(ended(running).await?.0)
     }
 
-    fn index(&self, name: &str) -> Result<u32> {
-        let callables = &self.bundle.manifest().callables;
-        let found = callables.iter().position(|it| it.name == name);
-        Ok(found.context("the guest has no such callable")? as u32)
+    /// Has the host have a bundle compiled.
+    pub(super) async fn load(&self, bundle: &Bundle) -> Result<Arc<Loaded>> {
+        let loaded = self.host.load(&self.caller, bundle).await;
+        Ok(loaded.map_err(refused)?.0)
     }
 
-    /// The host's own time of a call in a fresh instance.
-    async fn run_ns(&self, bundle: &Bundle, name: &str, arguments: &[u8]) -> Result<u64> {
-        let (loaded, _) = self
-            .host
-            .load(&self.caller, bundle)
-            .await
-            .map_err(refused)?;
+    /// What a call in a fresh instance ends with, and the host's own time of it.
+    pub(super) async fn run(
+        &self,
+        bundle: &Bundle,
+        name: &str,
+        arguments: &[u8],
+    ) -> Result<(Bytes, Duration)> {
+        let loaded = self.load(bundle).await?;
         let request = spore_host::Request {
-            callable: self.index(name)?,
+            callable: index(bundle, name)?,
             arguments: Bytes::copy_from_slice(arguments),
             limits: CallLimits::default(),
             seed: 0,
@@ -100,8 +106,15 @@ impl Kept {
             timing: Timing::default(),
         };
         let running = self.host.call(&self.caller, loaded, request);
-        Ok(ended(running).await?.1.run_ns)
+        let (value, timing) = ended(running).await?;
+        Ok((value, Duration::from_nanos(timing.run_ns)))
     }
+}
+
+fn index(bundle: &Bundle, name: &str) -> Result<u32> {
+    let callables = &bundle.manifest().callables;
+    let found = callables.iter().position(|it| it.name == name);
+    Ok(found.context("the guest has no such callable")? as u32)
 }
 
 /// The value that a call ends with.
@@ -240,12 +253,10 @@ async fn from_image(host: &Kept, figure: &mut Figure) -> Result<()> {
     for _ in 0..ROUNDS {
         let (mut from_image, mut empty) = (Vec::new(), Vec::new());
         for _ in 0..CALLS {
-            let touched = host.run_ns(&saved, "bench_guest::touch", &touch).await?;
-            from_image.push(micros(Duration::from_nanos(touched)));
-            let touched = host
-                .run_ns(&host.bundle, "bench_guest::touch", &touch)
-                .await?;
-            empty.push(micros(Duration::from_nanos(touched)));
+            let (_, touched) = host.run(&saved, "bench_guest::touch", &touch).await?;
+            from_image.push(micros(touched));
+            let (_, touched) = host.run(&host.bundle, "bench_guest::touch", &touch).await?;
+            empty.push(micros(touched));
         }
         figure.round(
             median(&from_image),
@@ -258,14 +269,14 @@ async fn from_image(host: &Kept, figure: &mut Figure) -> Result<()> {
 async fn checkpoints(host: &Kept, figure: &mut Figure) -> Result<()> {
     let count = spore_value::codec::encode(&(CHECKPOINTS,))?;
     for _ in 0..ROUNDS {
-        let run = host
-            .run_ns(&host.bundle, "bench_guest::rounds", &count)
+        let (_, run) = host
+            .run(&host.bundle, "bench_guest::rounds", &count)
             .await?;
-        figure.round(run as f64 / f64::from(CHECKPOINTS), &[]);
+        figure.round(run.as_nanos() as f64 / f64::from(CHECKPOINTS), &[]);
     }
     // As a job, whose host looks now and then, the same.
     let request = JobRequest {
-        callable: host.index("bench_guest::rounds")?,
+        callable: index(&host.bundle, "bench_guest::rounds")?,
         arguments: count.into(),
         limits: CallLimits::default(),
         seed: 0,

@@ -30,12 +30,13 @@ const SYNCS: u32 = 4;
 /// Longer than a round of the job takes.
 const WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) const NAMES: [&str; 2] = [
+pub(super) const NAMES: [&str; 3] = [
     "move of 64 MiB, pause",
     "move of 64 MiB, ahead of the pause",
+    "pause, save, open elsewhere of 64 MiB",
 ];
 
-pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 2]> {
+pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 3]> {
     let mut figures = NAMES.map(|name| Figure::new(name, Unit::Milliseconds));
     let identity = Identity::generate();
     let again = Identity::from_pem(&identity.to_pem())?;
@@ -84,12 +85,37 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 2]> {
         if round > 0 {
             let stopped = stages.at(MoveStage::Ahead)?;
             let floor = [("pass", pass), ("quinn", transfer), ("syncs", syncs)];
-            figures[0].round(millis(went_on - stopped), &floor);
+            let pause = millis(went_on - stopped);
+            figures[0].round(pause, &floor);
             figures[1].round(millis(stopped - began), &[]);
+            figures[2].round(
+                without_going_ahead(from, to).await?,
+                &[("the pause", pause)],
+            );
         }
         std::mem::swap(&mut from, &mut to);
     }
     Ok(figures)
+}
+
+/// Milliseconds in which a job stands still that is paused, saved and opened at another host.
+async fn without_going_ahead(from: &Host, to: &Host) -> Result<f64> {
+    let roam = product::bundle().callable(bench_guest::roam::HANDLE)?;
+    let job = from
+        .start(&roam, (JOB_BYTES as u32, CHANGED_PAGES as u32))
+        .await?;
+    first_progress(&job).await?;
+    let began = Instant::now();
+    job.pause(WITHIN).await?;
+    let saved = job.save(WITHIN).await?;
+    let there = to.open_job_of(bench_guest::roam::HANDLE, &saved).await?;
+    first_progress(&there).await?;
+    let took = millis(began.elapsed());
+    for job in [job, there] {
+        job.cancel().await?;
+        job.acknowledge().await?;
+    }
+    Ok(took)
 }
 
 /// When a move has come how far.

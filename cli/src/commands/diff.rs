@@ -16,7 +16,7 @@ use crate::output::{self, plain, size};
 /// Regions of memory that are shown to people; `--json` has all of them.
 const REGIONS_SHOWN_MAX: usize = 10;
 
-/// Tell two bundles apart: code, interface, captures, memory
+/// Tell two bundles apart: code, interface, captures, memory and what else an image holds
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -72,6 +72,10 @@ fn difference(a: &Bundle, b: &Bundle) -> Difference {
     let interface = interface(a, b, &mut lines);
     let captures = captures(a, b, &mut lines);
     let memory = memory(a.image(), b.image(), &mut lines);
+    let beside = match (a.image(), b.image()) {
+        (Some(_), Some(_)) => beside([a, b], &mut lines),
+        _ => Json::Null,
+    };
     let json = json!({
         "same": same,
         "a": a.id().to_string(),
@@ -80,6 +84,7 @@ fn difference(a: &Bundle, b: &Bundle) -> Difference {
         "interface": interface,
         "captures": captures,
         "memory": memory,
+        "beside_memory": beside,
     });
     Difference { lines, json }
 }
@@ -106,9 +111,21 @@ fn by_name(bundle: &spore_bundle::Bundle) -> BTreeMap<&str, &Callable> {
 }
 
 fn interface(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<String>) -> Json {
+    let mut changes = Vec::new();
+    for (hook, of) in [
+        ("init", [&a.manifest().init, &b.manifest().init]),
+        ("restored", [&a.manifest().restored, &b.manifest().restored]),
+    ] {
+        let what = match of.map(Option::is_some) {
+            [true, false] => "only in a",
+            [false, true] => "only in b",
+            _ => continue,
+        };
+        lines.push(format!("interface  #[{hook}]: {what}"));
+        changes.push(json!({ "hook": hook, "difference": what }));
+    }
     let (a, b) = (by_name(a), by_name(b));
     let names: BTreeSet<_> = a.keys().chain(b.keys()).copied().collect();
-    let mut changes = Vec::new();
     for name in names {
         let what = match (a.get(name), b.get(name)) {
             (Some(_), None) => "only in a".to_owned(),
@@ -123,6 +140,65 @@ fn interface(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec
         changes.push(json!({ "callable": name, "difference": what }));
     }
     changes.into()
+}
+
+/// What an image has beside memory and globals.
+fn beside(bundles: [&spore_bundle::Bundle; 2], lines: &mut Vec<String>) -> Json {
+    let indices = bundles.map(|it| it.image().expect("both have one").index());
+    let mut told = serde_json::Map::new();
+    let mut tell = |name: &str, shown: [String; 2], json: [Json; 2]| {
+        let [a, b] = shown;
+        if a != b {
+            lines.push(format!("{name:<10} a {a}, b {b}"));
+        }
+        let [a, b] = json;
+        told.insert(name.to_owned(), json!({ "a": a, "b": b }));
+    };
+    tell(
+        "clock",
+        indices.map(|it| format!("{} ns", it.clock_ns)),
+        indices.map(|it| it.clock_ns.into()),
+    );
+    // A key is no secret of the file's, and says nothing to anyone.
+    let place = indices.map(|it| it.random.map(|random| random.position));
+    let same_key = indices[0].random.map(|it| it.key) == indices[1].random.map(|it| it.key);
+    let random = place.map(|place| match place {
+        Some(place) => format!("drew {place} words"),
+        None => "new ones".to_owned(),
+    });
+    let random = match (same_key, random) {
+        (false, [a, b]) => [a, format!("{b} of another seed")],
+        (true, random) => random,
+    };
+    tell("random", random, place.map(Json::from));
+    tell(
+        "sees",
+        indices.map(|it| match it.directories.is_empty() {
+            true => "nothing".to_owned(),
+            false => plain(&it.directories.join(", ")),
+        }),
+        indices.map(|it| it.directories.clone().into()),
+    );
+    let runs = bundles.map(|it| {
+        let run = it.image().and_then(|image| image.index().run)?;
+        let callable = it.manifest().callables.get(run.callable as usize)?;
+        Some((callable.name.clone(), run.items))
+    });
+    tell(
+        "runs",
+        runs.each_ref().map(|run| match run {
+            Some((name, 0)) => plain(name),
+            Some((name, items)) => format!("{}, {items} items emitted", plain(name)),
+            None => "nothing".to_owned(),
+        }),
+        runs.map(|run| {
+            run.map_or(
+                Json::Null,
+                |(name, items)| json!({ "callable": name, "items": items }),
+            )
+        }),
+    );
+    told.into()
 }
 
 /// What tells two callables of a name apart.

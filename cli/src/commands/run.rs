@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use spore_bundle::{Grant, Manifest};
 use spore_client::{
     Bundle, BundleId, CallError, CallLimits, Completed, Dynamic, Host, Items, Limits, Persist,
-    Setup, StreamCall, Timing, with_port,
+    Setup, Timing, with_port,
 };
 use spore_host::MEMORY_BYTES;
 use spore_transport::units::size_text;
@@ -17,6 +17,7 @@ use spore_value::Signature;
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
+use crate::items::{self, Printed};
 use crate::refusal::{self, By};
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -90,6 +91,12 @@ pub(crate) struct Run {
     /// Most output of the guest, likewise; more is left out
     #[arg(long, value_name = "SIZE", value_parser = arguments::size)]
     output: Option<u64>,
+    /// Largest code of the bundle, likewise. On a host, what is larger is not sent
+    #[arg(long, value_name = "SIZE", value_parser = arguments::size)]
+    code: Option<u64>,
+    /// Largest state of the bundle, likewise
+    #[arg(long, value_name = "SIZE", value_parser = arguments::size)]
+    state: Option<u64>,
     /// Grant this directory to the guest, read-only. Other hosts grant by their configuration
     #[arg(
         long = "dir",
@@ -468,7 +475,7 @@ impl Run {
         let mut signals = Signals::catch()?;
         let began = Instant::now();
         let printed = tokio::select! {
-            printed = self.print_items(callee, call, &screen) => Some(printed),
+            printed = items::print(call, &screen, self.json) => Some(printed),
             _ = signals.next() => None,
         };
         let total = began.elapsed();
@@ -477,7 +484,10 @@ impl Run {
             screen.end_line();
             return Err(exit::interrupted());
         };
-        let (result, items) = printed?;
+        let Printed { ended, items } = printed?;
+        // That nobody reads on is no failure.
+        let result = ended.unwrap_or(Ok(()));
+        let result = result.map_err(|error| self.failure(callee, error));
         let timing = items.as_ref().and_then(Items::timing);
         let output_cut = items.is_some_and(|items| items.output_cut());
         self.warn(&screen, output_cut, result.is_err());
@@ -487,38 +497,6 @@ impl Run {
             output_cut,
             told: true,
         })
-    }
-
-    /// Prints items until the last, or until nobody reads them.
-    #[allow(
-        clippy::type_complexity,
-        reason = "what came of the items, and the items when there were any"
-    )]
-    async fn print_items(
-        &self,
-        callee: &Dynamic,
-        call: StreamCall<Json, Json>,
-        screen: &Screen,
-    ) -> Result<(Result<(), Failure>, Option<Items<Json, Json>>), Failure> {
-        let mut items = match call.await {
-            Ok(items) => items,
-            Err(error) => return Ok((Err(self.failure(callee, error)), None)),
-        };
-        for sequence in 0_u64.. {
-            let item = match items.next().await {
-                None => break,
-                Some(Ok(item)) => item,
-                Some(Err(error)) => return Ok((Err(self.failure(callee, error)), Some(items))),
-            };
-            let line = match self.json {
-                true => json!({ "item": item, "sequence": sequence }),
-                false => item,
-            };
-            if !screen.print_json(&line)? {
-                break;
-            }
-        }
-        Ok((Ok(()), Some(items)))
     }
 
     fn failure(&self, callee: &Dynamic, error: CallError<Json>) -> Failure {
@@ -551,6 +529,8 @@ impl Run {
             memory_bytes: self.memory,
             result_bytes: self.result,
             output_bytes: self.output,
+            code_bytes: self.code,
+            state_bytes: self.state,
         }
     }
 
@@ -565,6 +545,8 @@ impl Run {
             memory_bytes: Some(limits.memory),
             result_bytes: Some(limits.result),
             output_bytes: Some(limits.output),
+            code_bytes: Some(limits.code),
+            state_bytes: Some(limits.state),
         })
     }
 
@@ -604,6 +586,8 @@ impl Run {
             memory: self.memory.unwrap_or(defaults.memory),
             result: self.result.unwrap_or(defaults.result),
             output: self.output.unwrap_or(defaults.output),
+            code: self.code.unwrap_or(defaults.code),
+            state: self.state.unwrap_or(defaults.state),
             // One call is made, and room in memory for more would only take time to lay out.
             instances: 1,
             ..defaults

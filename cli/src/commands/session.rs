@@ -6,25 +6,27 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 use spore_client::{
-    Bundle, CallError, CallLimits, Host, Limits, RefusalCode, Session, SessionError, SessionId,
-    SessionInfo, SessionMoveError, SessionState, Setup, with_port,
+    Bundle, CallError, CallLimits, Host, Limits, Origin, RefusalCode, Session, SessionError,
+    SessionId, SessionInfo, SessionState, Setup, with_port,
 };
 
 use crate::arguments::{self, Trust};
-use crate::connect::{connect, connect_known, home, runtime};
+use crate::connect::{connect, home, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
 use crate::hint;
 use crate::image::saved_before;
+use crate::items;
 use crate::output::{self, plain, size};
 use crate::refusal::{self, By};
 use crate::screen::Screen;
 use crate::signals::Signals;
 
 mod local;
+mod moves;
 
-use local::LocalSession;
+use local::{Held, LocalSession};
 
-/// Keep an instance between calls: open, call, list, save, restore, move, close
+/// Keep an instance between calls: open, call, list, save, restore, move, settle, adopt, close
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -47,7 +49,9 @@ enum Verb {
     Ls(Ls),
     Save(Save),
     Restore(Restore),
-    Move(Move),
+    Move(moves::Move),
+    Settle(moves::Settle),
+    Adopt(moves::Adopt),
     Close(Close),
 }
 
@@ -131,7 +135,8 @@ Example:
   spore session call 00112233445566778899aabbccddeeff add '[5]'
 
 A call that traps, or that goes beyond a limit, leaves the session poisoned: restore it, or close
-it. A directory that a callable asks for, and that --dir grants, is part of the session from then
+it. The items of a callable that emits them are written as they come, one line of JSON each; when
+nobody reads them to the end, that is an interruption. A directory that a callable asks for, and that --dir grants, is part of the session from then
 on: each later call, and what opens a copy of it, grants it too.")]
 struct Call {
     /// The session
@@ -223,26 +228,6 @@ struct Restore {
     place: Place,
 }
 
-/// Move a session to another host, and print its id there
-#[derive(clap::Args)]
-#[command(after_help = "\
-Example:
-  spore session move 00112233445566778899aabbccddeeff --on board.local --to another.local
-
-It is saved, opened there, and closed where it was if no call came in between; otherwise it stays
-and nothing is opened there. If a host is lost on the way it may be on both, never on neither.")]
-struct Move {
-    /// The session
-    session: SessionId,
-    /// The host that it goes to; `here` for this machine
-    #[arg(long, value_name = "HOST", value_parser = arguments::host)]
-    to: String,
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    directories: Directories,
-}
-
 /// End a session
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -264,6 +249,8 @@ impl SessionCommand {
             Verb::Save(save) => save.run(),
             Verb::Restore(restore) => restore.run(),
             Verb::Move(it) => it.run(),
+            Verb::Settle(it) => it.run(),
+            Verb::Adopt(it) => it.run(),
             Verb::Close(close) => close.run(),
         }
     }
@@ -276,10 +263,10 @@ impl Open {
         hint::holds_no_run(&self.file, &bundle)?;
         let id = runtime()?.block_on(async {
             match &self.place.on {
-                None => open_here(&bundle, &self.directories).await,
+                None => open_here(&bundle, &self.directories, None).await,
                 Some(on) => {
                     on_host(on, self.place.trust, async |host| {
-                        Ok(open_on(host, &bundle, self.idle).await?.id())
+                        Ok(open_on(host, &bundle, self.idle, None).await?.id())
                     })
                     .await
                 }
@@ -289,14 +276,18 @@ impl Open {
     }
 }
 
-/// Opens a session of the bundle here.
-async fn open_here(bundle: &Bundle, directories: &Directories) -> Result<SessionId, Failure> {
+/// Opens a session of the bundle here; one that comes from a host is held.
+async fn open_here(
+    bundle: &Bundle,
+    directories: &Directories,
+    held: Option<&Held>,
+) -> Result<SessionId, Failure> {
     let host = embedded(None, directories)?;
-    let session = open_on(&host, bundle, None).await;
+    let session = open_on(&host, bundle, None, None).await;
     let by = By::Embedded(CallLimits::default());
     let session = session.map_err(|error| not_opened(error, by))?;
     let id = session.id();
-    LocalSession::create(&home()?, id, &session.save().await?)?;
+    LocalSession::create(&home()?, id, &session.save().await?, held)?;
     Ok(id)
 }
 
@@ -304,6 +295,7 @@ async fn open_on(
     host: &Host,
     bundle: &Bundle,
     idle: Option<Duration>,
+    from: Option<Origin>,
 ) -> Result<Session, SessionError> {
     let screen = Screen::new();
     let output = screen.clone();
@@ -312,6 +304,9 @@ async fn open_on(
         .on_output(move |stream, bytes| output.output(stream, bytes));
     if let Some(idle) = idle {
         opening = opening.idle(idle);
+    }
+    if let Some(from) = from {
+        opening = opening.arriving(from);
     }
     let opened = opening.await;
     screen.finish();
@@ -348,22 +343,31 @@ impl Call {
         let result = runtime()?.block_on(self.result(arguments));
         if self.json {
             let (name, value) = match &result {
-                Ok(value) => ("result", value.clone()),
+                Ok(Called::Value(value)) => ("result", value.clone()),
+                Ok(Called::Items) => ("result", Json::Null),
                 Err(failure) => ("error", failure.json()),
             };
             let on = self.place.on.as_deref();
-            output::print_json(&json!({
+            let object = json!({
                 name: value,
                 "session": self.session.to_string(),
                 "host": on.map_or("embedded".to_owned(), with_port),
                 "total_ns": u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            }))?;
+            });
+            match &result {
+                // On a line of its own, as the items before it.
+                Ok(Called::Items) => output::print(&format!("{}\n", output::json_line(&object)))?,
+                _ => output::print_json(&object)?,
+            }
             return result.map(|_| ());
         }
-        output::print_json(&result?)
+        match result? {
+            Called::Value(value) => output::print_json(&value),
+            Called::Items => Ok(()),
+        }
     }
 
-    async fn result(&self, arguments: Json) -> Result<Json, Failure> {
+    async fn result(&self, arguments: Json) -> Result<Called, Failure> {
         if let Some(on) = &self.place.on {
             return on_host(on, self.place.trust, async |host| {
                 let session = host.session(self.session).await?;
@@ -442,14 +446,46 @@ impl Call {
         ))
     }
 
-    /// What a call returns; nothing when it was interrupted.
+    /// What came of a call; nothing when it was interrupted, or nobody read its items.
     async fn call_in(
         &self,
         session: &Session,
         arguments: Json,
         by: By,
-    ) -> Result<Option<Json>, Failure> {
+    ) -> Result<Option<Called>, Failure> {
+        let failure = |error| match error {
+            CallError::Refused(refused) => refusal::failure(&refused, by),
+            error => exit::call_failure(error, |error| Failure::guest_error(&self.callable, error)),
+        };
+        let mut signals = Signals::catch()?;
         let screen = Screen::new();
+        let (_, callable) = session
+            .manifest()
+            .callable(&self.callable)
+            .or_exit(Exit::Usage)?;
+        if callable.streams {
+            let (output, progress) = (screen.clone(), screen.clone());
+            let mut call = session
+                .stream(self.callable.as_str(), arguments)?
+                .limits(self.limits())
+                .on_output(move |stream, bytes| output.output(stream, bytes))
+                .on_progress(move |done, total| progress.progress(done, total));
+            if let Some(seed) = self.seed {
+                call = call.seed(seed);
+            }
+            let printed = tokio::select! {
+                printed = items::print(call, &screen, self.json) => Some(printed),
+                _ = signals.next() => None,
+            };
+            screen.finish();
+            return match printed.transpose()?.and_then(|printed| printed.ended) {
+                Some(ended) => ended.map(|()| Some(Called::Items)).map_err(failure),
+                None => {
+                    screen.end_line();
+                    Ok(None)
+                }
+            };
+        }
         let (output, progress) = (screen.clone(), screen.clone());
         let mut call = session
             .call(self.callable.as_str(), arguments)?
@@ -459,7 +495,6 @@ impl Call {
         if let Some(seed) = self.seed {
             call = call.seed(seed);
         }
-        let mut signals = Signals::catch()?;
         let result = tokio::select! {
             result = call => Some(result),
             _ = signals.next() => None,
@@ -469,12 +504,16 @@ impl Call {
             screen.end_line();
             return Ok(None);
         };
-        let result = result.map_err(|error| match error {
-            CallError::Refused(refused) => refusal::failure(&refused, by),
-            error => exit::call_failure(error, |error| Failure::guest_error(&self.callable, error)),
-        });
-        result.map(Some)
+        let result = result.map_err(failure);
+        result.map(|value| Some(Called::Value(value)))
     }
+}
+
+/// What came of a call.
+enum Called {
+    Value(Json),
+    /// They are printed.
+    Items,
 }
 
 fn millis(time: Duration) -> u64 {
@@ -510,9 +549,16 @@ fn state(state: SessionState) -> &'static str {
 
 fn row(info: &SessionInfo) -> [String; 5] {
     let idle = Duration::from_millis(info.idle_ms).as_secs();
-    let mut how = state(info.state).to_owned();
+    let mut how = match info.held {
+        Some(_) => "held".to_owned(),
+        None => state(info.state).to_owned(),
+    };
     if info.saved.is_some() {
         how.push_str(", saved");
+    }
+    if let Some(Origin { session, host }) = info.held {
+        let host = host.map_or_else(|| "a command".to_owned(), |key| key.to_string());
+        how.push_str(&format!(": session {session} of {host}"));
     }
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
@@ -537,6 +583,10 @@ fn info_json(info: &SessionInfo) -> Json {
         "calls": info.calls,
         "idle_ms": info.idle_ms,
         "saved": info.saved.map(|id| id.to_string()),
+        "held": info.held.map(|from| json!({
+            "session": from.session.to_string(),
+            "host": from.host.map(|key| key.to_string()),
+        })),
     })
 }
 
@@ -583,93 +633,6 @@ impl Restore {
             }),
         }
     }
-}
-
-impl Move {
-    fn run(self) -> Result<(), Failure> {
-        let id = runtime()?.block_on(self.moved())?;
-        output::print(&format!("{id}\n"))
-    }
-
-    async fn moved(&self) -> Result<SessionId, Failure> {
-        let to = (self.to != "here").then_some(self.to.as_str());
-        self.directories.check_here(to)?;
-        match (&self.place.on, to) {
-            (None, None) => Err(Failure::usage("the session is here already")),
-            (None, Some(to)) => {
-                // Its folder is locked until it is there.
-                let local = LocalSession::find(&home()?, self.session)?;
-                let bundle = local.bundle()?;
-                let id = with_host(connect_known(to).await?, async |host| {
-                    let session = open_on(host, &bundle, None).await?;
-                    // On the disk there before it goes from the disk here.
-                    if let Err(error) = session.save().await {
-                        // It stays here, and nothing of it there.
-                        let _ = session.close().await;
-                        return Err(error.into());
-                    }
-                    Ok(session.id())
-                });
-                let id = id.await?;
-                local.close()?;
-                Ok(id)
-            }
-            (Some(on), to) => {
-                on_host(on, self.place.trust, async |host| {
-                    let session = host.session(self.session).await?;
-                    match to {
-                        Some(to) => {
-                            with_host(connect_known(to).await?, async |other| {
-                                let moved = session.move_to(other).await;
-                                Ok(moved.map_err(|error| self.not_moved(error, to))?.id())
-                            })
-                            .await
-                        }
-                        None => fetched(&session, &self.directories).await,
-                    }
-                })
-                .await
-            }
-        }
-    }
-}
-
-impl Move {
-    fn not_moved(&self, error: SessionMoveError, to: &str) -> Failure {
-        match error {
-            SessionMoveError::NotMoved(error) => {
-                Failure::from(error).about("the session was not moved")
-            }
-            SessionMoveError::PerhapsOnBoth { there, source } => {
-                let (here, there) = (self.session.to_string(), there.to_string());
-                let on = self.place.on.as_deref().unwrap_or_default();
-                let close = |id, on| hint::shell(["spore", "session", "close", id, "--on", on]);
-                Failure::from(source).help(format!(
-                    "it is on {to} as session {there}; if it is still on {on}, close one: {}, or {}",
-                    close(&here, on),
-                    close(&there, to),
-                ))
-            }
-            error => Failure::of(Exit::Local, &error),
-        }
-    }
-}
-
-/// Moves a session of a host here.
-async fn fetched(session: &Session, directories: &Directories) -> Result<SessionId, Failure> {
-    let saved = session.save().await?;
-    let id = open_here(&saved, directories).await?;
-    let closed = session.close_unchanged(&saved).await;
-    // No other answer says that it goes on where it was.
-    if let Err(CallError::Refused(refused)) = &closed
-        && refused.code == RefusalCode::SessionChanged
-    {
-        LocalSession::find(&home()?, id)?.close()?;
-    }
-    closed.map_err(|error| {
-        Failure::from(error).help(format!("what it was is here already, as session {id}"))
-    })?;
-    Ok(id)
 }
 
 impl Close {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value as Json, json};
 
-use crate::common::{User, guests, saved_after, text};
+use crate::common::{Jobs, User, guests, saved_after, text};
 
 /// What is said of two files, as text and as JSON.
 fn diff(user: &User, a: &str, b: &str) -> (String, Json) {
@@ -138,6 +138,44 @@ fn memory_that_differs_is_shown_by_its_regions() {
         "{said}"
     );
     assert_eq!(json["memory"], json!({ "only": "b" }));
+}
+
+#[test]
+fn what_an_image_has_beside_its_memory_is_told_apart() {
+    let user = User::new();
+    let host = user.host();
+    user.spore(["key", "trust", &host.address, &host.key]).ok();
+    let jobs = Jobs {
+        user: &user,
+        on: &host.address,
+    };
+    let id: &str = &jobs.stir(1000);
+    jobs.comes_to(id, 1);
+    jobs.ask("save", id, &["-o", "run.spore"]).ok();
+    jobs.ask("cancel", id, &[]).ok();
+    let session = user
+        .spore(["session", "open", text(&guests().trouble)])
+        .ok();
+    user.spore(["session", "save", session.trim_end(), "-o", "rest.spore"])
+        .ok();
+    let (said, json) = diff(&user, "run.spore", "rest.spore");
+    assert!(
+        said.contains("\nruns       a hello::stirs, b nothing\n"),
+        "{said}"
+    );
+    assert!(said.contains("\nrandom     a drew "), "{said}");
+    let beside = &json["beside_memory"];
+    assert_eq!(
+        beside["runs"],
+        json!({ "a": { "callable": "hello::stirs", "items": 0 }, "b": null })
+    );
+    assert_eq!(beside["sees"], json!({ "a": [], "b": [] }));
+    let (said, json) = diff(&user, "rest.spore", "rest.spore");
+    assert!(!said.contains("runs"), "{said}");
+    assert_eq!(
+        json["beside_memory"]["runs"],
+        json!({ "a": null, "b": null })
+    );
 }
 
 #[test]

@@ -329,6 +329,32 @@ fn output_is_passed_on_as_it_is_and_cut_at_its_limit() {
 }
 
 #[test]
+fn a_bundle_that_is_larger_than_was_allowed_is_not_run() {
+    let user = User::new();
+    let said = trouble(&user, ["root", "[9]", "--code", "1KiB"]).failed(3);
+    assert!(
+        said.contains("the code is too large") && said.contains("allow more with --code SIZE"),
+        "{said}"
+    );
+    trouble(&user, ["root", "[9]", "--code", "1MiB", "--state", "0"]).ok();
+    let host = user.host();
+    let on = ["--on", &host.address, "--trust", &host.key];
+    let run = [
+        "run",
+        text(&guests().trouble),
+        "root",
+        "[9]",
+        "--code",
+        "1KiB",
+    ];
+    let said = user.spore([&run[..], &on[..]].concat()).failed(3);
+    assert!(
+        said.starts_with("error: the code is too large") && said.contains("up to what the host"),
+        "it was not sent: {said}"
+    );
+}
+
+#[test]
 fn one_object_has_result_timing_and_host() {
     let user = User::new();
     let ended = trouble(&user, ["root", "[9]", "--json"]);

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::process::Stdio;
 
 use serde_json::{Value as Json, json};
+use spore_client::{Bundle, Connect, Home, Origin};
 
 use crate::common::{Ended, Host, User, guests, signal, text};
 
@@ -413,6 +414,91 @@ fn a_session_moves_from_host_to_host_and_home() {
     // What it came as is on the disk there, and is what it is restored to.
     there.ask(&["restore", fourth]).ok();
     assert_eq!(there.words(fourth), ["board", "tower", "laptop"]);
+}
+
+#[test]
+fn a_move_that_broke_off_is_settled_or_adopted() {
+    let (laptop, board) = (User::new(), User::new());
+    let host = board.host_for(&laptop);
+    let at = |on| Sessions { user: &laptop, on };
+    let (here, there) = (at(None), at(Some(&*host.address)));
+    let first: &str = &here.open(keeper());
+    here.remember(first, "laptop").ok();
+
+    // As a command that is killed leaves it, before the session is gone here, and after.
+    let hold = |id: &str| {
+        let now = laptop.path("sessions").join(id).join("now.spore");
+        let bundle = Bundle::open(now).expect("it is there");
+        let from = Origin {
+            session: id.parse().expect("an id"),
+            host: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let connect = Connect::new().home(Home::at(laptop.path("")));
+            let host = connect.to(&host.address).await;
+            let held = host.expect("it serves this user").open_session(&bundle);
+            let held = held.arriving(from).await;
+            held.expect("it is held").id().to_string()
+        })
+    };
+    let settle = |id: &str, from: &str, to: &str| {
+        laptop.spore(["session", "settle", id, "--from", from, "--to", to])
+    };
+    let held = hold(first);
+    let listed = there.ask(&["ls"]).ok();
+    assert!(
+        listed.contains(&format!("held, saved: session {first} of a command")),
+        "{listed}"
+    );
+    assert_eq!(there.info(&held)["held"]["session"], first);
+    let said = there.call(&held, "recall", "[]").failed(3);
+    assert!(
+        said.contains("waits to be given up") && said.contains("spore session settle SESSION"),
+        "{said}"
+    );
+    let settled = settle(first, "here", &host.address).ok();
+    assert_eq!(settled, format!("{first} here\n"));
+    assert!(there.are_none());
+    assert_eq!(here.words(first), ["laptop"]);
+
+    let held = hold(first);
+    here.ask(&["close", first]).ok();
+    let settled = settle(first, "here", &host.address).ok();
+    assert_eq!(settled, format!("{held} {}\n", host.address));
+    assert_eq!(there.words(&held), ["laptop"]);
+    let said = settle(first, "here", &host.address).failed(3);
+    assert!(said.contains("neither has session"), "{said}");
+
+    // What comes here is held here until the host has given it up.
+    let id = there.ask(&["move", &held, "--to", "here"]).ok();
+    let id = id.trim_end();
+    let mark = laptop.path("sessions").join(id).join("held");
+    let note = format!(
+        "{held} {} {}\n",
+        host.key,
+        here.info(id)["bundle"].as_str().expect("an id")
+    );
+    std::fs::write(&mark, note).expect("written");
+    assert_eq!(here.info(id)["held"]["host"], host.key);
+    here.call(id, "recall", "[]").failed(3);
+    let settled = settle(&held, &host.address, "here").ok();
+    assert_eq!(settled, format!("{id} here\n"));
+    assert_eq!(here.words(id), ["laptop"]);
+
+    // A person decides when the other never comes back.
+    let held = hold(id);
+    let said = there.ask(&["adopt", &held]).failed(2);
+    assert!(
+        said.contains("it is on both from then on") && said.contains("--force"),
+        "{said}"
+    );
+    there.ask(&["adopt", &held, "--force"]).ok();
+    assert_eq!(there.words(&held), ["laptop"]);
+    assert_eq!(here.words(id), ["laptop"]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Embedded {
         let request = JobRequest {
             callable: request.callable,
             arguments: request.arguments,
-            limits: request.limits,
+            limits: request.limits.asked(),
             // As that of a call.
             seed: request.seed.unwrap_or(0),
             persist,
@@ -93,6 +93,7 @@ impl Embedded {
             persist,
             paused,
         } = request;
+        let limits = limits.asked();
         let caller = &self.caller;
         let opening = self
             .host

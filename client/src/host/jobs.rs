@@ -212,6 +212,10 @@ impl Host {
         sink: Sink,
         deadline: Option<Instant>,
     ) -> Result<Feed, Broken> {
+        if request.session.is_none() {
+            let admitted = request.limits.admit(&parcel);
+            admitted.map_err(Broken::Refused)?;
+        }
         match &self.kind {
             Kind::Remote(remote) => remote.items(parcel, request, sink, deadline).await,
             #[cfg(feature = "embedded")]
@@ -241,6 +245,8 @@ impl Host {
         request: Request,
         persist: Persist,
     ) -> Result<JobId, JobError> {
+        let admitted = request.limits.admit(parcel);
+        admitted.map_err(CallError::Refused)?;
         match &self.kind {
             Kind::Remote(remote) => remote.start_job(parcel, request, persist).await,
             #[cfg(feature = "embedded")]
@@ -253,6 +259,8 @@ impl Host {
         parcel: &Parcel,
         request: OpenJobRequest,
     ) -> Result<JobId, JobError> {
+        let admitted = request.limits.admit(parcel);
+        admitted.map_err(CallError::Refused)?;
         match &self.kind {
             Kind::Remote(remote) => remote.open_job(parcel, request).await,
             #[cfg(feature = "embedded")]

@@ -9,12 +9,14 @@ use spore_transport::job::{
     CallItems, JobAcknowledge, JobCancel, JobChanged, JobInfo, JobOpen, JobPause, JobResult,
     JobResume, JobSave, JobStart, JobWatch, JobWatched, Persist, WatchItems,
 };
-use spore_transport::message::{Call, Message};
+use spore_transport::message::Message;
+use spore_transport::session::SessionCallItems;
 use spore_transport::{BlobId, JobId};
 use tokio::time::Instant;
 
 use super::conversation::{Answer, Conversation, Taking};
-use super::{Remote, refusal_of};
+use super::sessions::session_call_of;
+use super::{Remote, call_of, refusal_of};
 use crate::call::{Broken, Finished, Request, Sink, Told};
 use crate::callable::Parcel;
 use crate::error::CallError;
@@ -23,7 +25,7 @@ use crate::job::{JobError, OpenJobRequest};
 use crate::stream::ITEM_WINDOW;
 
 impl Remote {
-    /// Calls a callable that emits items.
+    /// Calls a callable that emits items, in a session or a fresh instance.
     pub(crate) async fn items(
         &self,
         parcel: Parcel,
@@ -34,7 +36,13 @@ impl Remote {
         let (call, limits) = call_of(&parcel, &request);
         let mut conversation = self.conversation(limits).await?;
         let window = ITEM_WINDOW;
-        let message = Message::CallItems(CallItems { call, window });
+        let message = match request.session {
+            None => Message::CallItems(CallItems { call, window }),
+            Some(session) => {
+                let call = session_call_of(session, &request);
+                Message::SessionCallItems(SessionCallItems { call, window })
+            }
+        };
         conversation.queue(&message, request.arguments);
         conversation.flush().await?;
         Ok(Feed::new(deadline, |slot| async move {
@@ -80,7 +88,7 @@ impl Remote {
     ) -> Result<JobId, JobError> {
         let open = Message::JobOpen(JobOpen {
             bundle: BlobId(*parcel.id.as_bytes()),
-            limits: request.limits,
+            limits: request.limits.asked(),
             persist: request.persist,
             paused: request.paused,
         });
@@ -246,28 +254,6 @@ impl Conversation {
         };
         slot.put(told).await;
     }
-}
-
-/// The call that a request asks for, and what is taken in answer to it.
-fn call_of(parcel: &Parcel, request: &Request) -> (Call, ClientLimits) {
-    // A host may be set up for larger results than a caller expects who says nothing.
-    let mut limits = request.limits;
-    let result_bytes = *limits.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
-    let call = Call {
-        bundle: BlobId(*parcel.id.as_bytes()),
-        callable: request.callable,
-        limits,
-        // Equal calls are equal everywhere, unless they are told apart.
-        seed: request.seed.unwrap_or(0),
-        args_bytes: request.arguments.len() as u64,
-    };
-    // Output is passed on as it comes, so that no amount of it is kept here.
-    let limits = ClientLimits {
-        result_bytes,
-        output_bytes: u64::MAX,
-        ..ClientLimits::default()
-    };
-    (call, limits)
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! The steps and why no order of losses makes both hosts run a job: `docs/PROTOCOL.md`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use spore_bundle::{Bundle, BundleId, DifferenceReader, Limits};
@@ -22,40 +22,15 @@ use super::{Remote, told_broken};
 use crate::call::Sink;
 use crate::callable::Parcel;
 use crate::error::CallError;
+use crate::insist::insist;
 use crate::job::JobError;
 use crate::moving::{MoveError, MoveStage, Settled, Told};
 
-/// Time for which a step is asked for again whose answer was lost: a host that restarts is back by
-/// then.
-const INSIST_TIME: Duration = Duration::from_secs(10);
-/// Time between two such attempts.
-const INSIST_PAUSE: Duration = Duration::from_millis(200);
 /// Looks at both hosts until a move must be settled. Each but the last asks for a step of the few
 /// that there are.
 const SETTLE_LOOKS_MAX: u32 = 16;
 /// Time until hosts are asked once more that did not tell what became of a job.
 const UNCLEAR_PAUSE: Duration = Duration::from_secs(1);
-
-/// What comes of a question that can be asked again, which it is while the host is lost or not
-/// reached. No function: a closure that gives a future anew each time cannot be one of another thread.
-macro_rules! insist {
-    ($ask:expr) => {{
-        let mut lost = None;
-        loop {
-            match $ask.await {
-                Err(error) if error.is_passing() && is_patient(&mut lost) => {
-                    tokio::time::sleep(INSIST_PAUSE).await;
-                }
-                answered => break answered,
-            }
-        }
-    }};
-}
-
-/// Whether to ask once more, after the first loss at this time.
-fn is_patient(lost: &mut Option<Instant>) -> bool {
-    lost.get_or_insert_with(Instant::now).elapsed() < INSIST_TIME
-}
 
 /// One move under way.
 struct Carrier<'a> {
@@ -111,7 +86,7 @@ impl Brought {
 
 impl Remote {
     /// The key of the host.
-    async fn key(&self) -> Result<PublicKey, JobError> {
+    pub(crate) async fn key(&self) -> Result<PublicKey, JobError> {
         Ok(self.connection().await?.peer())
     }
 

@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use spore_bundle::image::{BLOCK_BYTES, Image, ImageError, Partial};
 use spore_bundle::{Bundle, BundleId, CodeId, Manifest, StateId};
-use spore_transport::exchange::{ClientLimits, ProtocolError, RESULT_BYTES_MAX_DEFAULT};
+use spore_transport::exchange::{ProtocolError, RESULT_BYTES_MAX_DEFAULT};
 use spore_transport::message::{Message, Refused};
 use spore_transport::session::{
-    BlockSet, Blocks, BlocksMissing, Fetch, FetchBlocks, SessionCall, SessionClose, SessionInfo,
-    SessionOpen, SessionRestore, SessionSave,
+    BlockSet, Blocks, BlocksMissing, Fetch, FetchBlocks, SessionArrive, SessionCall, SessionClose,
+    SessionInfo, SessionOpen, SessionRestore, SessionSave, SessionTakeOver,
 };
 use spore_transport::{BlobId, RefusalCode, SessionId};
 
 use super::conversation::{Answer, Conversation};
-use super::{Remote, parts_refused, refusal_of};
+use super::{Remote, call_of, parts_refused, refusal_of};
 use crate::call::{Broken, Finished, Request, Sink};
 use crate::callable::Parcel;
 use crate::session::{OpenRequest, SessionError};
@@ -25,11 +25,15 @@ impl Remote {
         sink: &mut Sink,
     ) -> Result<SessionId, SessionError> {
         let idle = request.idle.map(|idle| idle.as_millis());
-        let open = Message::SessionOpen(SessionOpen {
+        let open = SessionOpen {
             bundle: BlobId(*parcel.id.as_bytes()),
-            limits: request.limits,
+            limits: request.limits.asked(),
             idle_ms: idle.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
-        });
+        };
+        let open = match request.from {
+            None => Message::SessionOpen(open),
+            Some(from) => Message::SessionArrive(SessionArrive { open, from }),
+        };
         match self
             .ask_hearing(open, Bytes::new(), Some(&parcel.imaged()), sink)
             .await?
@@ -46,21 +50,9 @@ impl Remote {
         request: Request,
         sink: &mut Sink,
     ) -> Result<Finished, Broken> {
-        let mut asked = request.limits;
-        let result_bytes = *asked.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
-        let limits = ClientLimits {
-            result_bytes,
-            output_bytes: u64::MAX,
-            ..ClientLimits::default()
-        };
+        let (_, limits) = call_of(parcel, &request);
         let mut conversation = self.conversation(limits).await?;
-        let call = Message::SessionCall(SessionCall {
-            session,
-            callable: request.callable,
-            limits: asked,
-            seed: request.seed,
-            args_bytes: request.arguments.len() as u64,
-        });
+        let call = Message::SessionCall(session_call_of(session, &request));
         let called = conversation
             .call(&call, request.arguments, parcel, sink)
             .await;
@@ -169,6 +161,14 @@ impl Remote {
         }
     }
 
+    pub(crate) async fn take_over_session(&self, session: SessionId) -> Result<(), SessionError> {
+        let take = Message::SessionTakeOver(SessionTakeOver { session });
+        match self.ask(take, None).await? {
+            Answer::SessionOpened(_) => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+
     pub(crate) async fn close_session(
         &self,
         session: SessionId,
@@ -186,6 +186,19 @@ impl Remote {
             Answer::Sessions(sessions) => Ok(sessions.sessions),
             other => Err(other.unexpected()),
         }
+    }
+}
+
+/// The call of a session that a request asks for.
+pub(super) fn session_call_of(session: SessionId, request: &Request) -> SessionCall {
+    let mut limits = request.limits.asked();
+    limits.result_bytes.get_or_insert(RESULT_BYTES_MAX_DEFAULT);
+    SessionCall {
+        session,
+        callable: request.callable,
+        limits,
+        seed: request.seed,
+        args_bytes: request.arguments.len() as u64,
     }
 }
 

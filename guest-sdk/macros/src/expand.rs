@@ -243,7 +243,7 @@ fn passed(callable: &Callable) -> Vec<TokenStream> {
                 Role::Argument => (quote!(_arguments), &mut arguments, arguments_count),
                 Role::Emitter => {
                     return match parameter.passing {
-                        Passing::Value => quote!(_items),
+                        Passing::Value | Passing::Copy => quote!(_items),
                         Passing::Reference => quote!(&_items),
                     };
                 }
@@ -251,7 +251,7 @@ fn passed(callable: &Callable) -> Vec<TokenStream> {
             let member = member(*next, count);
             *next += 1;
             match parameter.passing {
-                Passing::Value => quote!(#tuple.#member),
+                Passing::Value | Passing::Copy => quote!(#tuple.#member),
                 Passing::Reference => quote!(&#tuple.#member),
             }
         })
@@ -328,8 +328,18 @@ mod tests {
         check(
             "",
             "/// `x` times the captured factor.
-            pub fn scale(#[capture] factor: f64, x: f64) -> f64 { factor * x }",
+            pub fn scale(#[capture] factor: Factor, x: f64) -> f64 { factor.of(x) }",
             include_str!("../tests/golden/capture_by_value.rs"),
+        );
+    }
+
+    #[test]
+    fn a_capture_that_is_copied() {
+        check(
+            "",
+            "/// `x` times the captured factor.
+            pub fn scale(#[capture] factor: f64, x: f64) -> f64 { factor * x }",
+            include_str!("../tests/golden/capture_copied.rs"),
         );
     }
 

@@ -142,7 +142,7 @@ impl Callable {
         }
     }
 
-    /// Whether a run takes a capture by value.
+    /// Whether a run takes a capture by value, and leaves nothing of it.
     pub(crate) fn consumes_captures(&self) -> bool {
         self.captures()
             .any(|capture| capture.passing == Passing::Value)

@@ -35,7 +35,8 @@ use proc_macro::TokenStream;
 /// Each is a `Value`, by value or by reference: `&T` receives a
 /// `T`, `&str` a `String`, `&[T]` a `Vec<T>`. Those marked `#[capture]` are bound before the
 /// callable ships; their order among themselves is the order of the captures. A function that
-/// takes any capture by value *consumes* its captures: each run starts from freshly bound ones.
+/// takes any capture by value *consumes* its captures: each run starts from freshly bound ones, and
+/// no session is opened of them. Numbers, `bool` and `char` are copied, and consume nothing.
 /// There are at most 256 captures and 256 other parameters.
 ///
 /// # Return types

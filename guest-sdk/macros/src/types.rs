@@ -13,6 +13,8 @@ use crate::input::Errors;
 pub(crate) enum Passing {
     /// `T`
     Value,
+    /// `T`, of a type that is copied: what it is taken from stays
+    Copy,
     /// `&T`
     Reference,
 }
@@ -61,7 +63,11 @@ pub(crate) fn parameter(ty: &Type, errors: &mut Errors) -> (TokenStream, Passing
             other if is_str(other) => errors.leave_to_compiler(),
             other => check(other, errors),
         }
-        return (ty.to_token_stream(), Passing::Value);
+        let passing = match is_copied(peeled(ty)) {
+            true => Passing::Copy,
+            false => Passing::Value,
+        };
+        return (ty.to_token_stream(), passing);
     };
     if reference.mutability.is_some() {
         errors.push(
@@ -91,6 +97,20 @@ pub(crate) fn parameter(ty: &Type, errors: &mut Errors) -> (TokenStream, Passing
         }
     };
     (owned, Passing::Reference)
+}
+
+/// Whether a type is one of the language's own that are copied. A macro sees only the words; a type
+/// of the same name that is not copied is an error of the compiler's.
+fn is_copied(ty: &Type) -> bool {
+    const COPIED: [&str; 16] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+        "f32", "f64", "bool", "char",
+    ];
+    let Type::Path(path) = ty else {
+        return false;
+    };
+    let ident = path.path.get_ident().filter(|_| path.qself.is_none());
+    ident.is_some_and(|ident| COPIED.iter().any(|name| ident == name))
 }
 
 /// What a function with this return type returns, and whether it is an iterator: then the items of

@@ -15,7 +15,7 @@ use crate::callers::Caller;
 use crate::code::chain;
 use crate::damaged::Damage;
 use crate::job::{Begin, Job, JobRequest, Phase, Revived};
-use crate::keep::{Keep, KeepError, SessionRecord};
+use crate::keep::{Keep, KeepError};
 use crate::session::Charged;
 
 impl Host {
@@ -129,10 +129,8 @@ impl Host {
     ) -> Result<(), Damage> {
         let owner = caller.state.id;
         let read = keep.beside(move |keep| keep.session(owner, id.0)).await;
-        let (SessionRecord::V1 { asked, idle_ms }, bundle, image) =
-            read.map_err(|error| Damage::unreadable(&error))?;
-        let idle = Duration::from_millis(idle_ms);
-        let revived = self.resume_session(caller, id, &bundle, image, &asked, idle);
+        let (record, bundle, image) = read.map_err(|error| Damage::unreadable(&error))?;
+        let revived = self.resume_session(caller, id, &bundle, image, &record);
         revived.await.map_err(Damage::passing)
     }
 

@@ -5,21 +5,32 @@ use std::time::Duration;
 
 use spore_bundle::{Bundle, BundleId, Image};
 use spore_transport::message::{CallLimits, Refused, Timing};
-use spore_transport::session::SessionInfo;
+use spore_transport::session::{Origin, SessionInfo};
 use spore_transport::{RefusalCode, SessionId};
 
 use super::{Host, Inner};
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::events::{Events, Running};
+use crate::keep::SessionRecord;
 use crate::limits::{RunLimits, nanos};
 use crate::session::{
     self, Close, Opened, Saved, Session, SessionRequest, SessionWork, Task, Turn,
 };
 use crate::work::Ticket;
 
+/// As what a session is written down.
+#[derive(Clone, Copy)]
+enum Write {
+    /// Held or not, as it is then.
+    AsItIs,
+    /// Not held from then on.
+    TakenOver,
+}
+
 impl Host {
-    /// Opens a session of a bundle. It is there once the outcome is a value, which is empty.
+    /// Opens a session of a bundle. It is there once the outcome is a value, which is empty. One that
+    /// comes `from` another host is held until it is [taken over](Self::take_over_session).
     ///
     /// # Errors
     ///
@@ -32,6 +43,7 @@ impl Host {
         bundle: &Bundle,
         limits: &CallLimits,
         idle: Option<Duration>,
+        from: Option<Origin>,
         timing: Timing,
     ) -> Result<(SessionId, Running), Refused> {
         let inner = &self.inner;
@@ -58,6 +70,7 @@ impl Host {
                 bundle.image(),
             )?,
             open_files: inner.limits.open_files,
+            held: from,
         };
         let session = Arc::new(Session::new(caller, opened)?);
         inner.sessions.put(caller, &session)?;
@@ -105,13 +118,14 @@ impl Host {
         let inner = &self.inner;
         self.check_open()?;
         let session = place.session();
+        session.check_not_held()?;
         let index = request.callable;
         let manifest = session.bundle().manifest();
         let Some(callable) = manifest.callables.get(index as usize) else {
             let what = format!("index {index}");
             return Err(Refused::new(RefusalCode::UnknownCallable, what));
         };
-        if callable.streams {
+        if callable.streams && !request.items {
             let what = callable.name.clone();
             return Err(Refused::new(RefusalCode::EmitsItems, what));
         }
@@ -163,14 +177,31 @@ impl Host {
     /// When there is no such session of the caller's, or its state cannot be saved.
     pub async fn save_session(&self, caller: &Caller, id: SessionId) -> Result<Saved, Refused> {
         let session = self.inner.sessions.find(caller, id)?;
+        self.write_session(session.turn(), Write::AsItIs).await
+    }
+
+    /// Lets a session that is held be called: it was given up where it comes from, durably. So is
+    /// what this notes.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, or it cannot be written down.
+    pub async fn take_over_session(&self, caller: &Caller, id: SessionId) -> Result<(), Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        if session.held().is_some() {
+            self.write_session(session.turn(), Write::TakenOver).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_session(&self, turn: Turn, how: Write) -> Result<Saved, Refused> {
         // Whatever becomes of who asked: what was seen in this order is written in this order.
         let host = self.clone();
-        let turn = session.turn();
-        self.to_the_end(async move { host.save_in_turn(turn).await })
+        self.to_the_end(async move { host.save_in_turn(turn, how).await })
             .await
     }
 
-    async fn save_in_turn(&self, turn: Turn) -> Result<Saved, Refused> {
+    async fn save_in_turn(&self, turn: Turn, how: Write) -> Result<Saved, Refused> {
         let session = turn.session();
         let session::ToWrite {
             saved,
@@ -180,8 +211,12 @@ impl Host {
         } = self
             .on_worker(session.key.turn(), session::save(turn))
             .await??;
+        let held = match how {
+            Write::AsItIs => session.held(),
+            Write::TakenOver => None,
+        };
         if let Some(keep) = self.inner.keep.get() {
-            let record = session.record();
+            let record = session.record(held);
             let (owner, id, bundle) = (session.key.id, session.id, session.bundle().clone());
             let turn_of_key = session.key.keeping.lock().await;
             let image = saved.bundle.image().cloned();
@@ -196,7 +231,7 @@ impl Host {
                 return Err(error.refusal());
             }
         }
-        session.note_written(as_saved);
+        session.note_written(as_saved, held);
         Ok(saved)
     }
 
@@ -207,18 +242,18 @@ impl Host {
         id: SessionId,
         bundle: &Bundle,
         image: Image,
-        asked: &CallLimits,
-        idle: Duration,
+        record: &SessionRecord,
     ) -> Result<(), Refused> {
+        let (asked, idle, held) = record.terms();
         let (loaded, _) = self.load_plain(caller, bundle).await?;
-        let limits = caller.limits.for_call(asked);
+        let limits = caller.limits.for_call(&asked);
         session::check(bundle, &loaded, limits.memory)?;
         let opened = Opened {
             // One copy for all sessions of it.
             bundle: loaded.bundle().clone(),
             loaded,
             limits,
-            asked: *asked,
+            asked,
             idle: idle.min(self.inner.limits.session_idle),
             directories: self.inner.grants.of_session(
                 bundle.manifest(),
@@ -226,6 +261,7 @@ impl Host {
                 Some(&image),
             )?,
             open_files: self.inner.limits.open_files,
+            held,
         };
         let session = Session::resting(caller, id, opened, image)?;
         self.inner.sessions.put(caller, &Arc::new(session))

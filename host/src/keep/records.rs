@@ -1,10 +1,13 @@
 //! Records of sessions and jobs, layout 1. Frozen: a field more or less is another variant.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spore_transport::failure::Failure;
 use spore_transport::job::{Custody, Persist};
 use spore_transport::message::{CallLimits, Refused, Timing};
+use spore_transport::session::Origin;
 
 use crate::events::{self, Finished};
 
@@ -18,6 +21,30 @@ pub(crate) enum SessionRecord {
         /// Time without a call after which it is closed
         idle_ms: u64,
     },
+    /// One that is held.
+    Held {
+        /// As above
+        asked: CallLimits,
+        /// As above
+        idle_ms: u64,
+        /// Where it comes from
+        from: Origin,
+    },
+}
+
+impl SessionRecord {
+    /// What its owner allowed at most, its idle time, and where it comes from while it is held.
+    pub(crate) fn terms(&self) -> (CallLimits, Duration, Option<Origin>) {
+        let (asked, idle_ms, held) = match *self {
+            SessionRecord::V1 { asked, idle_ms } => (asked, idle_ms, None),
+            SessionRecord::Held {
+                asked,
+                idle_ms,
+                from,
+            } => (asked, idle_ms, Some(from)),
+        };
+        (asked, Duration::from_millis(idle_ms), held)
+    }
 }
 
 /// A job.

@@ -9,10 +9,11 @@ use spore_transport::exchange::HostEvent;
 use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
 use spore_transport::packing;
 use spore_transport::session::{
-    BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionCall, SessionClose, SessionClosed,
-    SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved, Sessions,
+    BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, Origin, SessionCall, SessionClose,
+    SessionClosed, SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved,
+    SessionTakeOver, Sessions,
 };
-use spore_transport::{BlobId, RefusalCode, StreamError};
+use spore_transport::{BlobId, RefusalCode, SessionId, StreamError};
 
 use super::blobs::UploadRoom;
 use super::loading::refuse_parts;
@@ -24,7 +25,12 @@ use crate::session::SessionRequest;
 use crate::store::Verified;
 
 impl Serving {
-    pub(super) async fn session_open(&mut self, open: SessionOpen) -> Result<(), End> {
+    /// Opens a session; one that comes from another host is kept there and held.
+    pub(super) async fn session_open(
+        &mut self,
+        open: SessionOpen,
+        from: Option<Origin>,
+    ) -> Result<(), End> {
         let began = Instant::now();
         let bundle = {
             let _turn = self.turn_to_load().await?;
@@ -40,9 +46,9 @@ impl Serving {
         let peer = self.peer.clone();
         let bundle = FreedBeside::new(bundle, peer.host.background());
         let opening = async move {
-            let opening = peer
-                .host
-                .open_session(&peer.caller, &bundle, &open.limits, idle, timing);
+            let opening =
+                peer.host
+                    .open_session(&peer.caller, &bundle, &open.limits, idle, from, timing);
             opening.await
         };
         let (session, mut running) = self.wait_for(opening).await??;
@@ -52,6 +58,9 @@ impl Serving {
         if let Ok(finished) = &ended
             && matches!(finished.outcome, Outcome::Value(_))
         {
+            if from.is_some() {
+                self.keep_arrived(session).await?;
+            }
             let opened = Message::SessionOpened(SessionOpened { session });
             return self.answer(opened).await;
         }
@@ -59,7 +68,22 @@ impl Serving {
         self.outcome(ended?).await
     }
 
-    pub(super) async fn session_call(&mut self, call: SessionCall) -> Result<(), End> {
+    /// Has a session that arrived be on the disk.
+    async fn keep_arrived(&mut self, session: SessionId) -> Result<(), End> {
+        let peer = self.peer.clone();
+        let saving = async move { peer.host.save_session(&peer.caller, session).await };
+        match self.wait_for(saving).await {
+            Ok(Ok(_)) => Ok(()),
+            // Its client can ask for it again: nobody knows of this one.
+            Ok(Err(refused)) => {
+                self.peer.host.forget_session(session);
+                Err(refused.into())
+            }
+            Err(end) => Err(end),
+        }
+    }
+
+    pub(super) async fn session_call(&mut self, call: SessionCall, items: bool) -> Result<(), End> {
         let began = Instant::now();
         // In line from now on: requests of a session come one after the other.
         let place = self
@@ -75,6 +99,7 @@ impl Serving {
             arguments,
             limits: call.limits,
             seed: call.seed,
+            items,
             timing: Timing {
                 transfer_ns: nanos(began.elapsed()),
                 ..Timing::default()
@@ -110,6 +135,14 @@ impl Serving {
         let (peer, session) = (self.peer.clone(), restore.session);
         let restoring = async move { peer.host.restore_session(&peer.caller, session).await };
         self.wait_for(restoring).await??;
+        self.answer(Message::SessionOpened(SessionOpened { session }))
+            .await
+    }
+
+    pub(super) async fn session_take_over(&mut self, take: SessionTakeOver) -> Result<(), End> {
+        let (peer, session) = (self.peer.clone(), take.session);
+        let taking = async move { peer.host.take_over_session(&peer.caller, session).await };
+        self.wait_for(taking).await??;
         self.answer(Message::SessionOpened(SessionOpened { session }))
             .await
     }

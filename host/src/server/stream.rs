@@ -184,10 +184,15 @@ impl Serving {
             HostEvent::Ship(ship) => self.ship(ship.bundle).await,
             HostEvent::Describe(describe) => self.describe(describe.bundle).await,
             HostEvent::Status => self.status().await,
-            HostEvent::SessionOpen(open) => self.session_open(open).await,
-            HostEvent::SessionCall(call) => self.session_call(call).await,
+            HostEvent::SessionOpen(open) => self.session_open(open, None).await,
+            HostEvent::SessionCall(call) => self.session_call(call, false).await,
+            HostEvent::SessionCallItems(call) => self.session_call(call.call, true).await,
             HostEvent::SessionSave(save) => self.session_save(save).await,
             HostEvent::SessionRestore(restore) => self.session_restore(restore).await,
+            HostEvent::SessionArrive(arrive) => {
+                self.session_open(arrive.open, Some(arrive.from)).await
+            }
+            HostEvent::SessionTakeOver(take) => self.session_take_over(take).await,
             HostEvent::SessionClose(close) => self.session_close(close).await,
             HostEvent::SessionList => self.session_list().await,
             HostEvent::Fetch(fetch) => self.fetch(fetch).await,

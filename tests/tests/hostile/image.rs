@@ -15,16 +15,16 @@ use crate::asking::{Parts, ask, outcome};
 use resumer::by_futures;
 use spore_bundle::image::{Block, Bound, Global, GlobalValue, Index, Run};
 use spore_bundle::{BlockId, State, StateId};
-use spore_client::{Bundle, CallLimits, Host, JobId, Persist, PublicKey, RefusalCode, SessionId};
+use spore_client::{Bundle, Host, JobId, Persist, PublicKey, RefusalCode, SessionId};
 use spore_host::{Limits, Setup};
-use spore_tests::guests::{assert_serves, of, wall};
-use spore_tests::peer::{Peer, call, ship};
+use spore_tests::guests::{assert_serves, of};
+use spore_tests::peer::{self, Peer, call, ship};
 use spore_tests::{Local, keeper, resumer};
 use spore_transport::Connection;
 use spore_transport::job::{
     JobAcknowledge, JobCancel, JobOffer, JobOpen, JobRefused, JobResult, JobStart, JobStarted,
 };
-use spore_transport::message::{Call, Message, Missing};
+use spore_transport::message::{Call, CallLimits, Message, Missing};
 use spore_transport::session::{
     BlocksMissing, SessionCall, SessionClose, SessionOpen, SessionOpened,
 };
@@ -163,7 +163,7 @@ impl Parts {
     fn job(&self) -> Message {
         Message::JobOpen(JobOpen {
             bundle: self.id(),
-            limits: wall(200),
+            limits: peer::wall(200),
             persist: Persist::Off,
             paused: false,
         })
@@ -261,7 +261,7 @@ async fn call_in(
         limits: CallLimits {
             result_bytes: Some(MIB),
             output_bytes: Some(MIB),
-            ..wall(100)
+            ..peer::wall(100)
         },
         seed: Some(0),
         args_bytes: arguments.len() as u64,

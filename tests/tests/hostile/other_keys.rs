@@ -7,8 +7,7 @@ use std::time::Duration;
 use crate::asking::{Parts, ask, outcome, refused};
 use resumer::{primes, rounds, told};
 use spore_client::{
-    Bundle, CallLimits, Host, Job, JobId, JobState, MoveId, Persist, PublicKey, RefusalCode,
-    Session, SessionId,
+    Bundle, Host, Job, JobId, JobState, MoveId, Persist, PublicKey, RefusalCode, Session, SessionId,
 };
 use spore_host::Setup;
 use spore_tests::guests::of;
@@ -20,10 +19,10 @@ use spore_transport::job::{
     JobOffer, JobOffered, JobOpen, JobPause, JobResult, JobResume, JobSave, JobStart, JobTerms,
     JobWatch, Lock, MoveStep, Place, Release, WatchItems,
 };
-use spore_transport::message::{Absent, BlobKind, Call, Describe, Message};
+use spore_transport::message::{Absent, BlobKind, Call, CallLimits, Describe, Message};
 use spore_transport::session::{
-    BlockSet, Fetch, FetchBlocks, SessionCall, SessionClose, SessionOpen, SessionRestore,
-    SessionSave,
+    BlockSet, Fetch, FetchBlocks, Origin, SessionArrive, SessionCall, SessionClose, SessionOpen,
+    SessionRestore, SessionSave, SessionTakeOver,
 };
 use spore_transport::{BlobId, Connection};
 
@@ -94,6 +93,7 @@ fn about_session(session: SessionId, saved: BlobId) -> Vec<Message> {
         call(1_000),
         Message::SessionSave(SessionSave { session }),
         Message::SessionRestore(SessionRestore { session }),
+        Message::SessionTakeOver(SessionTakeOver { session }),
         close(None),
         close(Some(saved)),
     ]
@@ -419,22 +419,29 @@ async fn what_another_key_has_saved_is_fetched_by_nobody_else() {
     }
 }
 
-#[tokio::test]
-async fn blocks_that_another_key_has_saved_have_to_be_brought() {
-    let scene = Scene::start().await;
-    let (_session, saved) = saved_session(&scene.owner).await;
-    let job = scene
-        .owner
-        .start(&of(resumer(), rounds::HANDLE), (u32::MAX,));
+/// What a job was saved as that stands still.
+async fn saved_run(owner: &Host) -> Bundle {
+    let job = owner.start(&of(resumer(), rounds::HANDLE), (u32::MAX,));
     let job = job.await.expect("started");
     job.pause(WITHIN).await.expect("it has checkpoints");
-    let run = job.save(WITHIN).await.expect("it stands still");
+    job.save(WITHIN).await.expect("it stands still")
+}
 
-    let open = |bundle| {
-        Message::SessionOpen(SessionOpen {
-            bundle,
-            limits: CallLimits::default(),
-            idle_ms: None,
+#[tokio::test]
+async fn blocks_that_another_key_has_saved_have_to_be_brought() {
+    let opens = |bundle| SessionOpen {
+        bundle,
+        limits: CallLimits::default(),
+        idle_ms: None,
+    };
+    let open = |bundle| Message::SessionOpen(opens(bundle));
+    let arrive = |bundle| {
+        Message::SessionArrive(SessionArrive {
+            open: opens(bundle),
+            from: Origin {
+                session: SessionId([7; 16]),
+                host: None,
+            },
         })
     };
     let start = |bundle| {
@@ -445,8 +452,16 @@ async fn blocks_that_another_key_has_saved_have_to_be_brought() {
             paused: true,
         })
     };
-    for (saved, request) in [(&saved, open(blob(&saved))), (&run, start(blob(&run)))] {
-        let parts = Parts::of(saved);
+    let requests: [&dyn Fn(BlobId) -> Message; 3] = [&open, &arrive, &start];
+    for (number, request) in requests.into_iter().enumerate() {
+        // One that has seen nothing of it.
+        let scene = Scene::start().await;
+        let saved = match number {
+            0 | 1 => saved_session(&scene.owner).await.1,
+            _ => saved_run(&scene.owner).await,
+        };
+        let request = request(blob(&saved));
+        let parts = Parts::of(&saved);
         // Its id is no right to it: the host asks for what it has.
         let mut peer = Peer::open(&scene.other).await;
         peer.say(&request).await;

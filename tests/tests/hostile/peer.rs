@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use spore_client::{Bundle, CallLimits, RefusalCode};
+use spore_client::{Bundle, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::assert_serves;
 use spore_tests::module::{Raw, bundle_with};
@@ -11,8 +11,8 @@ use spore_tests::outcome::{idle, refused, running};
 use spore_tests::peer::{Peer, call, id_of, ship};
 use spore_tests::{Local, hostile, plain as plain_bundle};
 use spore_transport::message::{
-    Absent, Blob, BlobKind, Call, Cancel, Describe, Encoding, Message, Missing, MissingBlob,
-    Received, Stored,
+    Absent, Blob, BlobKind, Call, CallLimits, Cancel, Describe, Encoding, Message, Missing,
+    MissingBlob, Received, Stored,
 };
 use spore_transport::{BlobId, Connection, StreamError};
 

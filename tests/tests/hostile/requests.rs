@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use crate::asking::{Parts, ask, refused};
 use resumer::told;
-use spore_client::{
-    Bundle, CallLimits, Host, JobId, MoveId, Persist, PublicKey, RefusalCode, Refused,
-};
+use spore_client::{Bundle, Host, JobId, MoveId, Persist, PublicKey, RefusalCode, Refused};
 use spore_host::Setup;
 use spore_tests::guests::{assert_serves, of};
 use spore_tests::peer::Peer;
@@ -21,7 +19,7 @@ use spore_tests::{Local, resumer};
 use spore_transport::job::{
     JobArrive, JobMove, JobMoved, JobOffer, JobOffered, JobTerms, Lock, MoveStep,
 };
-use spore_transport::message::{Call, Message, Received};
+use spore_transport::message::{Call, CallLimits, Message, Received};
 use spore_transport::{BlobId, Connection};
 
 /// Longer than any checkpoint of these guests is away.

@@ -16,7 +16,7 @@ use spore_tests::outcome::{refused, until};
 use spore_tests::peer::{Peer, ship};
 use spore_tests::{Local, Process, hostile, plain as plain_bundle};
 use spore_transport::BlobId;
-use spore_transport::message::{BlobKind, Call, Message, Received};
+use spore_transport::message::{self, BlobKind, Call, Message, Received};
 
 const MIB: u64 = 1 << 20;
 
@@ -256,6 +256,8 @@ async fn a_caller_lowers_limits_and_raises_none() {
             wall_ms: Some(u64::MAX),
             memory_bytes: Some(u64::MAX),
             output_bytes: Some(u64::MAX),
+            code_bytes: Some(u64::MAX),
+            state_bytes: Some(u64::MAX),
         };
         let result = host.call(&return_bytes, (2 << 20,)).limits(higher).await;
         assert_eq!(refused_at(result), Some(MIB));
@@ -268,6 +270,46 @@ async fn a_caller_lowers_limits_and_raises_none() {
             .limits(silent)
             .on_output(|_, _| panic!("nothing"));
         assert!(call.completed().await.output_cut);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_allows_less_code_or_state_sends_nothing() {
+    let both = Both::of(Setup::default());
+    let append = plain_bundle()
+        .callable(plain::append::HANDLE)
+        .expect("it is there")
+        .capture(&vec![1; 1000])
+        .expect("it fits");
+    let shipped = append.bundle();
+    let manifest = shipped.inner().manifest();
+    let code = manifest.code.bytes;
+    let state = manifest.state.expect("the capture").bytes;
+    for host in both.hosts().await {
+        let less_code = CallLimits {
+            code_bytes: Some(code - 1),
+            ..CallLimits::default()
+        };
+        let less_state = CallLimits {
+            state_bytes: Some(state - 1),
+            ..CallLimits::default()
+        };
+        for (limits, refusal, limit, actual) in [
+            (less_code, RefusalCode::CodeTooLarge, code - 1, code),
+            (less_state, RefusalCode::StateTooLarge, state - 1, state),
+        ] {
+            let call = host.call(&append, (vec![2],)).limits(limits);
+            let refused = refused(call.await, refusal);
+            assert_eq!((refused.limit, refused.actual), (Some(limit), Some(actual)));
+        }
+        refused(host.shipped(shipped.id()).await, RefusalCode::UnknownBundle);
+        let exact = CallLimits {
+            code_bytes: Some(code),
+            state_bytes: Some(state),
+            ..CallLimits::default()
+        };
+        let appended = host.call(&append, (vec![2],)).limits(exact).await;
+        assert_eq!(appended.expect("it is allowed").len(), 1001);
     }
 }
 
@@ -310,7 +352,7 @@ async fn code_is_sent_and_compiled_once_for_many_captures() {
     peer.say(&Message::Call(Call {
         bundle: BlobId(*bundle.id().as_bytes()),
         callable,
-        limits: CallLimits::default(),
+        limits: message::CallLimits::default(),
         seed: 0,
         args_bytes: 1,
     }))

@@ -21,6 +21,11 @@ fn program(name: &str) -> PathBuf {
 }
 
 fn run(name: &str, home: &Path, arguments: &[&str]) -> String {
+    run_hearing(name, home, arguments).0
+}
+
+/// What an example prints, and what it says on standard error meanwhile.
+fn run_hearing(name: &str, home: &Path, arguments: &[&str]) -> (String, String) {
     let Output {
         status,
         stdout,
@@ -33,7 +38,8 @@ fn run(name: &str, home: &Path, arguments: &[&str]) -> String {
         .expect("the program starts");
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{name}: {status}\n{stderr}");
-    String::from_utf8(stdout).expect("text")
+    let stdout = String::from_utf8(stdout).expect("text");
+    (stdout, stderr.into_owned())
 }
 
 /// The folder of a user whom these hosts know as their first client, and who knows them.
@@ -122,7 +128,10 @@ async fn anneal_finds_the_tour_of_its_readme_wherever_it_is_stopped() {
         (&["--steps", fewer, &one], 1),
         (&["--from", &one, "--to", &other, "--to", &one], 2),
     ] {
-        let printed = run("anneal-example", home.path(), arguments);
+        let (printed, shown) = run_hearing("anneal-example", home.path(), arguments);
+        // Its progress is shown, to the end.
+        let steps = shown.matches(" %").count();
+        assert!(steps > 2 && shown.contains(": 100 %"), "{shown}");
         let (way, found) = printed.split_once("\n\n").expect("an empty line");
         assert_eq!(way.matches(": goes on from ").count(), stops, "{way}");
         // The program itself compares all bits and fails when they differ.

@@ -10,7 +10,7 @@ use resumer::{naps, rounds, sorted, strides, told};
 use serde_json::json;
 use spore_client::{
     Bundle, CallError, CallLimits, Ending, FindError, Host, Items, Job, JobError, JobInfo, JobNews,
-    JobState, MoveError, OutputStream, RefusalCode, Watch,
+    JobState, MoveError, OutputStream, RefusalCode, SessionState, Watch,
 };
 use spore_host::Setup;
 use spore_tests::guests::{of, wall};
@@ -137,6 +137,53 @@ async fn items_come_in_order_and_end() {
         let (taken, error) = all(items).await;
         assert!(error.is_none(), "{error:?}");
         assert_eq!(taken, [2, 0, 2, 6].map(|n| json!(n)));
+    }
+}
+
+#[tokio::test]
+async fn a_session_emits_items_too() {
+    let factor = resumer().callable(multiples::HANDLE).expect("it is there");
+    let of_seven = factor.capture(&7).expect("captured").bundle();
+    for host in BOTH.hosts().await {
+        let session = host.open_session(&of_seven).await.expect("opened");
+        for first in [3, 5] {
+            // More than any window.
+            let items = session.stream(multiples::HANDLE, (first, 1000));
+            let items = items.expect("it is there").await.expect("begun");
+            let (taken, error) = all(items).await;
+            assert!(error.is_none(), "{error:?}");
+            assert!(taken.into_iter().eq((first..first + 1000).map(|n| n * 7)));
+        }
+        let items = session.stream(halves::HANDLE, (12,)).expect("it is there");
+        let (taken, error) = all(items.await.expect("begun")).await;
+        assert_eq!(taken, [6, 3]);
+        assert!(matches!(error, Some(CallError::Guest(_))), "{error:?}");
+        let items = session
+            .stream("digits", json!(["26"]))
+            .expect("it is there");
+        let (taken, error) = all(items.await.expect("begun")).await;
+        assert!(error.is_none() && taken == [2, 6].map(|n| json!(n)));
+        // What the wrong request gets, which changes nothing.
+        let called = session.call("primes", json!([2])).expect("it is there");
+        refused(called.await, RefusalCode::EmitsItems);
+        let streamed = session.stream("rounds", json!([2])).expect("it is there");
+        assert!(matches!(streamed.await, Err(CallError::NoItems { .. })));
+        let copy = host
+            .open_session(&session.save().await.expect("saved"))
+            .await;
+        copy.expect("opened").close().await.expect("closed");
+        // Items that nobody takes any more: the guest was stopped within a call.
+        let items = session.stream(primes::HANDLE, (2,)).expect("it is there");
+        let mut items = items.await.expect("begun");
+        assert_eq!(items.next().await.expect("one").expect("a number"), 2);
+        drop(items);
+        until("it is known to be poisoned", || async {
+            let listed = host.sessions().await.expect("listed");
+            listed[0].state == SessionState::Poisoned
+        })
+        .await;
+        session.restore().await.expect("it was saved");
+        session.close().await.expect("closed");
     }
 }
 
@@ -749,10 +796,13 @@ async fn a_guest_whose_initialiser_fails_is_refused() {
     }
     let mut setup = Setup::default();
     setup.limits.wall = Duration::from_millis(200);
-    let host = Host::embedded_with(setup).expect("the engine starts");
+    let both = Both::of(setup);
     let spins = initialised("(loop br 0)");
-    let called = call(&host, &spins, CallLimits::default()).await;
-    refused(called, RefusalCode::WallTime);
+    for host in both.hosts().await {
+        let called = call(&host, &spins, CallLimits::default()).await;
+        refused(called, RefusalCode::WallTime);
+        refused(host.open_session(&spins).await, RefusalCode::WallTime);
+    }
 }
 
 #[tokio::test]

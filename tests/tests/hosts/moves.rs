@@ -1,21 +1,23 @@
 //! Moves of jobs between hosts that break, and requests about them that meet: at no time do two
 //! hosts run a job, and once both are back one does.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use resumer::roams;
 use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
-use spore_tests::door::Door;
 use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::relay::Relay;
-use spore_tests::{Process, resumer};
+use spore_tests::resumer;
 use spore_transport::job::{JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
 use spore_transport::message::{CallLimits, Timing};
 use spore_transport::{PublicKey, RefusalCode};
 use tokio::sync::Mutex;
+
+use crate::pair::{Broken, Pair};
 
 /// Moves that are broken, unless `SPORE_MOVES` says otherwise.
 const MOVES: u32 = 12;
@@ -122,61 +124,35 @@ async fn a_job_is_given_up_or_stays_however_the_requests_meet() {
     assert_eq!(gave_up + stayed, 40);
 }
 
-/// What breaks a move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broken {
-    Source,
-    Target,
-    Both,
-    /// Its client alone, which goes away wherever it is.
-    Client,
-}
-
-/// Two hosts that serve one client.
-struct Pair {
-    source: Process,
-    target: Process,
-    /// What the job comes to that is moved.
+/// Two hosts, and what the job comes to that is moved between them.
+struct Jobs {
+    pair: Pair,
     expected: u64,
 }
 
-impl Pair {
-    async fn start() -> Pair {
+impl Deref for Jobs {
+    type Target = Pair;
+
+    fn deref(&self) -> &Pair {
+        &self.pair
+    }
+}
+
+impl DerefMut for Jobs {
+    fn deref_mut(&mut self) -> &mut Pair {
+        &mut self.pair
+    }
+}
+
+impl Jobs {
+    async fn start() -> Jobs {
         let configuration = "job_persist = \"100ms\"\n[limits]\nconnections_per_key = 64\n";
-        let source = Process::start(configuration, &[""]);
-        let target = Process::start(configuration, &[]);
-        target.authorize(&source.clients[0]).await;
-        let host = connect(&source, &source).await;
+        let pair = Pair::start(configuration).await;
+        let [host, _] = pair.connect().await;
         let expected = host.call(&of(resumer(), roams::HANDLE), (ROUNDS,)).await;
-        Pair {
-            source,
-            target,
+        Jobs {
+            pair,
             expected: expected.expect("it ends well"),
-        }
-    }
-
-    async fn connect(&self) -> [Host; 2] {
-        [
-            connect(&self.source, &self.source).await,
-            connect(&self.target, &self.source).await,
-        ]
-    }
-
-    fn kill(&mut self, what: Broken) {
-        if matches!(what, Broken::Source | Broken::Both) {
-            self.source.kill();
-        }
-        if matches!(what, Broken::Target | Broken::Both) {
-            self.target.kill();
-        }
-    }
-
-    fn restart(&mut self, what: Broken) {
-        if matches!(what, Broken::Source | Broken::Both) {
-            self.source.restart();
-        }
-        if matches!(what, Broken::Target | Broken::Both) {
-            self.target.restart();
         }
     }
 
@@ -219,10 +195,6 @@ impl Pair {
     }
 }
 
-async fn connect(door: &Door, client: &Door) -> Host {
-    door.connect_by(door.address, &client.clients[0]).await
-}
-
 /// What a host says of where the job is.
 async fn place(host: &Host, id: JobId) -> Option<Place> {
     let jobs = host.jobs().await.expect("listed");
@@ -256,7 +228,7 @@ async fn started(host: &Host, other: &Host) -> spore_client::Job<u64, std::conve
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_that_breaks_leaves_the_job_on_one_host() {
-    let mut pair = Pair::start().await;
+    let mut pair = Jobs::start().await;
     let moves =
         std::env::var("SPORE_MOVES").map_or(MOVES, |moves| moves.parse().expect("a number"));
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
@@ -303,7 +275,7 @@ const STAGES: [MoveStage; 8] = [
 /// Breaks a move at each of its stages: with a client that goes on and one that is gone as well,
 /// whose next request may be on its way.
 async fn is_whole_when_broken_at_each_stage(what: Broken) {
-    let pair = Arc::new(Mutex::new(Pair::start().await));
+    let pair = Arc::new(Mutex::new(Jobs::start().await));
     let mut ends = String::new();
     for (stage, stays) in STAGES.into_iter().flat_map(|it| [(it, true), (it, false)]) {
         // Both hosts at once are what each of them is to a client that waits for it.
@@ -382,7 +354,7 @@ async fn a_client_that_goes_away_at_any_stage_of_a_move_loses_no_job() {
 /// Cuts the way to one of two hosts at each stage of a move, while both hosts and the client stay, and
 /// the client connects anew.
 async fn is_whole_when_cut_at_each_stage(what: Broken) {
-    let pair = Arc::new(Pair::start().await);
+    let pair = Arc::new(Jobs::start().await);
     // A client finds out after seconds, so that some are cut side by side; of all at once, a host would
     // refuse some to begin a connection.
     let mut moves = tokio::task::JoinSet::new();
@@ -438,7 +410,7 @@ async fn a_way_to_the_target_that_is_cut_at_any_stage_of_a_move_loses_no_job() {
 /// Branches that take turns, and a race between them, are where they were on the other host.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_joined_and_raced_branches_moves_and_comes_to_the_same() {
-    let pair = Pair::start().await;
+    let pair = Jobs::start().await;
     let [one, other] = pair.connect().await;
     let weights: Vec<f64> = (0..20_000).map(f64::from).collect();
     let entwined = resumer().callable(resumer::entwined::HANDLE);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use spore_client::{Bundle, CallLimits, RefusalCode};
+use spore_client::{Bundle, RefusalCode};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of};
 use spore_tests::outcome::{refused, running, soon, until};
 use spore_tests::peer::{Peer, id_of, ship};
 use spore_tests::{Local, hostile, plain as plain_bundle};
-use spore_transport::message::{Blob, BlobKind, Call, Encoding, Message, MissingBlob, Received};
+use spore_transport::message::{
+    Blob, BlobKind, Call, CallLimits, Encoding, Message, MissingBlob, Received,
+};
 use spore_transport::quic::Options;
 use spore_transport::{BlobId, CloseCode, Connection, StreamCode, StreamError};
 

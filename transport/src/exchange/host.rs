@@ -14,7 +14,8 @@ use crate::job::{
 };
 use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Message, Received, Ship};
 use crate::session::{
-    Blocks, Fetch, FetchBlocks, SessionCall, SessionClose, SessionOpen, SessionRestore, SessionSave,
+    Blocks, Fetch, FetchBlocks, SessionArrive, SessionCall, SessionCallItems, SessionClose,
+    SessionOpen, SessionRestore, SessionSave, SessionTakeOver,
 };
 
 /// Sizes that a host accepts, in bytes. Each is held against the announcement, before anything of
@@ -72,10 +73,16 @@ pub enum HostEvent {
     SessionOpen(SessionOpen),
     /// A call in a session; its arguments follow as those of a call.
     SessionCall(SessionCall),
+    /// The same, of a callable that emits items.
+    SessionCallItems(SessionCallItems),
     /// A session to save.
     SessionSave(SessionSave),
     /// A session to put back to its last image.
     SessionRestore(SessionRestore),
+    /// A session that comes from another host.
+    SessionArrive(SessionArrive),
+    /// A session that was given up where it comes from.
+    SessionTakeOver(SessionTakeOver),
     /// A session to end.
     SessionClose(SessionClose),
     /// The sessions of the key are asked for.
@@ -375,8 +382,11 @@ impl HostExchange {
             Message::Status => HostEvent::Status,
             Message::SessionOpen(open) => HostEvent::SessionOpen(open),
             Message::SessionCall(call) => HostEvent::SessionCall(call),
+            Message::SessionCallItems(call) => HostEvent::SessionCallItems(call),
             Message::SessionSave(save) => HostEvent::SessionSave(save),
             Message::SessionRestore(restore) => HostEvent::SessionRestore(restore),
+            Message::SessionArrive(arrive) => HostEvent::SessionArrive(arrive),
+            Message::SessionTakeOver(take) => HostEvent::SessionTakeOver(take),
             Message::SessionClose(close) => HostEvent::SessionClose(close),
             Message::SessionList => HostEvent::SessionList,
             Message::Fetch(fetch) => HostEvent::Fetch(fetch),

@@ -131,31 +131,41 @@ fn about_calls() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn session_opens() -> impl Strategy<Value = SessionOpen> {
+    (ids(), limits(), any::<Option<u64>>()).prop_map(|(bundle, limits, idle_ms)| SessionOpen {
+        bundle,
+        limits,
+        idle_ms,
+    })
+}
+
+fn session_calls() -> impl Strategy<Value = SessionCall> {
+    let limits = (limits(), any::<Option<u64>>());
+    (sessions(), any::<u32>(), limits, lengths()).prop_map(
+        |(session, callable, (limits, seed), args_bytes)| SessionCall {
+            session,
+            callable,
+            limits,
+            seed,
+            args_bytes,
+        },
+    )
+}
+
+fn origins() -> impl Strategy<Value = Origin> {
+    (sessions(), prop::option::of(keys())).prop_map(|(session, host)| Origin { session, host })
+}
+
 fn about_sessions() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (ids(), limits(), any::<Option<u64>>()).prop_map(|(bundle, limits, idle_ms)| {
-            Message::SessionOpen(SessionOpen {
-                bundle,
-                limits,
-                idle_ms,
-            })
+        session_opens().prop_map(Message::SessionOpen),
+        (session_opens(), origins())
+            .prop_map(|(open, from)| { Message::SessionArrive(SessionArrive { open, from }) }),
+        sessions().prop_map(|session| Message::SessionTakeOver(SessionTakeOver { session })),
+        session_calls().prop_map(Message::SessionCall),
+        (session_calls(), 1..=ITEM_WINDOW_MAX).prop_map(|(call, window)| {
+            Message::SessionCallItems(SessionCallItems { call, window })
         }),
-        (
-            sessions(),
-            any::<u32>(),
-            limits(),
-            any::<Option<u64>>(),
-            lengths()
-        )
-            .prop_map(|(session, callable, limits, seed, args_bytes)| {
-                Message::SessionCall(SessionCall {
-                    session,
-                    callable,
-                    limits,
-                    seed,
-                    args_bytes,
-                })
-            }),
         sessions().prop_map(|session| Message::SessionSave(SessionSave { session })),
         sessions().prop_map(|session| Message::SessionRestore(SessionRestore { session })),
         (sessions(), prop::option::of(ids())).prop_map(|(session, expected)| {
@@ -517,8 +527,9 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
     let numbers = any::<(u64, u64, u64)>();
     let texts = ("[a-z]{0,20}", "[a-z ]{0,20}");
     let ids = (sessions(), ids(), prop::option::of(ids()));
-    (ids, texts, states, numbers).prop_map(
-        |((session, bundle, saved), (name, why), state, (memory_bytes, calls, idle_ms))| {
+    let held = prop::option::of(origins());
+    (ids, texts, states, numbers, held).prop_map(
+        |((session, bundle, saved), (name, why), state, (memory_bytes, calls, idle_ms), held)| {
             SessionInfo {
                 session,
                 bundle,
@@ -529,6 +540,7 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
                 calls,
                 idle_ms,
                 saved,
+                held,
             }
         },
     )

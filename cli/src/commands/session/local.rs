@@ -5,6 +5,8 @@
 //! sessions/ID/now.spore   a bundle with the image of what it is now
 //! sessions/ID/saved.spore what it was last saved as
 //! sessions/ID/poisoned    why it cannot go on; there when a call did not come to its end
+//! sessions/ID/held        where it comes from, until it was given up there: a session, a key and the
+//!                         bundle that it arrived as
 //! ```
 //!
 //! Each file is written beside its place and renamed: a command that is killed leaves the session as
@@ -14,11 +16,13 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use spore_client::{Bundle, Home, SessionId, SessionInfo, SessionState};
+use spore_client::{
+    Bundle, BundleId, Home, Origin, PublicKey, SessionId, SessionInfo, SessionState,
+};
 use spore_transport::BlobId;
 
 use crate::exit::{self, Exit, Failure, OrExit};
-use crate::output;
+use crate::{output, refusal};
 
 /// A session that this command alone uses until it is dropped.
 pub(super) struct LocalSession {
@@ -28,8 +32,13 @@ pub(super) struct LocalSession {
 }
 
 impl LocalSession {
-    /// Keeps a new session.
-    pub(super) fn create(home: &Home, id: SessionId, bundle: &Bundle) -> Result<(), Failure> {
+    /// Keeps a new session; one that comes from a host is held.
+    pub(super) fn create(
+        home: &Home,
+        id: SessionId,
+        bundle: &Bundle,
+        held: Option<&Held>,
+    ) -> Result<(), Failure> {
         let folder = home.sessions_path().join(id.to_string());
         fs::create_dir_all(&folder).or_exit(Exit::Local)?;
         let mut session = LocalSession {
@@ -37,9 +46,34 @@ impl LocalSession {
             folder,
             id,
         };
+        // What says that it is held, before what says that it is there.
+        if let Some(held) = held {
+            output::write_file(&session.folder.join(HELD), held.write().as_bytes())?;
+        }
         session.keep(bundle)?;
         // The folder itself is there after a loss of power as well.
         sync_folder(&home.sessions_path())
+    }
+
+    /// As what a session came that is held.
+    pub(super) fn held(&self) -> Result<Option<Held>, Failure> {
+        read_held(&self.folder)
+    }
+
+    /// Whether there is a session of this id.
+    pub(super) fn exists(home: &Home, id: SessionId) -> bool {
+        home.sessions_path().join(id.to_string()).join(NOW).exists()
+    }
+
+    /// Lets a session be called that was held.
+    pub(super) fn take_over(&self) -> Result<(), Failure> {
+        match fs::remove_file(self.folder.join(HELD)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => {
+                removed.or_exit(Exit::Local)?;
+                sync_folder(&self.folder)
+            }
+        }
     }
 
     /// The session of this id. Waits while another command uses it.
@@ -68,8 +102,11 @@ impl LocalSession {
     ///
     /// # Errors
     ///
-    /// When it is poisoned, or its file cannot be read.
+    /// When it is held or poisoned, or its file cannot be read.
     pub(super) fn bundle(&self) -> Result<Bundle, Failure> {
+        if let Some(held) = read_held(&self.folder)? {
+            return Err(refusal::held(held.session, &held.host.to_string()));
+        }
         if let Some(why) = self.poisoned()? {
             let message = format!(
                 "the session was stopped within a call: {}",
@@ -160,13 +197,52 @@ impl LocalSession {
 const NOW: &str = "now.spore";
 const SAVED: &str = "saved.spore";
 const POISONED: &str = "poisoned";
+const HELD: &str = "held";
 
-fn poisoned(folder: &Path) -> Result<Option<String>, Failure> {
-    match fs::read_to_string(folder.join(POISONED)) {
-        Ok(why) => Ok(Some(why)),
+/// What a session is that is held here.
+pub(super) struct Held {
+    /// Its id where it comes from
+    pub(super) session: SessionId,
+    /// The host that it comes from
+    pub(super) host: PublicKey,
+    /// What it was saved as there
+    pub(super) bundle: BundleId,
+}
+
+impl Held {
+    fn write(&self) -> String {
+        format!("{} {} {}\n", self.session, self.host, self.bundle)
+    }
+
+    fn read(text: &str) -> Option<Held> {
+        let mut words = text.split_whitespace();
+        Some(Held {
+            session: words.next()?.parse().ok()?,
+            host: words.next()?.parse().ok()?,
+            bundle: words.next()?.parse().ok()?,
+        })
+    }
+}
+
+fn read_held(folder: &Path) -> Result<Option<Held>, Failure> {
+    let Some(text) = read_if_there(&folder.join(HELD))? else {
+        return Ok(None);
+    };
+    let held = Held::read(&text);
+    let unreadable = || Failure::new(Exit::Local, "what says where it comes from cannot be read");
+    held.map(Some).ok_or_else(unreadable)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).or_exit(Exit::Local),
     }
+}
+
+fn poisoned(folder: &Path) -> Result<Option<String>, Failure> {
+    read_if_there(&folder.join(POISONED))
 }
 
 /// What a session's files tell; nothing when it is closed meanwhile.
@@ -209,6 +285,10 @@ fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
             u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
         }),
         saved,
+        held: read_held(folder)?.map(|held| Origin {
+            session: held.session,
+            host: Some(held.host),
+        }),
     }))
 }
 
@@ -224,6 +304,7 @@ fn damaged(id: SessionId, why: &str) -> SessionInfo {
         calls: 0,
         idle_ms: 0,
         saved: None,
+        held: None,
     }
 }
 

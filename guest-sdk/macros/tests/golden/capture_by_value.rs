@@ -1,22 +1,22 @@
 // What `#[callable]` makes of the function at the top; see the tests in src/expand.rs.
 #[doc = " `x` times the captured factor."]
-pub fn scale(factor: f64, x: f64) -> f64 {
-    factor * x
+pub fn scale(factor: Factor, x: f64) -> f64 {
+    factor.of(x)
 }
 #[cfg(target_family = "wasm")]
 #[allow(deprecated)]
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::scale")]
     extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
-        ::spore_guest::__rt::bind_consuming::<(f64,)>(_ptr, _len)
+        ::spore_guest::__rt::bind_consuming::<(Factor,)>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::scale")]
     extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
-        ::spore_guest::__rt::start_consuming::<(f64,), (f64,)>(
+        ::spore_guest::__rt::start_consuming::<(Factor,), (f64,)>(
             _handle,
             _ptr,
             _len,
-            |_captures: (f64,), _arguments: (f64,)| {
+            |_captures: (Factor,), _arguments: (f64,)| {
                 ::spore_guest::__rt::Outcome::of_value(scale(_captures.0, _arguments.0))
             },
         )
@@ -28,7 +28,7 @@ const _: () = {
                 "spore_guest_macros::scale",
                 ::core::concat!("`x` times the captured factor."),
             )
-            .capture::<f64>("factor")
+            .capture::<Factor>("factor")
             .parameter::<f64>("x")
             .consumes_captures()
             .returns::<f64>(),
@@ -38,7 +38,7 @@ const _: () = {
 #[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 #[allow(non_camel_case_types, clippy::type_complexity)]
-type __spore_handle_scale = ::spore_guest::Handle<f64, (f64,), f64, ::core::convert::Infallible>;
+type __spore_handle_scale = ::spore_guest::Handle<Factor, (f64,), f64, ::core::convert::Infallible>;
 #[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 #[allow(non_upper_case_globals)]
@@ -48,7 +48,7 @@ const __spore_handle_scale: __spore_handle_scale =
             "spore_guest_macros::scale",
             ::core::concat!("`x` times the captured factor."),
         )
-        .capture::<f64>("factor")
+        .capture::<Factor>("factor")
         .parameter::<f64>("x")
         .consumes_captures()
         .returns::<f64>()

@@ -7,11 +7,11 @@ pub async fn count(from: u64, items: &Emitter<u64>) {
 const _: () = {
     #[unsafe(export_name = "spore1:bind/spore_guest_macros::count")]
     extern "C" fn __spore_bind(_ptr: u32, _len: u32) -> u32 {
-        ::spore_guest::__rt::bind_consuming::<(u64,)>(_ptr, _len)
+        ::spore_guest::__rt::bind::<(u64,)>(_ptr, _len)
     }
     #[unsafe(export_name = "spore1:start/spore_guest_macros::count")]
     extern "C" fn __spore_start(_handle: u32, _ptr: u32, _len: u32) -> u32 {
-        let _captures = ::spore_guest::__rt::consumed::<(u64,)>(_handle);
+        let _captures = ::spore_guest::__rt::lent::<(u64,)>(_handle);
         let _arguments = ::spore_guest::__rt::arguments::<()>(_ptr, _len);
         ::spore_guest::__rt::streaming::<u64, _>(|_items| async move {
             ::spore_guest::__rt::Outcome::of_value(count(_captures.0, &_items).await)
@@ -22,7 +22,6 @@ const _: () = {
         ::spore_guest::__rt::describe(
             ::spore_guest::__rt::Describing::new("spore_guest_macros::count", "")
                 .capture::<u64>("from")
-                .consumes_captures()
                 .resumable()
                 .streams()
                 .returns::<u64>(),
@@ -41,7 +40,6 @@ const __spore_handle_count: __spore_handle_count =
     ::spore_guest::Handle::new("spore_guest_macros::count", || {
         ::spore_guest::__rt::Describing::new("spore_guest_macros::count", "")
             .capture::<u64>("from")
-            .consumes_captures()
             .resumable()
             .streams()
             .returns::<u64>()

@@ -7,13 +7,12 @@ use bytes::Bytes;
 use serde_json::json;
 use spore_bundle::image::{CLOCK_NS_MAX, GlobalValue, Index, RUN_ITEMS_MAX, Random, Run};
 use spore_bundle::{State, StateId, StateKind};
-use spore_client::{CallLimits, RefusalCode};
-use spore_tests::guests::wall;
+use spore_client::RefusalCode;
 use spore_tests::module::{Raw, bundle_with};
-use spore_tests::peer::{call, ship};
+use spore_tests::peer::{self, call, ship};
 use spore_tests::{keeper, resumer};
 use spore_transport::job::JobStarted;
-use spore_transport::message::{Call, Message};
+use spore_transport::message::{Call, CallLimits, Message};
 use spore_transport::session::SessionOpen;
 use spore_value::codec;
 
@@ -364,7 +363,7 @@ async fn what_a_guest_does_when_it_is_restored_counts_in_the_time_of_its_call() 
     let call = Message::Call(Call {
         bundle: forged.id(),
         callable: 0,
-        limits: wall(100),
+        limits: peer::wall(100),
         seed: 0,
         args_bytes: 0,
     });

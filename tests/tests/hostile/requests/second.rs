@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use resumer::strides;
-use spore_client::{CallLimits, JobId, JobState, MoveId, Persist, RefusalCode, SessionId};
-use spore_tests::guests::{of, wall};
+use spore_client::{JobId, JobState, MoveId, Persist, RefusalCode, SessionId};
+use spore_tests::guests::of;
 use spore_tests::outcome::{idle, soon, until};
-use spore_tests::peer::Peer;
+use spore_tests::peer::{self, Peer};
 use spore_tests::{keeper, resumer};
 use spore_transport::Connection;
 use spore_transport::job::{
     CallItems, JobAcknowledge, JobCancel, JobLeave, JobOffer, JobOpen, JobPause, JobResult,
     JobResume, JobSave, JobStart, JobWatch, Lock, MoveStep, Place,
 };
-use spore_transport::message::{Cancel, Message};
+use spore_transport::message::{CallLimits, Cancel, Message};
 use spore_transport::session::{
     Fetch, SessionCall, SessionClose, SessionOpen, SessionRestore, SessionSave,
 };
@@ -139,7 +139,7 @@ async fn spinning(connection: &Connection, session: SessionId, wall_ms: u64) -> 
     peer.say(&Message::SessionCall(SessionCall {
         session,
         callable: index_of(keeper(), "spin_after"),
-        limits: wall(wall_ms),
+        limits: peer::wall(wall_ms),
         seed: None,
         args_bytes: arguments.len() as u64,
     }))

@@ -1,0 +1,244 @@
+//! Moves of sessions from one host to another, carried by this program.
+//!
+//! The session is saved at its source; what was saved is opened at the target, kept there and held;
+//! the source closes the session if it is still what was saved; and the target lets it be called. So
+//! it can be called at one of the two at most, and is on one at least: `docs/PROTOCOL.md`.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use spore_bundle::BundleId;
+use spore_transport::message::Refused;
+use spore_transport::session::{Origin, SessionInfo};
+use spore_transport::{RefusalCode, SessionId};
+
+use super::{Session, SessionError, bundle_id};
+use crate::error::CallError;
+use crate::host::Host;
+use crate::insist::{INSIST_PAUSE, insist, is_patient};
+
+/// Hears how far a move is.
+type Told = Box<dyn FnMut(SessionMoveStage) + Send>;
+
+/// A session that is to be moved: await it for the session at the other host.
+///
+/// Not cancel-safe: a dropped future may leave the move half done.
+#[must_use = "a session moves when this is awaited"]
+pub struct MovingSession {
+    session: Session,
+    other: Host,
+    told: Told,
+}
+
+/// What of a session's move is done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SessionMoveStage {
+    /// It was saved, and this program has what was saved
+    Saved,
+    /// The target has it durably, and holds it
+    Arrived,
+    /// The source has durably closed it
+    GivenUp,
+    /// It can be called at the target
+    TakenOver,
+}
+
+impl fmt::Display for SessionMoveStage {
+    /// What a host has to do for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SessionMoveStage::Saved => "the source was to save the session",
+            SessionMoveStage::Arrived => "the target was to take the session in",
+            SessionMoveStage::GivenUp => "the source was to give the session up",
+            SessionMoveStage::TakenOver => "the target was to let it be called",
+        })
+    }
+}
+
+/// Why a session was not moved, or not to the end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionMoveError {
+    /// It is where it was, and can be called there. If it was the target that was lost, it may hold
+    /// a copy: [`Host::settle_session`] ends that.
+    #[error("the session was not moved: {stage}")]
+    NotMoved {
+        /// How far it did not come
+        stage: SessionMoveStage,
+        /// Why it did not
+        #[source]
+        source: SessionError,
+    },
+    /// A host was lost when the move had begun. The target holds the session, and the source may have
+    /// it as well: it can be called at one of them at most. [`Host::settle_session`] finds out, and
+    /// ends the move.
+    #[error("the move is half done: {stage}")]
+    HalfDone {
+        /// What it is at the target
+        there: SessionId,
+        /// What was not answered
+        stage: SessionMoveStage,
+        /// Why it was not
+        #[source]
+        source: SessionError,
+    },
+}
+
+/// Which host has a session whose move was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionSettled {
+    /// The one that it was to move from, as it was
+    AtSource,
+    /// The one that it was to move to, as this
+    AtTarget(SessionId),
+}
+
+impl MovingSession {
+    pub(super) fn new(session: Session, other: Host) -> MovingSession {
+        MovingSession {
+            session,
+            other,
+            told: Box::new(|_| {}),
+        }
+    }
+
+    /// Calls this each time that the move has come further, between one step and the next.
+    pub fn on_stage(mut self, told: impl FnMut(SessionMoveStage) + Send + 'static) -> Self {
+        self.told = Box::new(told);
+        self
+    }
+
+    async fn moved(self) -> Result<Session, SessionMoveError> {
+        let MovingSession {
+            session,
+            other,
+            mut told,
+        } = self;
+        let not_moved = |stage| move |source| SessionMoveError::NotMoved { stage, source };
+        let source = &session.host;
+        let host = insist!(source.key()).map_err(not_moved(SessionMoveStage::Saved))?;
+        let from = Origin {
+            session: session.id,
+            host,
+        };
+        // A copy that another move holds there may be all that there is, once that goes on.
+        let held = held_of(&other, from);
+        if !held
+            .await
+            .map_err(not_moved(SessionMoveStage::Arrived))?
+            .is_empty()
+        {
+            let under_way = Refused::new(RefusalCode::MoveUnderWay, "the target holds it already");
+            return Err(SessionMoveError::NotMoved {
+                stage: SessionMoveStage::Arrived,
+                source: CallError::Refused(under_way),
+            });
+        }
+        let saved = insist!(session.save()).map_err(not_moved(SessionMoveStage::Saved))?;
+        told(SessionMoveStage::Saved);
+        let arrived = other.open_session(&saved).arriving(from).await;
+        let there = arrived.map_err(not_moved(SessionMoveStage::Arrived))?;
+        told(SessionMoveStage::Arrived);
+        let half_done = |stage| {
+            let there = there.id;
+            move |source| SessionMoveError::HalfDone {
+                there,
+                stage,
+                source,
+            }
+        };
+        match give_up(source, session.id, saved.id()).await {
+            Ok(()) => {}
+            Err(error) if is(&error, RefusalCode::SessionChanged) => {
+                // No other answer says that it goes on there. What is held here serves nobody then.
+                let _ = insist!(other.close_session(there.id, None));
+                return Err(not_moved(SessionMoveStage::GivenUp)(error));
+            }
+            Err(error) => return Err(half_done(SessionMoveStage::GivenUp)(error)),
+        }
+        told(SessionMoveStage::GivenUp);
+        let taken = insist!(other.take_over_session(there.id));
+        taken.map_err(half_done(SessionMoveStage::TakenOver))?;
+        told(SessionMoveStage::TakenOver);
+        Ok(there)
+    }
+}
+
+impl IntoFuture for MovingSession {
+    type Output = Result<Session, SessionMoveError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.moved())
+    }
+}
+
+impl Host {
+    /// Ends a move of a session from here to `other` that was left half done, one way or the other, by
+    /// what the two hosts have of it. Says which of them has the session now.
+    ///
+    /// # Errors
+    ///
+    /// When one of the hosts cannot be asked, or neither has the session: it was closed, or goes on at
+    /// the other host under an id of its own.
+    ///
+    /// Cancel-safe: ask again.
+    pub async fn settle_session(
+        &self,
+        id: SessionId,
+        other: &Host,
+    ) -> Result<SessionSettled, SessionError> {
+        let host = self.key().await?;
+        let from = Origin { session: id, host };
+        for held in held_of(other, from).await? {
+            match self.close_session(id, Some(bundle_id(held.bundle))).await {
+                Ok(()) => {}
+                Err(error) if is(&error, RefusalCode::UnknownSession) => {}
+                Err(error) if is(&error, RefusalCode::SessionChanged) => {
+                    other.close_session(held.session, None).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            other.take_over_session(held.session).await?;
+            return Ok(SessionSettled::AtTarget(held.session));
+        }
+        let sessions = self.sessions().await?;
+        if sessions.iter().any(|it| it.session == id) {
+            return Ok(SessionSettled::AtSource);
+        }
+        let unknown = Refused::new(RefusalCode::UnknownSession, id.to_string());
+        Err(CallError::Refused(unknown))
+    }
+}
+
+/// What a host holds that comes from there.
+async fn held_of(host: &Host, from: Origin) -> Result<Vec<SessionInfo>, SessionError> {
+    let mut sessions = host.sessions().await?;
+    sessions.retain(|it| it.held == Some(from));
+    Ok(sessions)
+}
+
+/// Has a host close a session, if it is still what was saved as this bundle.
+async fn give_up(host: &Host, id: SessionId, expected: BundleId) -> Result<(), SessionError> {
+    let mut lost = None;
+    loop {
+        match host.close_session(id, Some(expected)).await {
+            Err(error) if error.is_passing() && is_patient(&mut lost) => {
+                tokio::time::sleep(INSIST_PAUSE).await;
+            }
+            // It was closed, and the answer lost.
+            Err(error) if lost.is_some() && is(&error, RefusalCode::UnknownSession) => {
+                return Ok(());
+            }
+            answered => return answered,
+        }
+    }
+}
+
+fn is(error: &SessionError, code: RefusalCode) -> bool {
+    matches!(error, CallError::Refused(refused) if refused.code == code)
+}

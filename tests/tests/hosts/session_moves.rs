@@ -1,0 +1,290 @@
+//! Moves of sessions between hosts that break: at no time can a session be called at two hosts, and
+//! once both are back it is on one, as it was.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use spore_client::{
+    CallError, Host, RefusalCode, Session, SessionError, SessionId, SessionInfo, SessionMoveError,
+    SessionMoveStage, SessionSettled,
+};
+use spore_tests::keeper;
+use spore_tests::outcome::{refused, soon};
+use tokio::sync::Mutex;
+
+use crate::pair::{Broken, Pair};
+
+const STAGES: [SessionMoveStage; 4] = [
+    SessionMoveStage::Saved,
+    SessionMoveStage::Arrived,
+    SessionMoveStage::GivenUp,
+    SessionMoveStage::TakenOver,
+];
+
+async fn pair() -> Pair {
+    Pair::start("[limits]\nconnections_per_key = 64\n").await
+}
+
+async fn remember(session: &Session, word: &str) -> Result<u32, SessionError> {
+    let call = session.call(keeper::remember::HANDLE, (word.to_owned(),));
+    call.expect("it is there").await
+}
+
+async fn words(session: &Session) -> Vec<String> {
+    let call = session.call(keeper::recall::HANDLE, ());
+    call.expect("it is there").await.expect("recalled")
+}
+
+async fn sessions(host: &Host) -> Vec<SessionInfo> {
+    host.sessions().await.expect("listed")
+}
+
+/// A session that remembers one word, and nothing of it is saved.
+async fn open(host: &Host) -> Session {
+    let session = host.open_session(keeper()).await.expect("opened");
+    remember(&session, "one").await.expect("remembered");
+    session
+}
+
+/// The sessions that can be called, with their hosts.
+async fn callable(hosts: &[Host; 2]) -> Vec<(usize, SessionId)> {
+    let mut found = Vec::new();
+    for (at, host) in hosts.iter().enumerate() {
+        let listed = sessions(host).await.into_iter();
+        found.extend(
+            listed
+                .filter(|it| it.held.is_none())
+                .map(|it| (at, it.session)),
+        );
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_session_that_moves_goes_on_where_it_is() {
+    let pair = pair().await;
+    let [one, other] = pair.connect().await;
+    let session = open(&one).await;
+    let moved = session.move_to(&other).await.expect("moved");
+    assert!(sessions(&one).await.is_empty());
+    refused(
+        remember(&session, "lost").await,
+        RefusalCode::UnknownSession,
+    );
+    assert_eq!(remember(&moved, "two").await.expect("remembered"), 2);
+    // Settling what is settled says where it is not.
+    refused(
+        one.settle_session(session.id(), &other).await,
+        RefusalCode::UnknownSession,
+    );
+    let back = moved.move_to(&one).await.expect("moved back");
+    assert_eq!(words(&back).await, ["one", "two"]);
+    assert!(sessions(&other).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_in_between_keeps_a_session_where_it_is() {
+    let pair = pair().await;
+    let [one, other] = pair.connect().await;
+    for stage in [SessionMoveStage::Saved, SessionMoveStage::Arrived] {
+        let session = open(&one).await;
+        let (calls, mut call) = tokio::sync::mpsc::channel(1);
+        let moving = session.move_to(&other).on_stage(move |reached| {
+            if reached == stage {
+                // The move goes on when the call was made.
+                let (made, is_made) = std::sync::mpsc::channel();
+                calls.try_send(made).expect("once");
+                is_made.recv().expect("it is made");
+            }
+        });
+        let moving = tokio::task::spawn_blocking(|| {
+            let runtime = tokio::runtime::Handle::current();
+            runtime.block_on(moving.into_future()).map_err(Box::new)
+        });
+        let made = call.recv().await.expect("the stage is reached");
+        remember(&session, "two").await.expect("remembered");
+        made.send(()).expect("it waits");
+        let moved = moving.await.expect("no panic");
+        match *moved.expect_err("it was changed") {
+            SessionMoveError::NotMoved {
+                stage: SessionMoveStage::GivenUp,
+                source: CallError::Refused(why),
+            } => assert_eq!(why.code, RefusalCode::SessionChanged),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(words(&session).await, ["one", "two"]);
+        assert!(sessions(&other).await.is_empty());
+        session.close().await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn a_held_session_waits_for_its_owner() {
+    // Nothing else would wait so long.
+    let mut pair = Pair::start("[limits]\nsession_idle = \"1s\"\n").await;
+    let [one, other] = pair.connect().await;
+    let session = open(&one).await;
+    let moving = session.move_to(&other);
+    let (arrived, arrives) = tokio::sync::oneshot::channel();
+    let mut arrived = Some(arrived);
+    let moving = moving.on_stage(move |stage| {
+        if stage == SessionMoveStage::Arrived {
+            let arrived = arrived.take().expect("it arrives once");
+            arrived.send(()).expect("it is waited for");
+        }
+    });
+    // The client goes away once the target has it.
+    tokio::select! {
+        biased;
+        Ok(()) = arrives => {}
+        moved = moving.into_future() => panic!("it was not stopped: {moved:?}"),
+    }
+    pair.kill(Broken::Target);
+    pair.restart(Broken::Target);
+    let hosts = pair.connect().await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let listed = sessions(&hosts[1]).await;
+    let [held] = &listed[..] else {
+        panic!("one is held, however long: {listed:?}");
+    };
+    let from = held.held.expect("it is held");
+    assert_eq!(from.session, session.id());
+    assert_eq!(from.host, Some(pair.source.key));
+    let there = hosts[1].session(held.session).await.expect("it is there");
+    refused(remember(&there, "early").await, RefusalCode::SessionHeld);
+    // The one that nobody used is gone meanwhile, durably: the other is all that there is of it.
+    let settled = hosts[0].settle_session(session.id(), &hosts[1]).await;
+    assert_eq!(
+        settled.expect("settled"),
+        SessionSettled::AtTarget(held.session)
+    );
+    assert_eq!(words(&there).await, ["one"]);
+    there.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_second_move_waits_for_the_first_to_be_settled() {
+    let pair = pair().await;
+    let hosts = pair.connect().await;
+    let session = open(&hosts[0]).await;
+    let saved = session.save().await.expect("saved");
+    let from = spore_client::Origin {
+        session: session.id(),
+        host: Some(pair.source.key),
+    };
+    let held = hosts[1].open_session(&saved).arriving(from).await;
+    let held = held.expect("it is held");
+    match session.move_to(&hosts[1]).await {
+        Err(SessionMoveError::NotMoved {
+            source: CallError::Refused(why),
+            ..
+        }) => assert_eq!(why.code, RefusalCode::MoveUnderWay),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(callable(&hosts).await, [(0, session.id())]);
+    // What has changed since is not lost.
+    remember(&session, "two").await.expect("remembered");
+    let settled = hosts[0].settle_session(session.id(), &hosts[1]).await;
+    assert_eq!(settled.expect("settled"), SessionSettled::AtSource);
+    assert!(sessions(&hosts[1]).await.is_empty());
+    refused(
+        hosts[1].take_over_session(held.id()).await,
+        RefusalCode::UnknownSession,
+    );
+    let moved = session.move_to(&hosts[1]).await.expect("moved");
+    assert_eq!(words(&moved).await, ["one", "two"]);
+    // Taken over once more: nothing changes.
+    hosts[1].take_over_session(moved.id()).await.expect("it is");
+    assert_eq!(words(&moved).await, ["one", "two"]);
+}
+
+/// Breaks a move at each of its stages, with a client that goes on and one that is gone as well.
+async fn is_whole_when_broken_at_each_stage(what: Broken) {
+    let pair = Arc::new(Mutex::new(pair().await));
+    for (stage, stays) in STAGES.into_iter().flat_map(|it| [(it, true), (it, false)]) {
+        // Both hosts at once are what each of them is to a client that waits for it.
+        if stays && matches!(what, Broken::Client | Broken::Both) {
+            continue;
+        }
+        let [one, other] = pair.lock().await.connect().await;
+        let session = open(&one).await;
+        let (broken, breaks) = tokio::sync::oneshot::channel();
+        let (hosts, mut broken) = (pair.clone(), Some(broken));
+        let moving = session.move_to(&other).on_stage(move |reached| {
+            if reached != stage {
+                return;
+            }
+            let mut hosts = hosts.try_lock().expect("nobody else has them now");
+            hosts.kill(what);
+            if stays {
+                hosts.restart(what);
+            } else if let Some(broken) = broken.take() {
+                let _ = broken.send(());
+            }
+        });
+        let ended = tokio::select! {
+            moved = moving.into_future() => Some(moved.map(|it| it.id())),
+            Ok(()) = breaks => None,
+        };
+        drop((one, other));
+        let mut pair = pair.lock().await;
+        if !stays {
+            pair.restart(what);
+        }
+        let context = format!("{what:?} at {stage:?}, client stays: {stays}, {ended:?}");
+        let hosts = pair.connect().await;
+        let id = session.id();
+        assert!(callable(&hosts).await.len() <= 1, "{context}");
+        let settled = soon("it is settled", hosts[0].settle_session(id, &hosts[1])).await;
+        let (at, id) = match (&settled, &ended) {
+            (Ok(SessionSettled::AtSource), _) => (0, id),
+            (Ok(SessionSettled::AtTarget(there)), _) => (1, *there),
+            // It was moved before, to the end.
+            (Err(CallError::Refused(why)), _) if why.code == RefusalCode::UnknownSession => {
+                let there = callable(&hosts).await;
+                assert!(matches!(there[..], [(1, _)]), "{there:?}: {context}");
+                there[0]
+            }
+            other => panic!("{other:?}: {context}"),
+        };
+        // What the move was said to have come to is what it has come to.
+        match ended {
+            Some(Ok(there)) => assert_eq!((at, id), (1, there), "{context}"),
+            Some(Err(SessionMoveError::NotMoved { .. })) => assert_eq!(at, 0, "{context}"),
+            Some(Err(SessionMoveError::HalfDone { there, .. })) => {
+                assert!(at == 0 || id == there, "{context}");
+            }
+            Some(Err(error)) => panic!("{error}: {context}"),
+            None => {}
+        }
+        if stage >= SessionMoveStage::GivenUp {
+            assert_eq!(at, 1, "{context}");
+        }
+        // It is on one of them, and on that alone, as it was.
+        assert_eq!(callable(&hosts).await, [(at, id)], "{context}");
+        assert!(sessions(&hosts[1 - at]).await.is_empty(), "{context}");
+        let session = hosts[at].session(id).await.expect("it is there");
+        assert_eq!(words(&session).await, ["one"], "{context}");
+        session.close().await.expect("closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_killed_at_any_stage_of_a_move_loses_no_session() {
+    is_whole_when_broken_at_each_stage(Broken::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_killed_at_any_stage_of_a_move_loses_no_session() {
+    is_whole_when_broken_at_each_stage(Broken::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_that_are_killed_at_any_stage_of_a_move_lose_no_session() {
+    is_whole_when_broken_at_each_stage(Broken::Both).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_away_at_any_stage_of_a_move_loses_no_session() {
+    is_whole_when_broken_at_each_stage(Broken::Client).await;
+}
