@@ -14,7 +14,7 @@
 //! | `sessions/` | sessions that the user keeps without a host |
 //!
 //! All under `SPORE_HOME` when it is set; otherwise the folders in the XDG folder of data, the
-//! files in that of configuration. `store/`, `kept/` and each session in `sessions/` have a file
+//! files in that of configuration. `store/`, `kept/` and `sessions/` have a file
 //! `lock`, which whoever uses them holds.
 
 use std::fs::{File, TryLockError};

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use spore_bundle::image::{Block, Image};
+use spore_bundle::image::Image;
 use spore_bundle::{Bundle, BundleId, PartsError};
-use spore_store::{ImageToSave, Key, Kind, OpenError, Owner, Quota, ReadError, Save, SaveError};
+use spore_store::{Key, Kind, OpenError, Owner, ReadError, Save, SaveError};
 use spore_transport::RefusalCode;
 use spore_transport::job::{Custody, HeldItemsError};
 use spore_transport::message::Refused;
@@ -23,9 +23,12 @@ use crate::code::chain;
 use crate::session::rand_bytes;
 
 mod content;
+mod images;
 mod records;
 
-use content::{Content, blocks, bytes_of, encode, limits};
+pub(crate) use content::{Content, encode, limits};
+use content::{blocks, bytes_of};
+pub(crate) use images::{EMBEDDING, Images};
 pub(crate) use records::{EndedAs, JobRecord, Kept, SessionRecord};
 use records::{JobNoted, Since};
 
@@ -117,6 +120,7 @@ impl KeepError {
 #[derive(Clone, Debug)]
 pub(crate) struct Keep {
     store: spore_store::Store,
+    images: Images,
     background: Handle,
     swept: Arc<AtomicBool>,
 }
@@ -168,12 +172,6 @@ impl Drop for Ahead {
     }
 }
 
-/// The owner that the program is which embeds the host. It shares with nobody.
-const EMBEDDING: [u8; 32] = [0; 32];
-
-/// An index and its blocks.
-type Indexed = (Vec<u8>, Vec<Arc<Block>>);
-
 /// An owner, and the id of something of its.
 pub(crate) type OwnedId = ([u8; 32], [u8; 16]);
 
@@ -190,19 +188,13 @@ impl Keep {
     pub(crate) fn open(path: &Path, bytes_max: u64, background: Handle) -> Result<Keep, OpenError> {
         let store = spore_store::Store::open(path, bytes_max)?;
         Ok(Keep {
+            images: Images {
+                store: store.clone(),
+            },
             store,
             background,
             swept: Arc::default(),
         })
-    }
-
-    /// What one owner may keep: a half of what all may, as of everything.
-    fn quota(&self, owner: Owner) -> Quota {
-        let all = self.store.bytes_max();
-        Quota {
-            bytes_max: if owner.0 == EMBEDDING { all } else { all / 2 },
-            ..Quota::NONE
-        }
     }
 
     /// Where work goes on that nobody waits for.
@@ -220,96 +212,30 @@ impl Keep {
         done.await.unwrap_or(Err(KeepError::GivenUp))
     }
 
-    /// Keeps this under a record.
-    fn save(&self, key: &Key, content: &Content<'_>) -> Result<(), KeepError> {
-        let image = ImageToSave {
-            index: &content.index,
-            ids: &content.ids,
-            block: &|at| content.block(at),
-        };
-        let save = Save::meta(&[]).with_image(image);
-        self.store.save(key, &save.within(self.quota(key.owner)))?;
-        Ok(())
-    }
-
-    /// Keeps an image under a record, and the parts of what it is an image of under another, if they are
-    /// not there.
-    fn save_image(
-        &self,
-        (key, parts_key): (&Key, &Key),
-        meta: &[u8],
-        (bundle, arguments): (&Bundle, &[u8]),
-        content: &Content<'_>,
-        like: Option<&Key>,
-    ) -> Result<(), KeepError> {
-        let quota = self.quota(key.owner);
-        let image = ImageToSave {
-            index: &content.index,
-            ids: &content.ids,
-            block: &|at| content.block(at),
-        };
-        let save = Save::meta(meta).within(quota).like(like.unwrap_or(key));
-        if self.store.load(parts_key)?.is_some() {
-            self.store.save(key, &save.with_image(image))?;
-            return Ok(());
-        }
-        let parts = Content::of_parts(bundle, arguments);
-        let parts_image = ImageToSave {
-            index: &parts.index,
-            ids: &parts.ids,
-            block: &|at| parts.block(at),
-        };
-        let save_parts = Save::meta(&[]).within(quota);
-        let both = [(*parts_key, save_parts, parts_image), (*key, save, image)];
-        self.store.save_all(&key.owner, &both)?;
-        Ok(())
-    }
-
-    /// An image, and what was kept with it. Each block is hashed as it is read.
+    /// An image, and what was kept with it; one that is kept as a difference, from what came ahead.
     fn image(
         &self,
         key: &Key,
         since: Option<Since>,
     ) -> Result<Option<(Image, Vec<u8>)>, KeepError> {
-        let Some((index, blocks)) = self.blocks_of(key)? else {
+        let Some(since) = since else {
+            return self.images.image(key);
+        };
+        let Some((indexed, blocks)) = self.images.indexed(key)? else {
             return Ok(None);
         };
-        let indexed: records::Indexed = codec::decode_serde(&index, &limits(&index))?;
-        if let Some(since) = since {
-            let (ahead, _) = self.parts(&Key {
-                kind: JOB_AHEAD,
-                id: since.ahead,
-                ..*key
-            })?;
-            let ahead = ahead.image().ok_or(KeepError::Missing("an image"))?;
-            let image = ahead.with_changes(&indexed.image, blocks)?;
-            let (named, found) = (since.state.into(), image.id());
-            if named != found {
-                return Err(PartsError::StateId { named, found }.into());
-            }
-            return Ok(Some((image, indexed.beside)));
+        let (ahead, _) = self.images.parts(&Key {
+            kind: JOB_AHEAD,
+            id: since.ahead,
+            ..*key
+        })?;
+        let ahead = ahead.image().ok_or(KeepError::Missing("an image"))?;
+        let image = ahead.with_changes(&indexed.image, blocks)?;
+        let (named, found) = (since.state.into(), image.id());
+        if named != found {
+            return Err(PartsError::StateId { named, found }.into());
         }
-        // Each block was hashed as it was read, and the index with the pack.
-        let image = Image::dangerous_from_checked_blocks(indexed.image.into(), &blocks)?;
         Ok(Some((image, indexed.beside)))
-    }
-
-    fn blocks_of(&self, key: &Key) -> Result<Option<Indexed>, KeepError> {
-        let Some(image) = self.store.image(key)? else {
-            return Ok(None);
-        };
-        let count = image.ids().len();
-        let mut blocks: Vec<Option<Arc<Block>>> = vec![None; count];
-        image.read(0..count, |at, block| blocks[at] = Some(Arc::new(*block)))?;
-        let blocks: Option<Vec<_>> = blocks.into_iter().collect();
-        let blocks = blocks.ok_or(KeepError::Missing("a block"))?;
-        Ok(Some((image.index().to_vec(), blocks)))
-    }
-
-    fn parts(&self, key: &Key) -> Result<(Bundle, Bytes), KeepError> {
-        let found = self.blocks_of(key)?;
-        let (index, blocks) = found.ok_or(KeepError::Missing("its bundle"))?;
-        content::parts(&index, &blocks)
     }
 
     /// Keeps a session that was saved.
@@ -325,7 +251,8 @@ impl Keep {
         let parts_at = key(owner, SESSION_PARTS, id);
         let parts = (bundle, &[][..]);
         let content = Content::of_image(image, &[]);
-        self.save_image((&at, &parts_at), &encode(record), parts, &content, None)
+        self.images
+            .save_image((&at, &parts_at), &encode(record), parts, &content, None)
     }
 
     /// Forgets a session.
@@ -352,7 +279,7 @@ impl Keep {
             .load(&at)?
             .ok_or(KeepError::Missing("its record"))?;
         let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
-        let (bundle, _) = self.parts(&key(owner, SESSION_PARTS, id))?;
+        let (bundle, _) = self.images.parts(&key(owner, SESSION_PARTS, id))?;
         let (image, _) = self
             .image(&at, None)?
             .ok_or(KeepError::Missing("its image"))?;
@@ -369,7 +296,7 @@ impl Keep {
         // One of its own: the job may be offered again meanwhile.
         let id = rand_bytes();
         let content = Content::of_parts(bundle, &[]);
-        self.save(&key(owner, JOB_AHEAD, id), &content)?;
+        self.images.save(&key(owner, JOB_AHEAD, id), &content)?;
         Ok(Ahead {
             keep: self.clone(),
             owner,
@@ -422,7 +349,8 @@ impl Keep {
         let like = like.map(|like| key(owner, JOB_AHEAD, like));
         let parts_at = key(owner, JOB_PARTS, id);
         let noted = noted(record, since);
-        self.save_image((&at, &parts_at), &noted, parts, &content, like.as_ref())?;
+        self.images
+            .save_image((&at, &parts_at), &noted, parts, &content, like.as_ref())?;
         self.let_go(owner, before.filter(|before| since != Some(*before)));
         Ok(since.is_some())
     }
@@ -464,7 +392,7 @@ impl Keep {
         let at = key(owner, JOB_PARTS, id);
         match self.store.load(&at)? {
             Some(_) => Ok(()),
-            None => self.save(&at, &Content::of_parts(bundle, arguments)),
+            None => self.images.save(&at, &Content::of_parts(bundle, arguments)),
         }
     }
 
@@ -498,7 +426,8 @@ impl Keep {
             items_bytes: items.len() as u64,
         };
         let at = key(owner, JOB_ENDING, id);
-        self.save(&at, &Content::of(encode(&ending), all, None))?;
+        self.images
+            .save(&at, &Content::of(encode(&ending), all, None))?;
         // From here on it has ended.
         let before = self.since((owner, id))?;
         let meta = noted(record, None);
@@ -514,7 +443,7 @@ impl Keep {
         owner: [u8; 32],
         id: [u8; 16],
     ) -> Result<(Bytes, Bytes), KeepError> {
-        let found = self.blocks_of(&key(owner, JOB_ENDING, id))?;
+        let found = self.images.blocks_of(&key(owner, JOB_ENDING, id))?;
         let (index, blocks) = found.ok_or(KeepError::Missing("its ending"))?;
         let ending: records::Ending = codec::decode_serde(&index, &limits(&index))?;
         let (payload, count) = bytes_of(&blocks, ending.payload_bytes)?;
@@ -553,7 +482,7 @@ impl Keep {
         let record = self.store.load(&key(owner, JOB, id))?;
         let record = record.ok_or(KeepError::Missing("its record"))?;
         let noted: JobNoted = codec::decode_serde(&record.meta, &limits(&record.meta))?;
-        let (bundle, arguments) = self.parts(&key(owner, JOB_PARTS, id))?;
+        let (bundle, arguments) = self.images.parts(&key(owner, JOB_PARTS, id))?;
         Ok((noted.record, bundle, arguments))
     }
 

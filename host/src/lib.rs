@@ -31,6 +31,7 @@ mod run;
 mod scheduler;
 pub mod server;
 mod session;
+mod shelf;
 mod snapshot;
 pub mod store;
 mod wasi;
@@ -46,6 +47,7 @@ pub use host::{Host, Left, Request, Setup, StartError};
 pub use job::{JobEvent, JobRequest, Watching};
 pub use limits::{Limits, MEMORY_BYTES};
 pub use session::{Saved, SessionRequest};
+pub use shelf::{HeldFrom, Listed, Shelf, ShelfError, Shelved};
 
 /// For `benches/`, which measures wasmtime alone as this crate sets it up.
 #[doc(hidden)]

@@ -10,6 +10,8 @@ use spore_client::{
     SessionId, SessionInfo, SessionState, Setup, with_port,
 };
 
+use spore_host::HeldFrom;
+
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, home, runtime};
 use crate::exit::{self, Exit, Failure, OrExit};
@@ -24,7 +26,7 @@ use crate::signals::Signals;
 mod local;
 mod moves;
 
-use local::{Held, LocalSession};
+use local::LocalSession;
 
 /// Keep an instance between calls: open, call, list, save, restore, move, settle, adopt, close
 #[derive(clap::Args)]
@@ -280,7 +282,7 @@ impl Open {
 async fn open_here(
     bundle: &Bundle,
     directories: &Directories,
-    held: Option<&Held>,
+    held: Option<HeldFrom>,
 ) -> Result<SessionId, Failure> {
     let host = embedded(None, directories)?;
     let session = open_on(&host, bundle, None, None).await;
@@ -400,7 +402,7 @@ impl Call {
             })
             .await;
         }
-        let mut local = LocalSession::find(&home()?, self.session)?;
+        let local = LocalSession::find(&home()?, self.session)?;
         let host = embedded(self.wall, &self.directories)?;
         let by = By::Embedded(CallLimits {
             wall_ms: Some(self.wall.map_or(millis(Limits::default().wall), millis)),

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value as Json, json};
 use spore_client::{Bundle, Connect, Home, Origin};
+use spore_host::{HeldFrom, Shelf};
 
 use crate::common::{Ended, Host, User, guests, signal, text};
 
@@ -112,10 +113,13 @@ fn a_session_is_found_as_the_last_command_left_it() {
     let differing = info["memory_bytes"].as_u64().expect("a number");
     assert!(differing > 0 && differing.is_multiple_of(4096), "{info}");
 
-    let folder = user.path("sessions").join(id);
-    assert!(folder.exists());
+    let left = |folder: &str| {
+        let folder = user.path("sessions").join(folder);
+        fs::read_dir(folder).expect("it is there").count()
+    };
+    assert!(left("packs") > 0 && left("use") > 0);
     assert_eq!(here.ask(&["close", id]).ok(), "");
-    assert!(!folder.exists(), "nothing of it is left");
+    assert_eq!((left("packs"), left("use")), (0, 0));
     assert!(here.are_none());
     here.call(id, "recall", "[]").failed(3);
 }
@@ -427,8 +431,8 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
 
     // As a command that is killed leaves it, before the session is gone here, and after.
     let hold = |id: &str| {
-        let now = laptop.path("sessions").join(id).join("now.spore");
-        let bundle = Bundle::open(now).expect("it is there");
+        here.ask(&["save", id, "-o", "now.spore"]).ok();
+        let bundle = Bundle::open(laptop.path("now.spore")).expect("it is there");
         let from = Origin {
             session: id.parse().expect("an id"),
             host: None,
@@ -474,15 +478,18 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
     assert!(said.contains("neither has session"), "{said}");
 
     // What comes here is held here until the host has given it up.
-    let id = there.ask(&["move", &held, "--to", "here"]).ok();
-    let id = id.trim_end();
-    let mark = laptop.path("sessions").join(id).join("held");
-    let note = format!(
-        "{held} {} {}\n",
-        host.key,
-        here.info(id)["bundle"].as_str().expect("an id")
-    );
-    std::fs::write(&mark, note).expect("written");
+    there.ask(&["save", &held, "-o", "there.spore"]).ok();
+    let bundle = Bundle::open(laptop.path("there.spore")).expect("it is there");
+    let from = HeldFrom {
+        session: held.parse().expect("an id"),
+        host: host.key.parse().expect("a key"),
+        bundle: bundle.id(),
+    };
+    let shelf = Shelf::open(&laptop.path("sessions"), 1 << 30).expect("it is ours");
+    let kept = shelf.keep(NOBODY.parse().expect("an id"), bundle.inner(), Some(from));
+    kept.expect("kept");
+    drop(shelf);
+    let id = NOBODY;
     assert_eq!(here.info(id)["held"]["host"], host.key);
     here.call(id, "recall", "[]").failed(3);
     let settled = settle(&held, &host.address, "here").ok();
@@ -568,15 +575,23 @@ fn a_session_here_that_cannot_be_read_is_listed_and_can_be_closed() {
         on: None,
     };
     let [lost, whole] = [here.open(keeper()), here.open(keeper())];
-    let now = user.path("sessions").join(&lost).join("now.spore");
-    let bytes = fs::read(&now).expect("it is there");
-    fs::write(&now, &bytes[..bytes.len() / 2]).expect("it can be cut");
-    let info = here.info(&lost);
-    assert_eq!(info["state"], "poisoned");
-    let why = info["why"].as_str().expect("it says why");
-    assert!(why.contains("now.spore"), "{why}");
-    assert_eq!(here.info(&whole)["state"], "resting");
-    here.call(&lost, "recall", "[]").failed(2);
+    here.remember(&lost, "one").ok();
+    let packs = fs::read_dir(user.path("sessions/packs")).expect("it is there");
+    let packs = packs.map(|pack| pack.expect("it can be read").path());
+    let last = packs.max().expect("there are some");
+    let mut bytes = fs::read(&last).expect("it is there");
+    // In the first of the blocks that the call has changed.
+    bytes[6000] ^= 1;
+    fs::write(&last, &bytes).expect("it can be changed");
+    for id in [&lost, &whole] {
+        assert_eq!(here.info(id)["state"], "resting");
+    }
+    let said = here.call(&lost, "recall", "[]").failed(5);
+    assert!(said.contains("damaged"), "{said}");
+    assert!(
+        said.contains(&format!("spore session close {lost}")),
+        "{said}"
+    );
     here.ask(&["close", &lost]).ok();
     assert_eq!(here.words(&whole), Vec::<String>::new());
 }

@@ -26,9 +26,9 @@ struct Parts {
 }
 
 /// What is to be kept under a record.
-pub(super) struct Content<'a> {
-    pub(super) index: Vec<u8>,
-    pub(super) ids: Vec<BlockId>,
+pub(crate) struct Content<'a> {
+    pub(crate) index: Vec<u8>,
+    pub(crate) ids: Vec<BlockId>,
     /// The first blocks.
     blocks: Vec<Arc<Block>>,
     /// Those that follow.
@@ -45,7 +45,7 @@ enum Rest<'a> {
 }
 
 impl<'a> Content<'a> {
-    pub(super) fn of(
+    pub(crate) fn of(
         index: Vec<u8>,
         blocks: Vec<Arc<Block>>,
         image: Option<&'a Image>,
@@ -62,7 +62,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    pub(super) fn of_changes(changes: Changes<'a>, beside: &[u8]) -> Content<'a> {
+    pub(crate) fn of_changes(changes: Changes<'a>, beside: &[u8]) -> Content<'a> {
         let index = records::ToIndex {
             image: &changes.head,
             beside,
@@ -76,7 +76,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    pub(super) fn of_image(image: &'a Image, beside: &[u8]) -> Content<'a> {
+    pub(crate) fn of_image(image: &'a Image, beside: &[u8]) -> Content<'a> {
         let index = records::ToIndex {
             image: image.index_bytes(),
             beside,
@@ -84,7 +84,7 @@ impl<'a> Content<'a> {
         Content::of(encode(&index), Vec::new(), Some(image))
     }
 
-    pub(super) fn of_parts(bundle: &'a Bundle, arguments: &[u8]) -> Content<'a> {
+    pub(crate) fn of_parts(bundle: &'a Bundle, arguments: &[u8]) -> Content<'a> {
         let image = bundle.image();
         let captures = match image {
             Some(_) => None,
@@ -105,7 +105,7 @@ impl<'a> Content<'a> {
         Content::of(encode(&parts), all, image)
     }
 
-    pub(super) fn block(&self, at: usize) -> Option<&Block> {
+    pub(crate) fn block(&self, at: usize) -> Option<&Block> {
         let block = match (at.checked_sub(self.blocks.len()), &self.rest) {
             (None, _) => self.blocks.get(at),
             (Some(_), Rest::None) => None,
@@ -162,7 +162,7 @@ pub(super) fn bytes_of(blocks: &[Arc<Block>], bytes: u64) -> Result<(Bytes, usiz
 }
 
 /// Bytes of a record whose sizes the host bounds itself.
-pub(super) fn limits(bytes: &[u8]) -> Limits {
+pub(crate) fn limits(bytes: &[u8]) -> Limits {
     let length = bytes.len() as u64;
     Limits::default()
         .with_bytes(length)
@@ -170,7 +170,7 @@ pub(super) fn limits(bytes: &[u8]) -> Limits {
         .with_work(4 * length + 64)
 }
 
-pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     codec::encode_serde(value).expect("a record is nested a few levels deep")
 }
 

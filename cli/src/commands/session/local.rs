@@ -1,32 +1,29 @@
 //! Sessions in the folder of the user's data, between one command and the next.
 //!
 //! ```text
-//! sessions/ID/lock        locked by the command that uses the session
-//! sessions/ID/now.spore   a bundle with the image of what it is now
-//! sessions/ID/saved.spore what it was last saved as
-//! sessions/ID/poisoned    why it cannot go on; there when a call did not come to its end
-//! sessions/ID/held        where it comes from, until it was given up there: a session, a key and the
-//!                         bundle that it arrived as
+//! sessions/use/ID   locked by the command that uses the session
+//! sessions/…        the shelf: see `spore_host::Shelf`
 //! ```
 //!
-//! Each file is written beside its place and renamed: a command that is killed leaves the session as
-//! it was before.
+//! The shelf is open for moments only. A command that is killed leaves a session as it was before.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use spore_client::{
-    Bundle, BundleId, Home, Origin, PublicKey, SessionId, SessionInfo, SessionState,
-};
+use spore_client::{Bundle, Home, Origin, SessionId, SessionInfo, SessionState};
+use spore_host::{HeldFrom, Shelf, ShelfError, Shelved};
 use spore_transport::BlobId;
 
 use crate::exit::{self, Exit, Failure, OrExit};
 use crate::{output, refusal};
 
+/// Images of all sessions here together.
+const BYTES_MAX: u64 = 64 << 30;
+
 /// A session that this command alone uses until it is dropped.
 pub(super) struct LocalSession {
-    folder: PathBuf,
+    home: Home,
     id: SessionId,
     _lock: File,
 }
@@ -37,269 +34,190 @@ impl LocalSession {
         home: &Home,
         id: SessionId,
         bundle: &Bundle,
-        held: Option<&Held>,
+        held: Option<HeldFrom>,
     ) -> Result<(), Failure> {
-        let folder = home.sessions_path().join(id.to_string());
-        fs::create_dir_all(&folder).or_exit(Exit::Local)?;
-        let mut session = LocalSession {
-            _lock: lock(&folder)?,
-            folder,
-            id,
-        };
-        // What says that it is held, before what says that it is there.
-        if let Some(held) = held {
-            output::write_file(&session.folder.join(HELD), held.write().as_bytes())?;
-        }
-        session.keep(bundle)?;
-        // The folder itself is there after a loss of power as well.
-        sync_folder(&home.sessions_path())
-    }
-
-    /// As what a session came that is held.
-    pub(super) fn held(&self) -> Result<Option<Held>, Failure> {
-        read_held(&self.folder)
-    }
-
-    /// Whether there is a session of this id.
-    pub(super) fn exists(home: &Home, id: SessionId) -> bool {
-        home.sessions_path().join(id.to_string()).join(NOW).exists()
-    }
-
-    /// Lets a session be called that was held.
-    pub(super) fn take_over(&self) -> Result<(), Failure> {
-        match fs::remove_file(self.folder.join(HELD)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            removed => {
-                removed.or_exit(Exit::Local)?;
-                sync_folder(&self.folder)
-            }
-        }
+        let kept = shelf(home)?.keep(id, bundle.inner(), held);
+        kept.map_err(|error| failure(&error, id))
     }
 
     /// The session of this id. Waits while another command uses it.
     pub(super) fn find(home: &Home, id: SessionId) -> Result<LocalSession, Failure> {
-        let folder = home.sessions_path().join(id.to_string());
-        let unknown = || {
-            Failure::new(Exit::Refused, format!("there is no session {id} here"))
-                .help("spore session ls lists them; one on a host needs --on HOST")
-        };
-        if !folder.join(NOW).exists() {
-            return Err(unknown());
+        // Nothing is made for one that is not there.
+        if !LocalSession::exists(home, id)? {
+            return Err(failure(&ShelfError::Unknown, id));
         }
         let session = LocalSession {
-            _lock: lock(&folder)?,
-            folder,
+            _lock: lock(home, id)?,
+            home: home.clone(),
             id,
         };
         // It may have been closed meanwhile.
-        match session.folder.join(NOW).exists() {
-            true => Ok(session),
-            false => Err(unknown()),
+        if LocalSession::exists(home, id)? {
+            return Ok(session);
         }
+        session.unlock();
+        Err(failure(&ShelfError::Unknown, id))
+    }
+
+    /// As what a session came that is held.
+    pub(super) fn held(&self) -> Result<Option<HeldFrom>, Failure> {
+        self.on_shelf(|shelf| Ok(shelf.find(self.id)?.held))
+    }
+
+    /// Whether there is a session of this id.
+    pub(super) fn exists(home: &Home, id: SessionId) -> Result<bool, Failure> {
+        if !home.sessions_path().exists() {
+            return Ok(false);
+        }
+        match shelf(home)?.find(id) {
+            Err(ShelfError::Unknown) => Ok(false),
+            // One that cannot be read is there.
+            _ => Ok(true),
+        }
+    }
+
+    /// Lets a session be called that was held.
+    pub(super) fn take_over(&self) -> Result<(), Failure> {
+        self.on_shelf(|shelf| shelf.take_over(self.id))
     }
 
     /// What the session is now.
     ///
     /// # Errors
     ///
-    /// When it is held or poisoned, or its file cannot be read.
+    /// When it is held or poisoned, or cannot be read.
     pub(super) fn bundle(&self) -> Result<Bundle, Failure> {
-        if let Some(held) = read_held(&self.folder)? {
+        self.check()?;
+        let bundle = self.on_shelf(|shelf| shelf.bundle(self.id))?;
+        Ok(bundle.into())
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let Shelved { held, poisoned, .. } = self.on_shelf(|shelf| shelf.find(self.id))?;
+        if let Some(held) = held {
             return Err(refusal::held(held.session, &held.host.to_string()));
         }
-        if let Some(why) = self.poisoned()? {
-            let message = format!(
-                "the session was stopped within a call: {}",
-                output::plain(&why)
-            );
-            return Err(Failure::new(Exit::Refused, message).help(format!(
-                "spore session restore {0}, if it was saved, or spore session close {0}",
-                self.id
-            )));
-        }
-        Ok(Bundle::open(self.folder.join(NOW))?)
+        let Some(why) = poisoned else {
+            return Ok(());
+        };
+        let message = format!(
+            "the session was stopped within a call: {}",
+            output::plain(&why)
+        );
+        Err(Failure::new(Exit::Refused, message).help(format!(
+            "spore session restore {0}, if it was saved, or spore session close {0}",
+            self.id
+        )))
     }
 
     /// Keeps what the session is now.
-    pub(super) fn keep(&mut self, bundle: &Bundle) -> Result<(), Failure> {
-        output::write_file(&self.folder.join(NOW), &bundle.inner().encode())
+    pub(super) fn keep(&self, bundle: &Bundle) -> Result<(), Failure> {
+        self.on_shelf(|shelf| shelf.keep(self.id, bundle.inner(), None))
     }
 
     /// Notes that a call did not come to its end.
-    pub(super) fn poison(&mut self, why: &str) -> Result<(), Failure> {
-        output::write_file(&self.folder.join(POISONED), why.as_bytes())
+    pub(super) fn poison(&self, why: &str) -> Result<(), Failure> {
+        self.on_shelf(|shelf| shelf.poison(self.id, why))
     }
 
     /// Notes what the session is now as what it is put back to.
     pub(super) fn save(&self) -> Result<Bundle, Failure> {
-        let bundle = self.bundle()?;
-        output::write_file(&self.folder.join(SAVED), &bundle.inner().encode())?;
-        Ok(bundle)
+        self.check()?;
+        let bundle = self.on_shelf(|shelf| shelf.save(self.id))?;
+        Ok(bundle.into())
     }
 
     /// Puts the session back to what it was last saved as.
-    pub(super) fn restore(&mut self) -> Result<(), Failure> {
-        let saved = self.folder.join(SAVED);
-        if !saved.exists() {
+    pub(super) fn restore(&self) -> Result<(), Failure> {
+        let Some(saved) = self.on_shelf(|shelf| shelf.saved(self.id))? else {
             let message = format!("session {} was never saved", self.id);
             return Err(Failure::new(Exit::Refused, message)
                 .help(format!("spore session close {}", self.id)));
-        }
-        self.keep(&Bundle::open(saved)?)?;
-        match fs::remove_file(self.folder.join(POISONED)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            removed => removed.or_exit(Exit::Local)?,
-        }
-        sync_folder(&self.folder)
+        };
+        self.on_shelf(|shelf| shelf.keep(self.id, &saved, None))
     }
 
     /// Ends the session.
     pub(super) fn close(self) -> Result<(), Failure> {
-        // Without this file there is no session, whatever else is left.
-        fs::remove_file(self.folder.join(NOW)).or_exit(Exit::Local)?;
-        // One that was moved away must not be back after a loss of power.
-        sync_folder(&self.folder)?;
-        fs::remove_dir_all(&self.folder).or_exit(Exit::Local)
+        self.on_shelf(|shelf| shelf.remove(self.id))?;
+        self.unlock();
+        Ok(())
+    }
+
+    /// Removes the lock of a session that is not there any more. Who waits for it finds that out.
+    fn unlock(&self) {
+        // One that is left says nothing.
+        let _ = fs::remove_file(lock_path(&self.home, self.id));
+    }
+
+    fn on_shelf<T>(&self, ask: impl FnOnce(&Shelf) -> Result<T, ShelfError>) -> Result<T, Failure> {
+        ask(&shelf(&self.home)?).map_err(|error| failure(&error, self.id))
     }
 
     /// Every session, in the order of their ids.
     pub(super) fn list(home: &Home) -> Result<Vec<SessionInfo>, Failure> {
-        let folder = home.sessions_path();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).or_exit(Exit::Local),
-        };
-        let mut sessions = Vec::new();
-        for entry in entries {
-            let entry = entry.or_exit(Exit::Local)?;
-            let name = entry.file_name();
-            let Some(Ok(id)) = name.to_str().map(str::parse::<SessionId>) else {
-                continue;
-            };
-            // One that cannot be read is listed too: it can be closed.
-            match info(id, &entry.path()) {
-                Ok(info) => sessions.extend(info),
-                // It was closed just now.
-                Err(_) if !entry.path().join(NOW).exists() => {}
-                Err(failure) => sessions.push(damaged(id, failure.message())),
-            }
+        if !home.sessions_path().exists() {
+            return Ok(Vec::new());
         }
-        sessions.sort_by_key(|session| session.session);
-        Ok(sessions)
-    }
-
-    fn poisoned(&self) -> Result<Option<String>, Failure> {
-        poisoned(&self.folder)
-    }
-}
-
-const NOW: &str = "now.spore";
-const SAVED: &str = "saved.spore";
-const POISONED: &str = "poisoned";
-const HELD: &str = "held";
-
-/// What a session is that is held here.
-pub(super) struct Held {
-    /// Its id where it comes from
-    pub(super) session: SessionId,
-    /// The host that it comes from
-    pub(super) host: PublicKey,
-    /// What it was saved as there
-    pub(super) bundle: BundleId,
-}
-
-impl Held {
-    fn write(&self) -> String {
-        format!("{} {} {}\n", self.session, self.host, self.bundle)
-    }
-
-    fn read(text: &str) -> Option<Held> {
-        let mut words = text.split_whitespace();
-        Some(Held {
-            session: words.next()?.parse().ok()?,
-            host: words.next()?.parse().ok()?,
-            bundle: words.next()?.parse().ok()?,
-        })
+        let listed = shelf(home)?.list().or_exit(Exit::Local)?.into_iter();
+        Ok(listed
+            .map(|(id, shelved)| match shelved {
+                Ok(shelved) => info(id, shelved),
+                // One that cannot be read is listed too: it can be closed.
+                Err(error) => damaged(id, exit::chain(&error)),
+            })
+            .collect())
     }
 }
 
-fn read_held(folder: &Path) -> Result<Option<Held>, Failure> {
-    let Some(text) = read_if_there(&folder.join(HELD))? else {
-        return Ok(None);
-    };
-    let held = Held::read(&text);
-    let unreadable = || Failure::new(Exit::Local, "what says where it comes from cannot be read");
-    held.map(Some).ok_or_else(unreadable)
+fn shelf(home: &Home) -> Result<Shelf, Failure> {
+    Shelf::open(&home.sessions_path(), BYTES_MAX).or_exit(Exit::Local)
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>, Failure> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).or_exit(Exit::Local),
-    }
-}
-
-fn poisoned(folder: &Path) -> Result<Option<String>, Failure> {
-    read_if_there(&folder.join(POISONED))
-}
-
-/// What a session's files tell; nothing when it is closed meanwhile.
-fn info(id: SessionId, folder: &Path) -> Result<Option<SessionInfo>, Failure> {
-    let now = folder.join(NOW);
-    if !now.exists() {
-        return Ok(None);
-    }
-    let bundle = Bundle::open(&now)?;
-    let blob = |bundle: &Bundle| BlobId(*bundle.id().as_bytes());
-    let saved = folder.join(SAVED);
-    let why = poisoned(folder)?;
-    let is_poisoned = why.is_some();
-    let (saved, why) = match saved.exists().then(|| Bundle::open(saved)) {
-        None => (None, why),
-        Some(Ok(saved)) => (Some(blob(&saved)), why),
-        Some(Err(error)) => {
-            let cannot = format!(
-                "what it was saved as cannot be read: {}",
-                exit::chain(&error)
-            );
-            (None, why.or(Some(cannot)))
+fn failure(error: &ShelfError, id: SessionId) -> Failure {
+    match error {
+        ShelfError::Unknown => {
+            Failure::new(Exit::Refused, format!("there is no session {id} here"))
+                .help("spore session ls lists them; one on a host needs --on HOST")
         }
-    };
-    let used = fs::metadata(&now).and_then(|data| data.modified());
-    let idle = used.ok().and_then(|used| used.elapsed().ok());
-    let image = bundle.inner().image();
-    Ok(Some(SessionInfo {
+        ShelfError::Damaged(_) => {
+            Failure::of(Exit::Local, error).help(format!("spore session close {id}"))
+        }
+        error => Failure::of(Exit::Local, error),
+    }
+}
+
+fn info(id: SessionId, shelved: Shelved) -> SessionInfo {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    SessionInfo {
         session: id,
-        bundle: blob(&bundle),
-        name: bundle.inner().manifest().name.clone(),
-        state: match is_poisoned {
-            true => SessionState::Poisoned,
-            false => SessionState::Resting,
+        bundle: BlobId(*shelved.bundle.as_bytes()),
+        name: shelved.name,
+        state: match shelved.poisoned {
+            Some(_) => SessionState::Poisoned,
+            None => SessionState::Resting,
         },
-        why: why.unwrap_or_default(),
-        memory_bytes: image.map_or(0, |image| image.changed_bytes()),
+        why: shelved.poisoned.unwrap_or_default(),
+        memory_bytes: shelved.memory_bytes,
         calls: 0,
-        idle_ms: idle.map_or(0, |idle| {
-            u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
-        }),
-        saved,
-        held: read_held(folder)?.map(|held| Origin {
+        idle_ms: now.saturating_sub(shelved.used_ms),
+        saved: shelved.saved.map(|saved| BlobId(*saved.as_bytes())),
+        held: shelved.held.map(|held| Origin {
             session: held.session,
             host: Some(held.host),
         }),
-    }))
+    }
 }
 
-/// A session whose files cannot be read.
-fn damaged(id: SessionId, why: &str) -> SessionInfo {
+/// A session whose record cannot be read.
+fn damaged(id: SessionId, why: String) -> SessionInfo {
     SessionInfo {
         session: id,
         bundle: BlobId([0; 32]),
         name: String::new(),
         state: SessionState::Poisoned,
-        why: why.to_owned(),
+        why,
         memory_bytes: 0,
         calls: 0,
         idle_ms: 0,
@@ -308,19 +226,20 @@ fn damaged(id: SessionId, why: &str) -> SessionInfo {
     }
 }
 
-/// Has what was made in a folder, or removed from it, be so after a loss of power.
-fn sync_folder(folder: &Path) -> Result<(), Failure> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.or_exit(Exit::Local)
+fn lock_path(home: &Home, id: SessionId) -> PathBuf {
+    home.sessions_path().join("use").join(id.to_string())
 }
 
 /// Waits until no other command uses the session.
-fn lock(folder: &Path) -> Result<File, Failure> {
+fn lock(home: &Home, id: SessionId) -> Result<File, Failure> {
+    let path = lock_path(home, id);
+    let folder = path.parent().expect("it lies in a folder");
+    fs::create_dir_all(folder).or_exit(Exit::Local)?;
     let file = File::options()
         .write(true)
         .create(true)
         .truncate(false)
-        .open(folder.join("lock"))
+        .open(&path)
         .or_exit(Exit::Local)?;
     file.lock().or_exit(Exit::Local)?;
     Ok(file)

@@ -4,8 +4,9 @@ use spore_client::{
     CallError, Host, Origin, RefusalCode, Session, SessionError, SessionId, SessionMoveError,
     SessionSettled,
 };
+use spore_host::HeldFrom;
 
-use super::local::{Held, LocalSession};
+use super::local::LocalSession;
 use super::{Directories, Place, on_host, open_here, open_on, with_host};
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, connect_known, home, runtime};
@@ -201,12 +202,12 @@ impl Move {
             return Err(half_done(self.session, from, HERE, failure));
         }
         let saved = session.save().await?;
-        let held = Held {
+        let held = HeldFrom {
             session: self.session,
             host,
             bundle: saved.id(),
         };
-        let id = open_here(&saved, &self.directories, Some(&held)).await?;
+        let id = open_here(&saved, &self.directories, Some(held)).await?;
         match session.close_unchanged(&saved).await {
             Ok(()) => {}
             // No other answer says that it goes on where it was.
@@ -235,7 +236,7 @@ async fn drop_held(host: &Host, from: Origin) -> Result<(), Failure> {
 }
 
 /// Sessions that are held here and come from there, with what they came as.
-fn held_here(from: Origin) -> Result<Vec<(SessionId, Held)>, Failure> {
+fn held_here(from: Origin) -> Result<Vec<(SessionId, HeldFrom)>, Failure> {
     let home = home()?;
     let mut found = Vec::new();
     for listed in LocalSession::list(&home)? {
@@ -296,7 +297,7 @@ impl Settle {
             session: self.session,
             host: None,
         };
-        if LocalSession::exists(&home()?, self.session) {
+        if LocalSession::exists(&home()?, self.session)? {
             drop_held(target, from).await?;
             return Ok((self.session, HERE));
         }
