@@ -1,6 +1,6 @@
 //! What is said of a refusal: what went beyond which limit, who set that, and what to do next.
 
-use spore_client::{CallLimits, ConnectError, RefusalCode, Refused, SessionId};
+use spore_client::{CallLimits, ConnectError, Origin, RefusalCode, Refused};
 use spore_transport::units::{duration_text, size_text};
 
 use crate::exit::{Exit, Failure};
@@ -74,6 +74,10 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
                  --from HOST --to HOST",
             )
             .help("if that host never comes back, see: spore session adopt -h"),
+        RefusalCode::SessionElsewhere => failure.help(
+            "it goes on there. If that move broke off, this ends it: spore session settle SESSION \
+             --from HOST --to HOST",
+        ),
         RefusalCode::UnknownJob => failure.help(
             "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken, or \
              when it has moved to another host",
@@ -122,12 +126,9 @@ pub(crate) fn of_connection(error: &ConnectError) -> Option<Failure> {
         .then(|| connections(failure()))
 }
 
-/// The failure of a session that cannot be called before it was given up where it comes from.
-pub(crate) fn held(session: SessionId, host: &str) -> Failure {
-    let refused = Refused::new(
-        RefusalCode::SessionHeld,
-        format!("session {session} of {host}"),
-    );
+/// The failure of a session here that a move has left held, or has taken elsewhere.
+pub(crate) fn of_move(code: RefusalCode, what: Origin) -> Failure {
+    let refused = Refused::new(code, what.to_string());
     failure(&refused, By::Embedded(CallLimits::default()))
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as JsonValue;
 use spore_bundle::image::BLOCK_BYTES;
-use spore_bundle::{BundleId, CallableError, CaptureError, Manifest};
+use spore_bundle::{BundleId, CallableError, CaptureError, Manifest, StateKind};
 use spore_guest::{Handle, NoCaptures, Plain, Resumable, Streaming};
 use spore_value::codec::{self, DecodeError, EncodeError};
 use spore_value::json::{self, JsonError};
@@ -179,6 +179,11 @@ pub enum BindError {
     /// Only the host has the code, so that nothing new can be bound to it here.
     #[error("to capture, the bundle's file is needed: this program has only its id")]
     NotHere,
+    /// The bundle has an image, in whose place the captures would be.
+    #[error(
+        "the bundle has an image, which captures would take the place of: capture first, and save then"
+    )]
+    HasImage,
     /// The bundle's captures are those of another callable, or it has none.
     #[error("the bundle has no captures bound to {callable}")]
     NotBound {
@@ -408,6 +413,7 @@ impl<C: Value, A, R, E, K> Callable<C, A, R, E, K> {
     ///
     /// When a value cannot be encoded.
     pub fn capture(&self, captures: &C) -> Result<Callable<NoCaptures, A, R, E, K>, BindError> {
+        check_no_image(&self.bundle)?;
         let bundle = self
             .bundle
             .with_captures(self.index, codec::encode(captures)?)?;
@@ -462,6 +468,7 @@ impl Dynamic {
     /// Names the capture that is missing, unknown, or of another type.
     pub fn capture(&self, captures: &Json) -> Result<Dynamic, BindError> {
         let whole = self.parcel.whole().ok_or(BindError::NotHere)?;
+        check_no_image(whole)?;
         let signature = self.signature();
         let bytes = json::captures_from_json_object(
             &signature.captures,
@@ -476,14 +483,20 @@ impl Dynamic {
         })
     }
 
-    /// Whether everything that it captures is bound.
+    /// Whether everything that it captures is bound. Of an image that only the host has, it is the
+    /// host that knows.
     pub fn is_bound(&self) -> bool {
-        let bound = self
-            .parcel
-            .manifest()
-            .state
-            .and_then(|state| state.kind.callable());
-        self.signature().captures.is_empty() || bound == Some(self.index)
+        if self.signature().captures.is_empty() {
+            return true;
+        }
+        match (self.parcel.whole(), self.parcel.manifest().state) {
+            (Some(bundle), _) => is_bound(bundle, self.index),
+            (None, Some(state)) => match state.kind {
+                StateKind::Captures { callable } => callable == self.index,
+                StateKind::Image { .. } => true,
+            },
+            (None, None) => false,
+        }
     }
 
     /// The bundle that travels when this is called, if it is here.
@@ -516,13 +529,26 @@ impl Dynamic {
     }
 }
 
+/// Whether a bundle has this callable's captures: beside its code, or bound in its image.
+fn is_bound(bundle: &spore_bundle::Bundle, index: u32) -> bool {
+    let captured = bundle.captures().map(|(callable, _)| callable) == Some(index);
+    let image = bundle.image().map(|image| &image.index().bound);
+    captured || image.is_some_and(|bound| bound.iter().any(|it| it.callable == index))
+}
+
 fn check_bound(bundle: &spore_bundle::Bundle, index: u32) -> Result<(), BindError> {
-    match bundle.captures() {
-        Some((bound, _)) if bound == index => Ok(()),
-        _ => {
-            let callable = bundle.manifest().callables[index as usize].name.clone();
-            Err(BindError::NotBound { callable })
-        }
+    if is_bound(bundle, index) {
+        return Ok(());
+    }
+    let callable = bundle.manifest().callables[index as usize].name.clone();
+    Err(BindError::NotBound { callable })
+}
+
+/// A bundle has one state: captures would take the place of the image.
+fn check_no_image(bundle: &spore_bundle::Bundle) -> Result<(), BindError> {
+    match bundle.image() {
+        None => Ok(()),
+        Some(_) => Err(BindError::HasImage),
     }
 }
 

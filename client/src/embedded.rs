@@ -6,7 +6,7 @@ use std::time::Duration;
 use spore_bundle::BundleId;
 use spore_host::{Caller, Event, Running, Setup, StartError};
 use spore_transport::message::{Refused, Timing};
-use spore_transport::session::SessionInfo;
+use spore_transport::session::{Origin, SessionInfo};
 use spore_transport::status::StatusReport;
 use spore_transport::{RefusalCode, SessionId};
 
@@ -120,7 +120,10 @@ impl Embedded {
             Outcome::Value(_) if request.from.is_none() => return Ok(id),
             Outcome::Value(_) => match self.host.save_session(&self.caller, id).await {
                 Ok(_) => return Ok(id),
-                Err(refused) => CallError::Refused(refused),
+                Err(refused) => {
+                    let _ = self.host.close_session(&self.caller, id, None).await;
+                    CallError::Refused(refused)
+                }
             },
             Outcome::Failed(failure) => CallError::Failed(failure),
             Outcome::Refused(refused) => CallError::Refused(refused),
@@ -141,6 +144,16 @@ impl Embedded {
     pub(crate) async fn restore_session(&self, id: SessionId) -> Result<(), SessionError> {
         let restored = self.host.restore_session(&self.caller, id).await;
         restored.map_err(CallError::Refused)
+    }
+
+    pub(crate) async fn give_up_session(
+        &self,
+        id: SessionId,
+        expected: BundleId,
+        to: Origin,
+    ) -> Result<(), SessionError> {
+        let given = self.host.give_up_session(&self.caller, id, expected, to);
+        given.await.map_err(CallError::Refused)
     }
 
     pub(crate) async fn take_over_session(&self, id: SessionId) -> Result<(), SessionError> {

@@ -2,7 +2,7 @@
 
 use spore_bundle::BundleId;
 use spore_transport::message::Refused;
-use spore_transport::session::SessionInfo;
+use spore_transport::session::{Origin, SessionInfo};
 use spore_transport::status::StatusReport;
 use spore_transport::{BlobId, PublicKey, RefusalCode, SessionId};
 
@@ -227,6 +227,30 @@ impl Host {
             Kind::Remote(remote) => remote.restore_session(session).await,
             #[cfg(feature = "embedded")]
             Kind::Embedded(embedded) => embedded.restore_session(session).await,
+        }
+    }
+
+    /// Gives a session up to the copy of it that another host holds, if its state is still what was
+    /// saved as this bundle: it cannot be called here any more, and is listed until it is
+    /// [closed](Self::close_session). Asked again for the same, it has the same outcome.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session, it has changed, was given up to another, or the host cannot be
+    /// asked.
+    pub async fn give_up_session(
+        &self,
+        session: SessionId,
+        expected: BundleId,
+        to: Origin,
+    ) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Remote(remote) => {
+                let expected = BlobId(*expected.as_bytes());
+                remote.give_up_session(session, expected, to).await
+            }
+            #[cfg(feature = "embedded")]
+            Kind::Embedded(embedded) => embedded.give_up_session(session, expected, to).await,
         }
     }
 

@@ -29,7 +29,7 @@ mod records;
 pub(crate) use content::{Content, encode, limits};
 use content::{blocks, bytes_of};
 pub(crate) use images::{EMBEDDING, Images};
-pub(crate) use records::{EndedAs, JobRecord, Kept, SessionRecord};
+pub(crate) use records::{EndedAs, GaveUp, JobRecord, Kept, SessionRecord};
 use records::{JobNoted, Since};
 
 /// A record of a session, with what it was last saved as.
@@ -255,6 +255,19 @@ impl Keep {
             .save_image((&at, &parts_at), &encode(record), parts, &content, None)
     }
 
+    /// Keeps that a session was given up, and no image of it any more.
+    pub(crate) fn note_session(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+        record: &SessionRecord,
+    ) -> Result<(), KeepError> {
+        let meta = encode(record);
+        let save = Save::meta(&meta).without_image();
+        self.store.save(&key(owner, SESSION, id), &save)?;
+        Ok(())
+    }
+
     /// Forgets a session.
     pub(crate) fn remove_session(&self, owner: [u8; 32], id: [u8; 16]) -> Result<(), KeepError> {
         self.store.remove(&key(owner, SESSION, id))?;
@@ -267,23 +280,26 @@ impl Keep {
         self.ids(SESSION)
     }
 
-    /// A session as it was last saved: its record, the bundle that it was opened from, its image.
+    /// A session as it was last saved: its record, the bundle that it was opened from, and its image,
+    /// which one that was given up does not have.
     pub(crate) fn session(
         &self,
         owner: [u8; 32],
         id: [u8; 16],
-    ) -> Result<(SessionRecord, Bundle, Image), KeepError> {
+    ) -> Result<(SessionRecord, Bundle, Option<Image>), KeepError> {
         let at = key(owner, SESSION, id);
         let record = self
             .store
             .load(&at)?
             .ok_or(KeepError::Missing("its record"))?;
-        let record = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let record: SessionRecord = codec::decode_serde(&record.meta, &limits(&record.meta))?;
         let (bundle, _) = self.images.parts(&key(owner, SESSION_PARTS, id))?;
-        let (image, _) = self
-            .image(&at, None)?
-            .ok_or(KeepError::Missing("its image"))?;
-        Ok((record, bundle, image))
+        if record.gave_up().is_some() {
+            return Ok((record, bundle, None));
+        }
+        let image = self.images.image(&at)?;
+        let (image, _) = image.ok_or(KeepError::Missing("its image"))?;
+        Ok((record, bundle, Some(image)))
     }
 
     /// Keeps what came ahead of a job that may come, so that little is left to be written when it

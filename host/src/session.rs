@@ -13,8 +13,8 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spore_bundle::Bundle;
 use spore_bundle::image::{Bound, Image};
+use spore_bundle::{Bundle, BundleId};
 use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::session::{Origin, SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
 use spore_transport::{BlobId, RefusalCode, SessionId};
@@ -27,7 +27,7 @@ use crate::callers::{Caller, KeyState};
 use crate::code::{check_image_memory, refuse_misfit};
 use crate::damaged::Damaged;
 use crate::guest::Guest;
-use crate::keep::SessionRecord;
+use crate::keep::{GaveUp, SessionRecord};
 use crate::limits::{RunLimits, millis};
 use crate::room::{Held, Total};
 use crate::scheduler::lock;
@@ -37,7 +37,7 @@ use crate::work::Slots;
 mod keeping;
 mod running;
 
-pub(crate) use keeping::{Close, ToWrite, close, rest, restore, save, unsave};
+pub(crate) use keeping::{Close, ToWrite, close, give_up, rest, restore, save, unsave};
 pub(crate) use running::{SessionWork, Task};
 
 /// Time without a call after which an instance is kept as its image.
@@ -109,6 +109,7 @@ impl Sessions {
             idle_ms: 0,
             saved: None,
             held: None,
+            gave_up: None,
         })
         .collect()
     }
@@ -189,6 +190,7 @@ struct Notes {
     why: String,
     saved: Option<Bundle>,
     held: Option<Origin>,
+    gave_up: Option<Origin>,
 }
 
 /// What is kept of a session, for whoever has its turn.
@@ -210,6 +212,8 @@ enum State {
     Resting,
     /// Why.
     Poisoned(String),
+    /// To a copy of it elsewhere.
+    GaveUp(GaveUp),
     Closed,
 }
 
@@ -394,6 +398,24 @@ impl Session {
         Session::of(caller, id, opened, kept)
     }
 
+    /// One that was given up before.
+    pub(crate) fn gone(
+        caller: &Caller,
+        id: SessionId,
+        opened: Opened,
+        gave_up: GaveUp,
+    ) -> Result<Session, Refused> {
+        let kept = Kept {
+            state: State::GaveUp(gave_up),
+            image: None,
+            saved: None,
+            saves: 0,
+            changed: false,
+            from_outside: false,
+        };
+        Session::of(caller, id, opened, kept)
+    }
+
     fn of(caller: &Caller, id: SessionId, opened: Opened, kept: Kept) -> Result<Session, Refused> {
         let code = &opened.loaded.ready().code;
         let hook = |name: &Option<String>| name.as_ref().map(|name| code.hook(name)).transpose();
@@ -409,6 +431,7 @@ impl Session {
             why: String::new(),
             saved: None,
             held: opened.held,
+            gave_up: None,
         };
         let written = Mutex::new(kept.saved.clone());
         let session = Session {
@@ -447,6 +470,20 @@ impl Session {
         }
     }
 
+    /// What is kept of it once it was given up.
+    pub(crate) fn gave_up_record(&self, expected: BundleId, to: Origin) -> SessionRecord {
+        SessionRecord::GaveUp {
+            asked: self.asked,
+            idle_ms: millis(self.idle),
+            gave_up: GaveUp { expected, to },
+        }
+    }
+
+    /// Whether it comes from elsewhere and is not on the disk yet.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.held().is_some() && lock(&self.written).is_none()
+    }
+
     /// Notes that it was written down as this. Whoever calls has the turn at the disk.
     pub(crate) fn note_written(&self, saved: SavedAs, held: Option<Origin>) {
         *lock(&self.written) = Some(saved);
@@ -460,15 +497,10 @@ impl Session {
 
     /// Refuses what is to run in a session that is held.
     pub(crate) fn check_not_held(&self) -> Result<(), Refused> {
-        let Some(Origin { session, host }) = self.held() else {
-            return Ok(());
-        };
-        let host = host.map_or_else(
-            || "a program of its owner's".to_owned(),
-            |key| key.to_string(),
-        );
-        let what = format!("session {session} of {host}");
-        Err(Refused::new(RefusalCode::SessionHeld, what))
+        match self.held() {
+            None => Ok(()),
+            Some(from) => Err(Refused::new(RefusalCode::SessionHeld, from.to_string())),
+        }
     }
 
     /// Asks for a turn. They come in the order of these calls.
@@ -525,6 +557,7 @@ impl Session {
                 .as_ref()
                 .map(|saved| BlobId(*saved.id().as_bytes())),
             held: notes.held,
+            gave_up: notes.gave_up,
         }
     }
 
@@ -540,9 +573,12 @@ impl Session {
     }
 
     /// Whether it is to end: nobody has used it for as long as it may wait. One that is held waits
-    /// for its owner, since it may be all that there is of it.
+    /// for its owner, since it may be all that there is of it, and one that was given up says so
+    /// until its owner has heard it.
     pub(crate) fn is_over(&self) -> bool {
-        self.held().is_none() && self.idle_time().is_some_and(|idle| idle >= self.idle)
+        let waits = self.held().is_some() && !self.is_arriving();
+        let gave_up = lock(&self.notes).gave_up.is_some();
+        !waits && !gave_up && self.idle_time().is_some_and(|idle| idle >= self.idle)
     }
 
     /// Whether its instance is to be kept as an image; sooner when others wait for a place.
@@ -572,6 +608,10 @@ impl Session {
             State::Live(alive) => {
                 notes.memory += alive.memory.data_size(&alive.store) as u64;
                 SessionState::Live
+            }
+            State::GaveUp(gone) => {
+                notes.gave_up = Some(gone.to);
+                SessionState::Resting
             }
             State::Resting | State::Closed => SessionState::Resting,
             State::Poisoned(why) => {

@@ -17,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use spore_bundle::{Bundle, BundleId};
 use spore_store::{ImageToSave, Key, Kind, Owner, Save, SaveError};
+use spore_transport::session::Origin;
 use spore_transport::{PublicKey, SessionId};
 use spore_value::codec;
 
@@ -82,6 +83,8 @@ pub struct Shelved {
     pub poisoned: Option<String>,
     /// Where it comes from, until it was given up there
     pub held: Option<HeldFrom>,
+    /// What it was given up to: it cannot be called any more
+    pub gave_up: Option<Origin>,
     /// When it was last kept, in milliseconds since 1970
     pub used_ms: u64,
 }
@@ -98,6 +101,16 @@ pub struct HeldFrom {
     pub host: PublicKey,
     /// What it was saved as there
     pub bundle: BundleId,
+}
+
+impl HeldFrom {
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            session: self.session,
+            host: Some(self.host),
+        }
+    }
 }
 
 /// A record, layout 1. Frozen: a field more or less is another variant.
@@ -256,6 +269,7 @@ impl Shelf {
             saved: before.as_ref().and_then(|before| before.saved),
             poisoned: None,
             held: before.map_or(held, |before| before.held),
+            gave_up: None,
             used_ms: now_ms(),
         };
         let content = Content::of_image(image, &[]);
@@ -310,6 +324,15 @@ impl Shelf {
     /// When there is none, or the disk does not serve.
     pub fn take_over(&self, id: SessionId) -> Result<(), ShelfError> {
         self.note(id, |shelved| shelved.held = None)
+    }
+
+    /// Notes that a session was given up to a copy of it elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the disk does not serve.
+    pub fn give_up(&self, id: SessionId, to: Origin) -> Result<(), ShelfError> {
+        self.note(id, |shelved| shelved.gave_up = Some(to))
     }
 
     fn note(&self, id: SessionId, change: impl FnOnce(&mut Shelved)) -> Result<(), ShelfError> {

@@ -329,6 +329,7 @@ enum Request {
     SessionRestore,
     SessionArrive,
     SessionTakeOver,
+    SessionGiveUp,
     SessionClose,
     SessionList,
     Fetch,
@@ -360,6 +361,7 @@ impl Request {
             Message::SessionRestore(_) => Request::SessionRestore,
             Message::SessionArrive(_) => Request::SessionArrive,
             Message::SessionTakeOver(_) => Request::SessionTakeOver,
+            Message::SessionGiveUp(_) => Request::SessionGiveUp,
             Message::SessionClose(_) => Request::SessionClose,
             Message::SessionList => Request::SessionList,
             Message::Fetch(_) | Message::FetchBlocks(_) => Request::Fetch,
@@ -453,7 +455,9 @@ impl Request {
                     || matches!(self, Request::SessionRestore | Request::SessionTakeOver)
             }
             Message::SessionSaved(_) => self == Request::SessionSave,
-            Message::SessionClosed(_) => self == Request::SessionClose,
+            Message::SessionClosed(_) => {
+                matches!(self, Request::SessionClose | Request::SessionGiveUp)
+            }
             Message::Sessions(_) => self == Request::SessionList,
             Message::Fetched(_) => self == Request::Fetch,
             Message::JobStarted(_) => self == Request::JobStart,

@@ -18,8 +18,8 @@ use crate::job::{
 };
 use crate::session::{
     Blocks, BlocksMissing, Fetch, FetchBlocks, Fetched, SessionArrive, SessionCall,
-    SessionCallItems, SessionClose, SessionClosed, SessionOpen, SessionOpened, SessionRestore,
-    SessionSave, SessionSaved, SessionTakeOver, Sessions,
+    SessionCallItems, SessionClose, SessionClosed, SessionGiveUp, SessionOpen, SessionOpened,
+    SessionRestore, SessionSave, SessionSaved, SessionTakeOver, Sessions,
 };
 use crate::status::StatusReport;
 use crate::{BlobId, RefusalCode, tag};
@@ -339,6 +339,8 @@ pub enum Message {
     SessionArrive(SessionArrive),
     /// See [`SessionTakeOver`].
     SessionTakeOver(SessionTakeOver),
+    /// See [`SessionGiveUp`].
+    SessionGiveUp(SessionGiveUp),
     SessionClose(SessionClose),
     SessionList,
     Fetch(Fetch),
@@ -458,6 +460,7 @@ impl Message {
             Message::SessionRestore(_) => tag::SESSION_RESTORE,
             Message::SessionArrive(_) => tag::SESSION_ARRIVE,
             Message::SessionTakeOver(_) => tag::SESSION_TAKE_OVER,
+            Message::SessionGiveUp(_) => tag::SESSION_GIVE_UP,
             Message::SessionClose(_) => tag::SESSION_CLOSE,
             Message::SessionList => tag::SESSION_LIST,
             Message::Fetch(_) => tag::FETCH,
@@ -554,6 +557,7 @@ impl Message {
             Message::SessionRestore(body) => put(tag::SESSION_RESTORE, body, into),
             Message::SessionArrive(body) => put(tag::SESSION_ARRIVE, body, into),
             Message::SessionTakeOver(body) => put(tag::SESSION_TAKE_OVER, body, into),
+            Message::SessionGiveUp(body) => put(tag::SESSION_GIVE_UP, body, into),
             Message::SessionClose(body) => put(tag::SESSION_CLOSE, body, into),
             Message::SessionList => encode_frame(tag::SESSION_LIST, &[], into),
             Message::Fetch(body) => put(tag::FETCH, body, into),
@@ -625,6 +629,7 @@ impl Message {
             tag::SESSION_RESTORE => Message::SessionRestore(get(tag, body)?),
             tag::SESSION_ARRIVE => Message::SessionArrive(get(tag, body)?),
             tag::SESSION_TAKE_OVER => Message::SessionTakeOver(get(tag, body)?),
+            tag::SESSION_GIVE_UP => Message::SessionGiveUp(get(tag, body)?),
             tag::SESSION_CLOSE => Message::SessionClose(get(tag, body)?),
             tag::SESSION_LIST => Message::SessionList,
             tag::FETCH => Message::Fetch(get(tag, body)?),

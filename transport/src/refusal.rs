@@ -153,6 +153,7 @@ codes! {
     57 InitFailed Guest "the initialiser failed";
     58 StoreDamaged Host "what was stored is damaged";
     59 SessionHeld Caller "the session waits to be given up where it comes from";
+    60 SessionElsewhere Caller "the session was given up to another host";
 }
 
 impl Serialize for RefusalCode {

@@ -3,6 +3,8 @@
 //! Requests to one session are carried out in the order in which the host receives them, whatever
 //! streams they come on.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -40,13 +42,22 @@ pub struct SessionOpen {
     pub idle_ms: Option<u64>,
 }
 
-/// Where a session comes from.
+/// A session of a host: where one comes from, or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Its id there
     pub session: SessionId,
     /// The key of the host; nothing when it is one without a key, in some program of the owner's
     pub host: Option<PublicKey>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) => write!(f, "session {} of {host}", self.session),
+            None => write!(f, "session {} of a program of its owner's", self.session),
+        }
+    }
 }
 
 /// Asks for a session that comes from another host, as [`SessionOpen`] does. When it is answered the
@@ -57,6 +68,18 @@ pub struct SessionArrive {
     pub open: SessionOpen,
     /// Where it comes from
     pub from: Origin,
+}
+
+/// Asks a host to give a session up to the copy of it that another host holds. From then on nothing
+/// runs in it there, also after a restart; it is listed until it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionGiveUp {
+    /// The session
+    pub session: SessionId,
+    /// The saved bundle that its state still is
+    pub expected: BlobId,
+    /// The copy that goes on
+    pub to: Origin,
 }
 
 /// Says that the host which a held session comes from has given it up: it may be called from now on.
@@ -174,6 +197,8 @@ pub struct SessionInfo {
     pub saved: Option<BlobId>,
     /// Where it comes from, while it is held: its owner has not said that it was given up there
     pub held: Option<Origin>,
+    /// What it was given up to
+    pub gave_up: Option<Origin>,
 }
 
 /// The sessions of the key that asks, at most [`SESSIONS_LISTED_MAX`].

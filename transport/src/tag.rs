@@ -25,6 +25,8 @@ pub const CALL_ITEMS: u8 = 0x09;
 pub const TAKEN: u8 = 0x0A;
 /// Client → host: call a callable of a session that emits items; its arguments follow.
 pub const SESSION_CALL_ITEMS: u8 = 0x0B;
+/// Client → host: give a session up to the copy that another host holds.
+pub const SESSION_GIVE_UP: u8 = 0x0C;
 /// Client → host: open a session of a bundle.
 pub const SESSION_OPEN: u8 = 0x18;
 /// Client → host: call a callable in a session.
@@ -211,6 +213,13 @@ pub const TABLE: &[Entry] = &[
         "SessionCallItems",
         Direction::ToHost,
         256,
+        "1.1",
+    ),
+    entry(
+        SESSION_GIVE_UP,
+        "SessionGiveUp",
+        Direction::ToHost,
+        128,
         "1.1",
     ),
     entry(SESSION_OPEN, "SessionOpen", Direction::ToHost, 256, "1.1"),

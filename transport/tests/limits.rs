@@ -73,6 +73,7 @@ fn largest() -> Vec<Message> {
         idle_ms: u64::MAX,
         saved: Some(ID),
         held: Some(origin),
+        gave_up: Some(origin),
     };
     let call = Call {
         bundle: ID,
@@ -142,6 +143,11 @@ fn largest() -> Vec<Message> {
         Message::SessionCallItems(SessionCallItems {
             call: session_call,
             window: ITEM_WINDOW_MAX,
+        }),
+        Message::SessionGiveUp(SessionGiveUp {
+            session,
+            expected: ID,
+            to: origin,
         }),
         Message::SessionOpen(open),
         Message::SessionCall(session_call),
@@ -370,6 +376,7 @@ fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
         idle_ms: 0,
         saved: None,
         held: None,
+        gave_up: None,
     };
     let long = Sessions {
         sessions: vec![info(SESSION_TEXT_BYTES_MAX + 1); SESSIONS_LISTED_MAX + 1],

@@ -270,11 +270,19 @@ fn each_request_takes_its_own_answer_and_no_other() {
             opened(),
         ),
         (
+            Message::SessionGiveUp(SessionGiveUp {
+                session,
+                expected: BUNDLE,
+                to: from,
+            }),
+            closed.clone(),
+        ),
+        (
             Message::SessionClose(SessionClose {
                 session,
                 expected: None,
             }),
-            closed,
+            closed.clone(),
         ),
         (Message::SessionList, listed),
         (Message::Fetch(Fetch { blob: BUNDLE }), fetched.clone()),

@@ -166,11 +166,15 @@ fn beside(bundles: [&spore_bundle::Bundle; 2], lines: &mut Vec<String>) -> Json 
         Some(place) => format!("drew {place} words"),
         None => "new ones".to_owned(),
     });
-    let random = match (same_key, random) {
-        (false, [a, b]) => [a, format!("{b} of another seed")],
-        (true, random) => random,
+    let random = match random {
+        [a, b] if !same_key && place.iter().all(Option::is_some) => {
+            [a, format!("{b} of another seed")]
+        }
+        random => random,
     };
-    tell("random", random, place.map(Json::from));
+    let seeded =
+        place.map(|place| place.map(|words| json!({ "words": words, "same_seed": same_key })));
+    tell("random", random, seeded.map(Json::from));
     tell(
         "sees",
         indices.map(|it| match it.directories.is_empty() {

@@ -551,16 +551,16 @@ fn state(state: SessionState) -> &'static str {
 
 fn row(info: &SessionInfo) -> [String; 5] {
     let idle = Duration::from_millis(info.idle_ms).as_secs();
-    let mut how = match info.held {
-        Some(_) => "held".to_owned(),
-        None => state(info.state).to_owned(),
+    let mut how = match (info.held, info.gave_up) {
+        (Some(_), _) => "held".to_owned(),
+        (None, Some(to)) => format!("given up to {to}"),
+        (None, None) => state(info.state).to_owned(),
     };
     if info.saved.is_some() {
         how.push_str(", saved");
     }
-    if let Some(Origin { session, host }) = info.held {
-        let host = host.map_or_else(|| "a command".to_owned(), |key| key.to_string());
-        how.push_str(&format!(": session {session} of {host}"));
+    if let Some(from) = info.held {
+        how.push_str(&format!(": {from}"));
     }
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
@@ -574,6 +574,13 @@ fn row(info: &SessionInfo) -> [String; 5] {
     ]
 }
 
+fn origin_json(origin: Origin) -> Json {
+    json!({
+        "session": origin.session.to_string(),
+        "host": origin.host.map(|key| key.to_string()),
+    })
+}
+
 fn info_json(info: &SessionInfo) -> Json {
     json!({
         "session": info.session.to_string(),
@@ -585,10 +592,8 @@ fn info_json(info: &SessionInfo) -> Json {
         "calls": info.calls,
         "idle_ms": info.idle_ms,
         "saved": info.saved.map(|id| id.to_string()),
-        "held": info.held.map(|from| json!({
-            "session": from.session.to_string(),
-            "host": from.host.map(|key| key.to_string()),
-        })),
+        "held": info.held.map(origin_json),
+        "gave_up": info.gave_up.map(origin_json),
     })
 }
 

@@ -3,10 +3,54 @@
 use std::cmp::Reverse;
 use std::fs;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use spore_bundle::{Bundle, CodeId, Interface, Limits, ModuleLimits};
 
 use crate::common::{User, guests, saved_after, text};
+
+#[test]
+fn captures_that_are_bound_in_an_image_are_there_in_a_run() {
+    let user = User::new();
+    let captures = r#"{"before": "a", "after": "b"}"#;
+    let keeper = text(&guests().keeper);
+    let capture = [
+        "capture",
+        keeper,
+        "recall_between",
+        captures,
+        "-o",
+        "bound.spore",
+    ];
+    user.spore(capture).ok();
+    let id = user.spore(["session", "open", "bound.spore"]).ok();
+    let id = id.trim_end();
+    user.spore(["session", "call", id, "remember", r#"["x"]"#])
+        .ok();
+    user.spore(["session", "save", id, "-o", "image.spore"])
+        .ok();
+    let run = ["run", "image.spore", "recall_between"];
+    assert_eq!(user.spore(run).json(), json!(["a", "x", "b"]));
+    let host = user.host();
+    let on = ["--on", &host.address, "--trust", &host.key];
+    let there = user.spore(run.iter().chain(&on));
+    assert_eq!(there.json(), json!(["a", "x", "b"]));
+    // Others would take the place of the image.
+    for said in [
+        user.spore([
+            "capture",
+            "image.spore",
+            "recall_between",
+            captures,
+            "-o",
+            "c.spore",
+        ]),
+        user.spore(run.iter().chain(&["--captures", captures])),
+    ] {
+        let said = said.failed(2);
+        assert!(said.contains("the bundle has an image"), "{said}");
+    }
+    assert!(!user.path("c.spore").exists());
+}
 
 #[test]
 fn an_image_is_shown_with_its_sizes_blocks_and_regions() {

@@ -455,7 +455,7 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
     let held = hold(first);
     let listed = there.ask(&["ls"]).ok();
     assert!(
-        listed.contains(&format!("held, saved: session {first} of a command")),
+        listed.contains(&format!("held, saved: session {first} of a program")),
         "{listed}"
     );
     assert_eq!(there.info(&held)["held"]["session"], first);
@@ -470,12 +470,22 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
     assert_eq!(here.words(first), ["laptop"]);
 
     let held = hold(first);
-    here.ask(&["close", first]).ok();
+    let shelf = || Shelf::open(&laptop.path("sessions"), 1 << 30).expect("it is ours");
+    let to = Origin {
+        session: held.parse().expect("an id"),
+        host: Some(host.key.parse().expect("a key")),
+    };
+    let gave_up = shelf().give_up(first.parse().expect("an id"), to);
+    gave_up.expect("it is there");
+    let said = here.call(first, "recall", "[]").failed(3);
+    assert!(said.contains("was given up to another host"), "{said}");
+    assert!(here.ask(&["ls"]).ok().contains("given up to session"));
     let settled = settle(first, "here", &host.address).ok();
     assert_eq!(settled, format!("{held} {}\n", host.address));
+    assert!(here.are_none());
     assert_eq!(there.words(&held), ["laptop"]);
     let said = settle(first, "here", &host.address).failed(3);
-    assert!(said.contains("neither has session"), "{said}");
+    assert!(said.contains("does not have session"), "{said}");
 
     // What comes here is held here until the host has given it up.
     there.ask(&["save", &held, "-o", "there.spore"]).ok();
@@ -485,10 +495,8 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
         host: host.key.parse().expect("a key"),
         bundle: bundle.id(),
     };
-    let shelf = Shelf::open(&laptop.path("sessions"), 1 << 30).expect("it is ours");
-    let kept = shelf.keep(NOBODY.parse().expect("an id"), bundle.inner(), Some(from));
+    let kept = shelf().keep(NOBODY.parse().expect("an id"), bundle.inner(), Some(from));
     kept.expect("kept");
-    drop(shelf);
     let id = NOBODY;
     assert_eq!(here.info(id)["held"]["host"], host.key);
     here.call(id, "recall", "[]").failed(3);
@@ -497,6 +505,9 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
     assert_eq!(here.words(id), ["laptop"]);
 
     // A person decides when the other never comes back.
+    assert!(there.are_none());
+    let said = here.ask(&["adopt", id, "--force"]).failed(3);
+    assert!(said.contains("nothing was done"), "{said}");
     let held = hold(id);
     let said = there.ask(&["adopt", &held]).failed(2);
     assert!(

@@ -6,8 +6,9 @@ use spore_bundle::{Bundle, BundleId, CodeId, Manifest, StateId};
 use spore_transport::exchange::{ProtocolError, RESULT_BYTES_MAX_DEFAULT};
 use spore_transport::message::{Message, Refused};
 use spore_transport::session::{
-    BlockSet, Blocks, BlocksMissing, Fetch, FetchBlocks, SessionArrive, SessionCall, SessionClose,
-    SessionInfo, SessionOpen, SessionRestore, SessionSave, SessionTakeOver,
+    BlockSet, Blocks, BlocksMissing, Fetch, FetchBlocks, Origin, SessionArrive, SessionCall,
+    SessionClose, SessionGiveUp, SessionInfo, SessionOpen, SessionRestore, SessionSave,
+    SessionTakeOver,
 };
 use spore_transport::{BlobId, RefusalCode, SessionId};
 
@@ -157,6 +158,23 @@ impl Remote {
         let restore = Message::SessionRestore(SessionRestore { session });
         match self.ask(restore, None).await? {
             Answer::SessionOpened(_) => Ok(()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) async fn give_up_session(
+        &self,
+        session: SessionId,
+        expected: BlobId,
+        to: Origin,
+    ) -> Result<(), SessionError> {
+        let give = Message::SessionGiveUp(SessionGiveUp {
+            session,
+            expected,
+            to,
+        });
+        match self.ask(give, None).await? {
+            Answer::SessionClosed => Ok(()),
             other => Err(other.unexpected()),
         }
     }

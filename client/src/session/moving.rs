@@ -1,14 +1,14 @@
 //! Moves of sessions from one host to another, carried by this program.
 //!
 //! The session is saved at its source; what was saved is opened at the target, kept there and held;
-//! the source closes the session if it is still what was saved; and the target lets it be called. So
-//! it can be called at one of the two at most, and is on one at least: `docs/PROTOCOL.md`.
+//! the source gives the session up to just that copy, if it is still what was saved; and the target
+//! lets it be called. So it can be called at one of them at most, and is on one at least:
+//! `docs/PROTOCOL.md`.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use spore_bundle::BundleId;
 use spore_transport::message::Refused;
 use spore_transport::session::{Origin, SessionInfo};
 use spore_transport::{RefusalCode, SessionId};
@@ -16,7 +16,8 @@ use spore_transport::{RefusalCode, SessionId};
 use super::{Session, SessionError, bundle_id};
 use crate::error::CallError;
 use crate::host::Host;
-use crate::insist::{INSIST_PAUSE, insist, is_patient};
+use crate::insist::insist;
+use crate::moving::MoveHost;
 
 /// Hears how far a move is.
 type Told = Box<dyn FnMut(SessionMoveStage) + Send>;
@@ -39,20 +40,35 @@ pub enum SessionMoveStage {
     Saved,
     /// The target has it durably, and holds it
     Arrived,
-    /// The source has durably closed it
+    /// The source has durably given it up
     GivenUp,
     /// It can be called at the target
     TakenOver,
+    /// The source has forgotten it
+    Forgotten,
+}
+
+impl SessionMoveStage {
+    /// The host that brings a move so far.
+    pub fn host(self) -> MoveHost {
+        match self {
+            SessionMoveStage::Saved | SessionMoveStage::GivenUp | SessionMoveStage::Forgotten => {
+                MoveHost::Source
+            }
+            SessionMoveStage::Arrived | SessionMoveStage::TakenOver => MoveHost::Target,
+        }
+    }
 }
 
 impl fmt::Display for SessionMoveStage {
-    /// What a host has to do for it.
+    /// What its host has to do for it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SessionMoveStage::Saved => "the source was to save the session",
-            SessionMoveStage::Arrived => "the target was to take the session in",
-            SessionMoveStage::GivenUp => "the source was to give the session up",
-            SessionMoveStage::TakenOver => "the target was to let it be called",
+            SessionMoveStage::Saved => "save the session",
+            SessionMoveStage::Arrived => "take the session in",
+            SessionMoveStage::GivenUp => "give the session up",
+            SessionMoveStage::TakenOver => "let the session be called",
+            SessionMoveStage::Forgotten => "forget the session",
         })
     }
 }
@@ -63,7 +79,7 @@ impl fmt::Display for SessionMoveStage {
 pub enum SessionMoveError {
     /// It is where it was, and can be called there. If it was the target that was lost, it may hold
     /// a copy: [`Host::settle_session`] ends that.
-    #[error("the session was not moved: {stage}")]
+    #[error("the session was not moved: the {} was to {stage}", stage.host())]
     NotMoved {
         /// How far it did not come
         stage: SessionMoveStage,
@@ -74,7 +90,7 @@ pub enum SessionMoveError {
     /// A host was lost when the move had begun. The target holds the session, and the source may have
     /// it as well: it can be called at one of them at most. [`Host::settle_session`] finds out, and
     /// ends the move.
-    #[error("the move is half done: {stage}")]
+    #[error("the move is half done: the {} was to {stage}", stage.host())]
     HalfDone {
         /// What it is at the target
         there: SessionId,
@@ -150,10 +166,15 @@ impl MovingSession {
                 source,
             }
         };
-        match give_up(source, session.id, saved.id()).await {
+        let key = insist!(other.key()).map_err(half_done(SessionMoveStage::GivenUp))?;
+        let to = Origin {
+            session: there.id,
+            host: key,
+        };
+        match insist!(source.give_up_session(session.id, saved.id(), to)) {
             Ok(()) => {}
-            Err(error) if is(&error, RefusalCode::SessionChanged) => {
-                // No other answer says that it goes on there. What is held here serves nobody then.
+            Err(error) if keeps(&error) => {
+                // What is held at the target serves nobody then.
                 let _ = insist!(other.close_session(there.id, None));
                 return Err(not_moved(SessionMoveStage::GivenUp)(error));
             }
@@ -163,6 +184,13 @@ impl MovingSession {
         let taken = insist!(other.take_over_session(there.id));
         taken.map_err(half_done(SessionMoveStage::TakenOver))?;
         told(SessionMoveStage::TakenOver);
+        let forgotten = insist!(source.close_session(session.id, None));
+        match forgotten {
+            Err(error) if !is(&error, RefusalCode::UnknownSession) => {
+                return Err(half_done(SessionMoveStage::Forgotten)(error));
+            }
+            _ => told(SessionMoveStage::Forgotten),
+        }
         Ok(there)
     }
 }
@@ -193,25 +221,46 @@ impl Host {
     ) -> Result<SessionSettled, SessionError> {
         let host = self.key().await?;
         let from = Origin { session: id, host };
+        let there = other.key().await?;
+        let to = |session| Origin {
+            session,
+            host: there,
+        };
+        let forget = async || match self.close_session(id, None).await {
+            Err(error) if !is(&error, RefusalCode::UnknownSession) => Err(error),
+            _ => Ok(()),
+        };
         for held in held_of(other, from).await? {
-            match self.close_session(id, Some(bundle_id(held.bundle))).await {
-                Ok(()) => {}
-                Err(error) if is(&error, RefusalCode::UnknownSession) => {}
-                Err(error) if is(&error, RefusalCode::SessionChanged) => {
-                    other.close_session(held.session, None).await?;
-                    continue;
+            let expected = bundle_id(held.bundle);
+            match self.give_up_session(id, expected, to(held.session)).await {
+                Ok(()) => {
+                    other.take_over_session(held.session).await?;
+                    forget().await?;
+                    return Ok(SessionSettled::AtTarget(held.session));
                 }
+                // It goes on there, or went on from elsewhere: the copy is of no use.
+                Err(error) if keeps(&error) => other.close_session(held.session, None).await?,
+                // That it is not there any more does not say that it was given up to this copy.
                 Err(error) => return Err(error),
             }
-            other.take_over_session(held.session).await?;
-            return Ok(SessionSettled::AtTarget(held.session));
         }
         let sessions = self.sessions().await?;
-        if sessions.iter().any(|it| it.session == id) {
+        let found = sessions.iter().find(|it| it.session == id);
+        let unknown =
+            || CallError::Refused(Refused::new(RefusalCode::UnknownSession, id.to_string()));
+        let Some(gone) = found.ok_or_else(unknown)?.gave_up else {
             return Ok(SessionSettled::AtSource);
+        };
+        let sessions = other.sessions().await?;
+        let is_there = sessions.iter().any(|it| it.session == gone.session);
+        if gone != to(gone.session) || !is_there {
+            let what = gone.to_string();
+            let elsewhere = Refused::new(RefusalCode::SessionElsewhere, what);
+            return Err(CallError::Refused(elsewhere));
         }
-        let unknown = Refused::new(RefusalCode::UnknownSession, id.to_string());
-        Err(CallError::Refused(unknown))
+        // It was taken over, and is not forgotten here yet.
+        forget().await?;
+        Ok(SessionSettled::AtTarget(gone.session))
     }
 }
 
@@ -222,21 +271,13 @@ async fn held_of(host: &Host, from: Origin) -> Result<Vec<SessionInfo>, SessionE
     Ok(sessions)
 }
 
-/// Has a host close a session, if it is still what was saved as this bundle.
-async fn give_up(host: &Host, id: SessionId, expected: BundleId) -> Result<(), SessionError> {
-    let mut lost = None;
-    loop {
-        match host.close_session(id, Some(expected)).await {
-            Err(error) if error.is_passing() && is_patient(&mut lost) => {
-                tokio::time::sleep(INSIST_PAUSE).await;
-            }
-            // It was closed, and the answer lost.
-            Err(error) if lost.is_some() && is(&error, RefusalCode::UnknownSession) => {
-                return Ok(());
-            }
-            answered => return answered,
-        }
-    }
+/// Whether a source says that it does not give a session up to a copy, and never will: it has changed,
+/// comes from elsewhere itself, or was given up to another.
+fn keeps(error: &SessionError) -> bool {
+    use RefusalCode::{SessionChanged, SessionElsewhere, SessionHeld};
+    [SessionChanged, SessionElsewhere, SessionHeld]
+        .into_iter()
+        .any(|code| is(error, code))
 }
 
 fn is(error: &SessionError, code: RefusalCode) -> bool {

@@ -48,6 +48,11 @@ impl Host {
     ) -> Result<(SessionId, Running), Refused> {
         let inner = &self.inner;
         self.check_open()?;
+        if from.is_some() && bundle.image().is_none() {
+            // Something of it would run, and what arrives is held.
+            let what = "a session arrives as an image";
+            return Err(Refused::new(RefusalCode::NoImage, what));
+        }
         let (loaded, compile) = self.load_plain(caller, bundle).await?;
         let asked = *limits;
         let limits = caller.limits.for_call(&asked);
@@ -235,13 +240,44 @@ impl Host {
         Ok(saved)
     }
 
-    /// Takes up a session that was kept: it rests as its image.
+    /// Gives a session up to the copy of it that another host holds, if its state is still that of
+    /// this saved bundle. Nothing runs in it from then on, also after a restart. Asked again for the
+    /// same, it has the same outcome.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session of the caller's, its state has changed, it is held itself, it was
+    /// given up to another, or it cannot be written down. In the last case nothing runs in it until it
+    /// is asked for again, or the host restarts.
+    pub async fn give_up_session(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        expected: BundleId,
+        to: Origin,
+    ) -> Result<(), Refused> {
+        let session = self.inner.sessions.find(caller, id)?;
+        let (host, turn) = (self.clone(), session.turn());
+        self.to_the_end(async move {
+            let giving = session::give_up(turn, expected, to);
+            let _disk = host.on_worker(session.key.turn(), giving).await??;
+            if let Some(keep) = host.inner.keep.get() {
+                let (owner, record) = (session.key.id, session.gave_up_record(expected, to));
+                let noted = keep.beside(move |keep| keep.note_session(owner, id.0, &record));
+                noted.await.map_err(|error| error.refusal())?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes up a session that was kept: it rests as its image, or was given up and has none.
     pub(super) async fn resume_session(
         &self,
         caller: &Caller,
         id: SessionId,
         bundle: &Bundle,
-        image: Image,
+        image: Option<Image>,
         record: &SessionRecord,
     ) -> Result<(), Refused> {
         let (asked, idle, held) = record.terms();
@@ -258,12 +294,19 @@ impl Host {
             directories: self.inner.grants.of_session(
                 bundle.manifest(),
                 &caller.allowed,
-                Some(&image),
+                image.as_ref(),
             )?,
             open_files: self.inner.limits.open_files,
             held,
         };
-        let session = Session::resting(caller, id, opened, image)?;
+        let session = match (image, record.gave_up()) {
+            (Some(image), None) => Session::resting(caller, id, opened, image)?,
+            (_, Some(gave_up)) => Session::gone(caller, id, opened, gave_up)?,
+            (None, None) => {
+                let what = "its image is missing";
+                return Err(Refused::new(RefusalCode::StoreDamaged, what));
+            }
+        };
         self.inner.sessions.put(caller, &Arc::new(session))
     }
 
@@ -291,6 +334,8 @@ impl Host {
     ) -> Result<(), Refused> {
         let session = match self.inner.sessions.find(caller, id) {
             Ok(session) => session,
+            // Whether it is what is expected cannot be told.
+            Err(why) if expected.is_some() => return Err(why),
             Err(why) => return self.remove_damaged(caller, id, why).await,
         };
         let (host, turn) = (self.clone(), session.turn());
@@ -330,7 +375,9 @@ impl Host {
     /// The caller's sessions, also those on the disk that cannot be read.
     pub fn sessions(&self, caller: &Caller) -> Vec<SessionInfo> {
         let sessions = self.inner.sessions.of(caller);
-        let readable = sessions.iter().map(|session| session.info());
+        // One that arrives is there once it is on the disk: what is given up to it is nowhere else.
+        let there = sessions.iter().filter(|session| !session.is_arriving());
+        let readable = there.map(|session| session.info());
         readable
             .chain(self.inner.sessions.unreadable(caller))
             .collect()

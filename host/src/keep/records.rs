@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use spore_bundle::BundleId;
 use spore_transport::failure::Failure;
 use spore_transport::job::{Custody, Persist};
 use spore_transport::message::{CallLimits, Refused, Timing};
@@ -30,6 +31,24 @@ pub(crate) enum SessionRecord {
         /// Where it comes from
         from: Origin,
     },
+    /// One that was given up.
+    GaveUp {
+        /// As above
+        asked: CallLimits,
+        /// As above
+        idle_ms: u64,
+        /// What
+        gave_up: GaveUp,
+    },
+}
+
+/// What a session was given up as, and to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GaveUp {
+    /// The saved bundle that its state was
+    pub(crate) expected: BundleId,
+    /// The copy that goes on
+    pub(crate) to: Origin,
 }
 
 impl SessionRecord {
@@ -42,8 +61,17 @@ impl SessionRecord {
                 idle_ms,
                 from,
             } => (asked, idle_ms, Some(from)),
+            SessionRecord::GaveUp { asked, idle_ms, .. } => (asked, idle_ms, None),
         };
         (asked, Duration::from_millis(idle_ms), held)
+    }
+
+    /// What it was given up to, if it was.
+    pub(crate) fn gave_up(&self) -> Option<GaveUp> {
+        match *self {
+            SessionRecord::GaveUp { gave_up, .. } => Some(gave_up),
+            SessionRecord::V1 { .. } | SessionRecord::Held { .. } => None,
+        }
     }
 }
 

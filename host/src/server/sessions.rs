@@ -10,8 +10,8 @@ use spore_transport::message::{Blob, Encoding, Message, Refused, Timing};
 use spore_transport::packing;
 use spore_transport::session::{
     BlockSet, BlocksMissing, Fetch, FetchBlocks, Fetched, Origin, SessionCall, SessionClose,
-    SessionClosed, SessionOpen, SessionOpened, SessionRestore, SessionSave, SessionSaved,
-    SessionTakeOver, Sessions,
+    SessionClosed, SessionGiveUp, SessionOpen, SessionOpened, SessionRestore, SessionSave,
+    SessionSaved, SessionTakeOver, Sessions,
 };
 use spore_transport::{BlobId, RefusalCode, SessionId, StreamError};
 
@@ -76,7 +76,11 @@ impl Serving {
             Ok(Ok(_)) => Ok(()),
             // Its client can ask for it again: nobody knows of this one.
             Ok(Err(refused)) => {
-                self.peer.host.forget_session(session);
+                let peer = self.peer.clone();
+                let closing =
+                    async move { peer.host.close_session(&peer.caller, session, None).await };
+                // If it cannot be removed from the disk either, its owner sees it there.
+                let _ = self.wait_for(closing).await?;
                 Err(refused.into())
             }
             Err(end) => Err(end),
@@ -136,6 +140,19 @@ impl Serving {
         let restoring = async move { peer.host.restore_session(&peer.caller, session).await };
         self.wait_for(restoring).await??;
         self.answer(Message::SessionOpened(SessionOpened { session }))
+            .await
+    }
+
+    pub(super) async fn session_give_up(&mut self, give: SessionGiveUp) -> Result<(), End> {
+        let (peer, session) = (self.peer.clone(), give.session);
+        let giving = async move {
+            let expected = BundleId::from(give.expected.0);
+            peer.host
+                .give_up_session(&peer.caller, session, expected, give.to)
+                .await
+        };
+        self.wait_for(giving).await??;
+        self.answer(Message::SessionClosed(SessionClosed { session }))
             .await
     }
 

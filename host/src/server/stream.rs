@@ -193,6 +193,7 @@ impl Serving {
                 self.session_open(arrive.open, Some(arrive.from)).await
             }
             HostEvent::SessionTakeOver(take) => self.session_take_over(take).await,
+            HostEvent::SessionGiveUp(give) => self.session_give_up(give).await,
             HostEvent::SessionClose(close) => self.session_close(close).await,
             HostEvent::SessionList => self.session_list().await,
             HostEvent::Fetch(fetch) => self.fetch(fetch).await,

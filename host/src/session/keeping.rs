@@ -6,10 +6,12 @@ use std::time::Instant;
 use spore_bundle::BundleId;
 use spore_transport::RefusalCode;
 use spore_transport::message::Refused;
+use spore_transport::session::Origin;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Alive, Charged, Kept, Saved, SavedAs, Session, State, Turn};
 use crate::code::chain;
+use crate::keep::GaveUp;
 use crate::scheduler::lock;
 use crate::snapshot::{self, Around};
 
@@ -31,6 +33,7 @@ impl Session {
             State::Poisoned(why) => {
                 return Err(Refused::new(RefusalCode::SessionPoisoned, why.clone()));
             }
+            State::GaveUp(gone) => return Err(gone.refusal()),
             State::Closed => {
                 return Err(Refused::new(
                     RefusalCode::UnknownSession,
@@ -147,6 +150,9 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
         let id = session.id.to_string();
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }
+    if let State::GaveUp(gone) = &kept.state {
+        return Err(gone.refusal());
+    }
     let Some(saved) = kept.saved.as_ref().map(|saved| saved.charged.clone()) else {
         let what = "the session was never saved, so that there is nothing to restore";
         return Err(Refused::new(RefusalCode::NoImage, what));
@@ -157,6 +163,56 @@ pub(crate) async fn restore(turn: Turn) -> Result<(), Refused> {
     kept.changed = false;
     session.note(&kept);
     Ok(())
+}
+
+impl GaveUp {
+    pub(super) fn refusal(&self) -> Refused {
+        Refused::new(RefusalCode::SessionElsewhere, self.to.to_string())
+    }
+}
+
+impl Kept {
+    /// Whether the session is still what was saved as this bundle.
+    fn is_still(&self, expected: BundleId) -> bool {
+        let saved = self.saved.as_ref();
+        let saved = saved.filter(|saved| saved.bundle.id() == expected);
+        let same = |saved: &SavedAs| {
+            let last = self.image.as_ref().map(|it| it.image.index_bytes());
+            Some(saved.charged.image.index_bytes()) == last
+        };
+        !self.changed && saved.is_some_and(same)
+    }
+}
+
+/// Gives a session up, but for writing that down: nothing runs in it from now on.
+pub(crate) async fn give_up(
+    turn: Turn,
+    expected: BundleId,
+    to: Origin,
+) -> Result<DiskTurn, Refused> {
+    let (session, mut kept, _busy) = turn.taken().await;
+    session.check_not_held()?;
+    let gave_up = GaveUp { expected, to };
+    match &kept.state {
+        // It is written once more: the last time may have failed.
+        State::GaveUp(gone) if *gone == gave_up => {}
+        State::GaveUp(gone) => return Err(gone.refusal()),
+        State::Closed => {
+            let id = session.id.to_string();
+            return Err(Refused::new(RefusalCode::UnknownSession, id));
+        }
+        State::Poisoned(_) => return Err(Refused::new(RefusalCode::SessionChanged, "")),
+        State::Live(_) | State::Resting if kept.is_still(expected) => {
+            kept.state = State::GaveUp(gave_up);
+            kept.image = None;
+            kept.saved = None;
+            session.note(&kept);
+        }
+        State::Live(_) | State::Resting => {
+            return Err(Refused::new(RefusalCode::SessionChanged, ""));
+        }
+    }
+    Ok(session.disk.clone().lock_owned().await)
 }
 
 /// When a session is to end.
@@ -182,16 +238,12 @@ pub(crate) async fn close(turn: Turn, when: Close) -> Result<DiskTurn, Refused> 
     {
         return Err(Refused::new(RefusalCode::SessionChanged, "it is used"));
     }
-    if let Close::Unchanged(expected) = when {
-        let saved = kept.saved.as_ref();
-        let saved = saved.filter(|saved| saved.bundle.id() == expected);
-        let same = |saved: &SavedAs| {
-            let last = kept.image.as_ref().map(|it| it.image.index_bytes());
-            Some(saved.charged.image.index_bytes()) == last
-        };
-        if kept.changed || !saved.is_some_and(same) {
+    match (&kept.state, when) {
+        (State::GaveUp(gone), Close::Unchanged(_)) => return Err(gone.refusal()),
+        (_, Close::Unchanged(expected)) if !kept.is_still(expected) => {
             return Err(Refused::new(RefusalCode::SessionChanged, ""));
         }
+        _ => {}
     }
     kept.state = State::Closed;
     kept.image = None;

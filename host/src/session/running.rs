@@ -353,6 +353,7 @@ impl Session {
             }
             State::Resting => {}
             State::Poisoned(why) => return Err(refused(RefusalCode::SessionPoisoned, why)),
+            State::GaveUp(gone) => return Err(Outcome::Refused(gone.refusal())),
             State::Closed => return Err(refused(RefusalCode::UnknownSession, self.id.to_string())),
         }
         let slots = slots(&self.key, &means.instances);

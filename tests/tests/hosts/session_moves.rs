@@ -53,7 +53,7 @@ async fn callable(hosts: &[Host; 2]) -> Vec<(usize, SessionId)> {
         let listed = sessions(host).await.into_iter();
         found.extend(
             listed
-                .filter(|it| it.held.is_none())
+                .filter(|it| it.held.is_none() && it.gave_up.is_none())
                 .map(|it| (at, it.session)),
         );
     }
@@ -124,21 +124,7 @@ async fn a_held_session_waits_for_its_owner() {
     let mut pair = Pair::start("[limits]\nsession_idle = \"1s\"\n").await;
     let [one, other] = pair.connect().await;
     let session = open(&one).await;
-    let moving = session.move_to(&other);
-    let (arrived, arrives) = tokio::sync::oneshot::channel();
-    let mut arrived = Some(arrived);
-    let moving = moving.on_stage(move |stage| {
-        if stage == SessionMoveStage::Arrived {
-            let arrived = arrived.take().expect("it arrives once");
-            arrived.send(()).expect("it is waited for");
-        }
-    });
-    // The client goes away once the target has it.
-    tokio::select! {
-        biased;
-        Ok(()) = arrives => {}
-        moved = moving.into_future() => panic!("it was not stopped: {moved:?}"),
-    }
+    hold(&session, &pair, &other).await;
     pair.kill(Broken::Target);
     pair.restart(Broken::Target);
     let hosts = pair.connect().await;
@@ -152,12 +138,15 @@ async fn a_held_session_waits_for_its_owner() {
     assert_eq!(from.host, Some(pair.source.key));
     let there = hosts[1].session(held.session).await.expect("it is there");
     refused(remember(&there, "early").await, RefusalCode::SessionHeld);
-    // The one that nobody used is gone meanwhile, durably: the other is all that there is of it.
-    let settled = hosts[0].settle_session(session.id(), &hosts[1]).await;
-    assert_eq!(
-        settled.expect("settled"),
-        SessionSettled::AtTarget(held.session)
+    // The one that nobody used is gone meanwhile. That does not say that it was given up to this one,
+    // and so a person decides.
+    refused(
+        hosts[0].settle_session(session.id(), &hosts[1]).await,
+        RefusalCode::UnknownSession,
     );
+    refused(remember(&there, "early").await, RefusalCode::SessionHeld);
+    let adopted = hosts[1].take_over_session(held.session).await;
+    adopted.expect("it is held");
     assert_eq!(words(&there).await, ["one"]);
     there.close().await.expect("closed");
 }
@@ -196,6 +185,149 @@ async fn a_second_move_waits_for_the_first_to_be_settled() {
     // Taken over once more: nothing changes.
     hosts[1].take_over_session(moved.id()).await.expect("it is");
     assert_eq!(words(&moved).await, ["one", "two"]);
+}
+
+/// What is said of a session that is not there any more, or of what it was saved as.
+fn is_gone(code: RefusalCode) -> bool {
+    [RefusalCode::UnknownSession, RefusalCode::UnknownBundle].contains(&code)
+}
+
+/// What a client leaves that goes away once the target has the session: a copy that is held there.
+async fn hold(session: &Session, source: &Pair, target: &Host) -> Session {
+    let from = spore_client::Origin {
+        session: session.id(),
+        host: Some(source.source.key),
+    };
+    let saved = session.save().await.expect("saved");
+    let held = target.open_session(&saved).arriving(from).await;
+    held.expect("it is held")
+}
+
+#[tokio::test]
+async fn what_is_held_is_not_given_up() {
+    let pair = pair().await;
+    let hosts = pair.connect().await;
+    let session = open(&hosts[0]).await;
+    let held = hold(&session, &pair, &hosts[1]).await;
+    match held.move_to(&hosts[0]).await {
+        Err(SessionMoveError::NotMoved {
+            stage: SessionMoveStage::GivenUp,
+            source: CallError::Refused(why),
+        }) => assert_eq!(why.code, RefusalCode::SessionHeld),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(callable(&hosts).await, [(0, session.id())]);
+    assert_eq!(sessions(&hosts[0]).await.len(), 1);
+    // What has no image would have to run to be there.
+    let from = sessions(&hosts[1]).await[0].held.expect("it is held");
+    let arrives = hosts[1].open_session(keeper()).arriving(from).await;
+    refused(arrives, RefusalCode::NoImage);
+    held.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn of_two_moves_at_once_one_comes_about() {
+    let pair = pair().await;
+    let hosts = pair.connect().await;
+    for _ in 0..8 {
+        let session = open(&hosts[0]).await;
+        let moves = [hosts[1].clone(), hosts[0].clone()].map(|to| {
+            let moving = session.move_to(&to);
+            tokio::spawn(moving.into_future())
+        });
+        let mut ended = Vec::new();
+        for moving in moves {
+            ended.push(moving.await.expect("no panic"));
+        }
+        let mut moved = Vec::new();
+        for ended in ended {
+            match ended {
+                Ok(there) => moved.push(there),
+                Err(SessionMoveError::NotMoved {
+                    source: CallError::Refused(why),
+                    ..
+                }) => assert!(
+                    why.code == RefusalCode::SessionElsewhere || is_gone(why.code),
+                    "{why}"
+                ),
+                // The other was done with it: this copy is held, and never more than that.
+                Err(SessionMoveError::HalfDone {
+                    there,
+                    source: CallError::Refused(why),
+                    ..
+                }) => {
+                    assert_eq!(why.code, RefusalCode::UnknownSession);
+                    for host in &hosts {
+                        let settled = hosts[0].settle_session(session.id(), host).await;
+                        refused(settled, RefusalCode::UnknownSession);
+                        let _ = host.close_session(there, None).await;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let [moved] = &moved[..] else {
+            panic!("one comes about: {moved:?}");
+        };
+        let there = callable(&hosts).await;
+        assert!(
+            matches!(there[..], [(_, id)] if id == moved.id()),
+            "{there:?}"
+        );
+        assert_eq!(words(moved).await, ["one"]);
+        moved.clone().close().await.expect("closed");
+        for host in &hosts {
+            assert!(sessions(host).await.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_what_went_elsewhere_is_never_called() {
+    let pair = pair().await;
+    let hosts = pair.connect().await;
+    let session = open(&hosts[0]).await;
+    let held = hold(&session, &pair, &hosts[1]).await;
+    remember(&session, "two").await.expect("remembered");
+    // It goes from its host to the same, under another id.
+    let moved = session.move_to(&hosts[0]).await.expect("moved");
+    refused(
+        hosts[0].settle_session(session.id(), &hosts[1]).await,
+        RefusalCode::UnknownSession,
+    );
+    assert_eq!(callable(&hosts).await, [(0, moved.id())]);
+    refused(remember(&held, "late").await, RefusalCode::SessionHeld);
+    // Given up to one copy, it is given up to no other.
+    let saved = moved.save().await.expect("saved");
+    let from = spore_client::Origin {
+        session: moved.id(),
+        host: Some(pair.source.key),
+    };
+    let mut to = from;
+    for (copy, outcome) in [
+        (1, None),
+        (2, Some(RefusalCode::SessionElsewhere)),
+        (1, None),
+    ] {
+        to.session = SessionId([copy; 16]);
+        let given = hosts[0].give_up_session(moved.id(), saved.id(), to).await;
+        match outcome {
+            None => given.expect("it is still what was saved"),
+            Some(code) => drop(refused(given, code)),
+        }
+    }
+    refused(
+        remember(&moved, "late").await,
+        RefusalCode::SessionElsewhere,
+    );
+    refused(moved.save().await, RefusalCode::SessionElsewhere);
+    refused(moved.restore().await, RefusalCode::SessionElsewhere);
+    refused(
+        moved.close_unchanged(&saved).await,
+        RefusalCode::SessionElsewhere,
+    );
+    moved.close().await.expect("closed");
+    held.close().await.expect("closed");
 }
 
 /// Breaks a move at each of its stages, with a client that goes on and one that is gone as well.

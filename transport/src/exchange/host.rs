@@ -15,7 +15,7 @@ use crate::job::{
 use crate::message::{Blob, BlobKind, Call, Cancel, Describe, Message, Received, Ship};
 use crate::session::{
     Blocks, Fetch, FetchBlocks, SessionArrive, SessionCall, SessionCallItems, SessionClose,
-    SessionOpen, SessionRestore, SessionSave, SessionTakeOver,
+    SessionGiveUp, SessionOpen, SessionRestore, SessionSave, SessionTakeOver,
 };
 
 /// Sizes that a host accepts, in bytes. Each is held against the announcement, before anything of
@@ -83,6 +83,8 @@ pub enum HostEvent {
     SessionArrive(SessionArrive),
     /// A session that was given up where it comes from.
     SessionTakeOver(SessionTakeOver),
+    /// A session to give up to a copy of it elsewhere.
+    SessionGiveUp(SessionGiveUp),
     /// A session to end.
     SessionClose(SessionClose),
     /// The sessions of the key are asked for.
@@ -387,6 +389,7 @@ impl HostExchange {
             Message::SessionRestore(restore) => HostEvent::SessionRestore(restore),
             Message::SessionArrive(arrive) => HostEvent::SessionArrive(arrive),
             Message::SessionTakeOver(take) => HostEvent::SessionTakeOver(take),
+            Message::SessionGiveUp(give) => HostEvent::SessionGiveUp(give),
             Message::SessionClose(close) => HostEvent::SessionClose(close),
             Message::SessionList => HostEvent::SessionList,
             Message::Fetch(fetch) => HostEvent::Fetch(fetch),

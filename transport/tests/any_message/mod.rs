@@ -162,6 +162,13 @@ fn about_sessions() -> impl Strategy<Value = Message> {
         (session_opens(), origins())
             .prop_map(|(open, from)| { Message::SessionArrive(SessionArrive { open, from }) }),
         sessions().prop_map(|session| Message::SessionTakeOver(SessionTakeOver { session })),
+        (sessions(), ids(), origins()).prop_map(|(session, expected, to)| {
+            Message::SessionGiveUp(SessionGiveUp {
+                session,
+                expected,
+                to,
+            })
+        }),
         session_calls().prop_map(Message::SessionCall),
         (session_calls(), 1..=ITEM_WINDOW_MAX).prop_map(|(call, window)| {
             Message::SessionCallItems(SessionCallItems { call, window })
@@ -527,9 +534,15 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
     let numbers = any::<(u64, u64, u64)>();
     let texts = ("[a-z]{0,20}", "[a-z ]{0,20}");
     let ids = (sessions(), ids(), prop::option::of(ids()));
-    let held = prop::option::of(origins());
-    (ids, texts, states, numbers, held).prop_map(
-        |((session, bundle, saved), (name, why), state, (memory_bytes, calls, idle_ms), held)| {
+    let places = (prop::option::of(origins()), prop::option::of(origins()));
+    (ids, texts, states, numbers, places).prop_map(
+        |(
+            (session, bundle, saved),
+            (name, why),
+            state,
+            (memory_bytes, calls, idle_ms),
+            (held, gave_up),
+        )| {
             SessionInfo {
                 session,
                 bundle,
@@ -541,6 +554,7 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
                 idle_ms,
                 saved,
                 held,
+                gave_up,
             }
         },
     )

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use spore_client::{Bundle, Home, Origin, SessionId, SessionInfo, SessionState};
+use spore_client::{Bundle, Home, Origin, RefusalCode, SessionId, SessionInfo, SessionState};
 use spore_host::{HeldFrom, Shelf, ShelfError, Shelved};
 use spore_transport::BlobId;
 
@@ -59,9 +59,14 @@ impl LocalSession {
         Err(failure(&ShelfError::Unknown, id))
     }
 
-    /// As what a session came that is held.
-    pub(super) fn held(&self) -> Result<Option<HeldFrom>, Failure> {
-        self.on_shelf(|shelf| Ok(shelf.find(self.id)?.held))
+    /// What is known of it.
+    pub(super) fn shelved(&self) -> Result<Shelved, Failure> {
+        self.on_shelf(|shelf| shelf.find(self.id))
+    }
+
+    /// Notes that it was given up to a copy of it elsewhere.
+    pub(super) fn give_up(&self, to: Origin) -> Result<(), Failure> {
+        self.on_shelf(|shelf| shelf.give_up(self.id, to))
     }
 
     /// Whether there is a session of this id.
@@ -93,9 +98,17 @@ impl LocalSession {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let Shelved { held, poisoned, .. } = self.on_shelf(|shelf| shelf.find(self.id))?;
+        let Shelved {
+            held,
+            poisoned,
+            gave_up,
+            ..
+        } = self.shelved()?;
         if let Some(held) = held {
-            return Err(refusal::held(held.session, &held.host.to_string()));
+            return Err(refusal::of_move(RefusalCode::SessionHeld, held.origin()));
+        }
+        if let Some(to) = gave_up {
+            return Err(refusal::of_move(RefusalCode::SessionElsewhere, to));
         }
         let Some(why) = poisoned else {
             return Ok(());
@@ -129,10 +142,17 @@ impl LocalSession {
 
     /// Puts the session back to what it was last saved as.
     pub(super) fn restore(&self) -> Result<(), Failure> {
+        let shelved = self.shelved()?;
+        if let Some(to) = shelved.gave_up {
+            return Err(refusal::of_move(RefusalCode::SessionElsewhere, to));
+        }
         let Some(saved) = self.on_shelf(|shelf| shelf.saved(self.id))? else {
             let message = format!("session {} was never saved", self.id);
-            return Err(Failure::new(Exit::Refused, message)
-                .help(format!("spore session close {}", self.id)));
+            let failure = Failure::new(Exit::Refused, message);
+            return Err(match shelved.poisoned {
+                Some(_) => failure.help(format!("spore session close {}", self.id)),
+                None => failure.help("it is as its last call has left it"),
+            });
         };
         self.on_shelf(|shelf| shelf.keep(self.id, &saved, None))
     }
@@ -203,10 +223,8 @@ fn info(id: SessionId, shelved: Shelved) -> SessionInfo {
         calls: 0,
         idle_ms: now.saturating_sub(shelved.used_ms),
         saved: shelved.saved.map(|saved| BlobId(*saved.as_bytes())),
-        held: shelved.held.map(|held| Origin {
-            session: held.session,
-            host: Some(held.host),
-        }),
+        held: shelved.held.map(|held| held.origin()),
+        gave_up: shelved.gave_up,
     }
 }
 
@@ -223,6 +241,7 @@ fn damaged(id: SessionId, why: String) -> SessionInfo {
         idle_ms: 0,
         saved: None,
         held: None,
+        gave_up: None,
     }
 }
 

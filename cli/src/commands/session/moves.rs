@@ -1,8 +1,8 @@
 //! `spore session move`, and what is left to do when a move broke off.
 
 use spore_client::{
-    CallError, Host, Origin, RefusalCode, Session, SessionError, SessionId, SessionMoveError,
-    SessionSettled,
+    CallError, Host, MoveHost, Origin, RefusalCode, Session, SessionError, SessionId,
+    SessionMoveError, SessionMoveStage, SessionSettled,
 };
 use spore_host::HeldFrom;
 
@@ -22,8 +22,10 @@ const HERE: &str = "here";
 Example:
   spore session move 00112233445566778899aabbccddeeff --from board.local --to another.local
 
-It is saved, opened and held there, closed where it was if no call came in between, and goes on
-there; otherwise it stays. At no time can it be called at both. Both must serve your key.")]
+It is saved, opened and held there, given up where it was if no call came in between, and goes on
+there; otherwise it stays. At no time can it be called at both. Both must serve your key.
+
+Its idle time and limits are those of the host that it goes to.")]
 pub(super) struct Move {
     /// The session
     session: SessionId,
@@ -140,24 +142,27 @@ impl Move {
     }
 
     fn not_moved(&self, error: SessionMoveError, from: &str) -> Failure {
+        let name = |stage: SessionMoveStage| match stage.host() {
+            MoveHost::Source => from,
+            MoveHost::Target => &self.to,
+        };
         match error {
             SessionMoveError::NotMoved { stage, source } => {
-                let under_way = is(&source, RefusalCode::MoveUnderWay);
-                let about = format!("the session was not moved: {stage}");
-                let failure = match source {
-                    CallError::Refused(refused) if under_way => {
-                        Failure::new(Exit::Refused, refused.to_string())
-                    }
-                    source => Failure::from(source),
-                };
-                let failure = failure.about(&about);
-                match under_way {
-                    true => half_done(self.session, from, &self.to, failure),
+                let about = format!("the session was not moved: {} was to {stage}", name(stage));
+                if is(&source, RefusalCode::MoveUnderWay) {
+                    let what = format!("{} holds it already", self.to);
+                    let failure = Failure::new(Exit::Refused, what).about(&about);
+                    return half_done(self.session, from, &self.to, failure);
+                }
+                let changed = is(&source, RefusalCode::SessionChanged);
+                let failure = Failure::from(source).about(&about);
+                match changed {
+                    true => failure.help("a call came in between: move it again"),
                     false => failure,
                 }
             }
             SessionMoveError::HalfDone { stage, source, .. } => {
-                let about = format!("the move is half done: {stage}");
+                let about = format!("the move is half done: {} was to {stage}", name(stage));
                 let failure = Failure::from(source).about(&about);
                 half_done(self.session, from, &self.to, failure)
             }
@@ -174,14 +179,22 @@ impl Move {
         let bundle = local.bundle()?;
         // It is here, and nobody else moves it: what is held there is of no use.
         drop_held(host, from).await?;
-        let there = open_on(host, &bundle, None, Some(from)).await?.id();
-        local.close()?;
-        let taken = host.take_over_session(there).await;
-        taken.map_err(|error| {
-            let failure = Failure::from(error).about("the session is there, and held");
-            half_done(self.session, HERE, to, failure)
+        let there = open_on(host, &bundle, None, Some(from)).await;
+        let there = there.map_err(|error| {
+            Failure::from(error).about("the session was not moved: it is here, as it was")
         })?;
-        Ok(there)
+        let half = |failure| half_done(self.session, HERE, to, failure);
+        let copy = Origin {
+            session: there.id(),
+            host: host.key().await.map_err(|error| half(error.into()))?,
+        };
+        local.give_up(copy).map_err(half)?;
+        let taken = host.take_over_session(there.id()).await;
+        taken.map_err(|error| {
+            half(Failure::from(error).about("the session was given up here, and is held there"))
+        })?;
+        local.close()?;
+        Ok(there.id())
     }
 
     /// Moves a session of a host here.
@@ -191,10 +204,10 @@ impl Move {
         session: &Session,
         from: &str,
     ) -> Result<SessionId, Failure> {
-        let host = host.key().await?.expect("one at the other end has a key");
+        let key = host.key().await?.expect("one at the other end has a key");
         let origin = Origin {
             session: self.session,
-            host: Some(host),
+            host: Some(key),
         };
         if let Some((held, _)) = held_here(origin)?.first() {
             let what = format!("it is held here already, as {held}: its move has begun");
@@ -204,24 +217,55 @@ impl Move {
         let saved = session.save().await?;
         let held = HeldFrom {
             session: self.session,
-            host,
+            host: key,
             bundle: saved.id(),
         };
         let id = open_here(&saved, &self.directories, Some(held)).await?;
-        match session.close_unchanged(&saved).await {
-            Ok(()) => {}
-            // No other answer says that it goes on where it was.
-            Err(error) if is(&error, RefusalCode::SessionChanged) => {
-                LocalSession::find(&home()?, id)?.close()?;
-                return Err(Failure::from(error).about("the session was not moved"));
+        match given_up_to_here(host, held, id).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    "the session was not moved: it has changed",
+                )
+                .help("a call came in between: move it again"));
             }
             Err(error) => {
-                let failure = Failure::from(error).about("what it was is here, and held");
+                let failure = error.about("the move is half done: the session is held here");
                 return Err(half_done(self.session, from, HERE, failure));
             }
         }
-        LocalSession::find(&home()?, id)?.take_over()?;
         Ok(id)
+    }
+}
+
+/// Has a host give a session up to what is held here, which is taken over then. Says whether it did;
+/// otherwise what is held here is closed.
+async fn given_up_to_here(host: &Host, held: HeldFrom, id: SessionId) -> Result<bool, Failure> {
+    let to = Origin {
+        session: id,
+        host: None,
+    };
+    let home = home()?;
+    match host.give_up_session(held.session, held.bundle, to).await {
+        Ok(()) => {
+            LocalSession::find(&home, id)?.take_over()?;
+            // It is here; that it is listed there still is all that may be left.
+            let _ = host.close_session(held.session, None).await;
+            Ok(true)
+        }
+        Err(error)
+            if is(&error, RefusalCode::SessionChanged)
+                || is(&error, RefusalCode::SessionHeld)
+                || is(&error, RefusalCode::SessionElsewhere) =>
+        {
+            // Another command may have closed it meanwhile.
+            if LocalSession::exists(&home, id)? {
+                LocalSession::find(&home, id)?.close()?;
+            }
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -241,7 +285,7 @@ fn held_here(from: Origin) -> Result<Vec<(SessionId, HeldFrom)>, Failure> {
     let mut found = Vec::new();
     for listed in LocalSession::list(&home)? {
         if listed.held == Some(from)
-            && let Some(held) = LocalSession::find(&home, listed.session)?.held()?
+            && let Some(held) = LocalSession::find(&home, listed.session)?.shelved()?.held
         {
             found.push((listed.session, held));
         }
@@ -297,16 +341,26 @@ impl Settle {
             session: self.session,
             host: None,
         };
-        if LocalSession::exists(&home()?, self.session)? {
+        let home = home()?;
+        // Nobody moves it meanwhile.
+        let local = match LocalSession::exists(&home, self.session)? {
+            true => LocalSession::find(&home, self.session)?,
+            false => return Err(self.nowhere()),
+        };
+        let Some(gone) = local.shelved()?.gave_up else {
             drop_held(target, from).await?;
             return Ok((self.session, HERE));
-        }
-        let sessions = target.sessions().await?;
-        let Some(held) = sessions.iter().find(|it| it.held == Some(from)) else {
-            return Err(self.nowhere());
         };
-        target.take_over_session(held.session).await?;
-        Ok((held.session, to))
+        let key = target.key().await?;
+        let sessions = target.sessions().await?;
+        let there = sessions.iter().any(|it| it.session == gone.session);
+        if gone.host != key || !there {
+            let failure = crate::refusal::of_move(RefusalCode::SessionElsewhere, gone);
+            return Err(failure);
+        }
+        target.take_over_session(gone.session).await?;
+        local.close()?;
+        Ok((gone.session, to))
     }
 
     /// Of a session that was to come here.
@@ -315,40 +369,43 @@ impl Settle {
         source: &Host,
         from: &'a str,
     ) -> Result<(SessionId, &'a str), Failure> {
-        let home = home()?;
-        let there = source.sessions().await?;
-        let there = there.iter().find(|it| it.session == self.session);
         let origin = Origin {
             session: self.session,
             host: source.key().await?,
         };
+        let sessions = source.sessions().await?;
+        let there = sessions.iter().find(|it| it.session == self.session);
+        let gave_up = there.ok_or_else(|| self.nowhere())?.gave_up;
         for (id, held) in held_here(origin)? {
-            let gone = match source.close_session(self.session, Some(held.bundle)).await {
-                Ok(()) => true,
-                Err(error) if is(&error, RefusalCode::UnknownSession) => true,
-                Err(error) if is(&error, RefusalCode::SessionChanged) => false,
-                Err(error) => return Err(error.into()),
-            };
-            let local = LocalSession::find(&home, id)?;
-            if gone {
-                local.take_over()?;
+            if given_up_to_here(source, held, id).await? {
                 return Ok((id, HERE));
             }
-            local.close()?;
         }
-        match there {
-            Some(_) => Ok((self.session, from)),
-            None => Err(self.nowhere()),
+        match gave_up {
+            None => Ok((self.session, from)),
+            // It was taken over here, and is listed there still.
+            Some(gone) if gone.host.is_none() && LocalSession::exists(&home()?, gone.session)? => {
+                source.close_session(self.session, None).await?;
+                Ok((gone.session, HERE))
+            }
+            Some(gone) => Err(crate::refusal::of_move(RefusalCode::SessionElsewhere, gone)),
         }
     }
 }
 
 impl Settle {
-    /// Neither host has it, as far as they tell.
+    /// The one that it was to move from does not have it.
     fn nowhere(&self) -> Failure {
-        let what = format!("neither has session {}, nor holds it", self.session);
+        let (session, from, to) = (self.session, &self.from, &self.to);
+        let what = format!("{from} does not have session {session}, nor what it was given up to");
         Failure::new(Exit::Refused, what)
-            .help("it was closed, or has moved, under an id of its own: `spore session ls` on both")
+            .help(format!(
+                "a move that came to its end has left it at {to}, under an id of its own; or it was \
+                 closed: see `spore session ls` there"
+            ))
+            .help(format!(
+                "if {to} still holds it, a person decides: spore session adopt -h"
+            ))
     }
 
     fn unsettled(&self, error: SessionError) -> Failure {
@@ -362,6 +419,19 @@ impl Settle {
 impl Adopt {
     pub(super) fn run(self) -> Result<(), Failure> {
         let id = self.session;
+        let held = match &self.place.on {
+            None => LocalSession::find(&home()?, id)?.shelved()?.held.is_some(),
+            Some(on) => runtime()?.block_on(on_host(on, self.place.trust, async |host| {
+                let sessions = host.sessions().await?;
+                Ok(sessions
+                    .iter()
+                    .any(|it| it.session == id && it.held.is_some()))
+            }))?,
+        };
+        if !held {
+            let what = "no move has left a session of this id held there: nothing was done";
+            return Err(Failure::new(Exit::Refused, what));
+        }
         if !self.force {
             let words = ["spore", "session", "adopt", &id.to_string()].map(str::to_owned);
             let again = format!("{}{} --force", words.join(" "), self.place.on_option());
