@@ -78,6 +78,10 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             "it goes on there. If that move broke off, this ends it: spore session settle SESSION \
              --from HOST --to HOST",
         ),
+        RefusalCode::WrongCaptures => failure.help(
+            "captures are bound to a bundle before it is run or opened: spore capture FILE CALLABLE JSON \
+             -o OUT",
+        ),
         RefusalCode::UnknownJob => failure.help(
             "`spore job ls --on HOST` shows your jobs there; one is gone once its result was taken, or \
              when it has moved to another host",

@@ -437,6 +437,10 @@ impl Shop {
             .run(|| Module::new(&self.engine, &instrumented))
             .map_err(|_| Refused::new(RefusalCode::Internal, "no threads to compile with"))?
             .map_err(|error| invalid(&error))?;
+        // Else the first call would wait until its memory is laid out, which an image makes large.
+        module
+            .initialize_copy_on_write_image()
+            .map_err(|error| Refused::new(RefusalCode::Internal, error.to_string()))?;
         tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");
         let image = module.image_range();
         let bytes = (image.end as usize - image.start as usize + code.len()) as u64;

@@ -20,8 +20,8 @@ Example:
 What the guest prints from now on goes to standard error, with its progress if that is a terminal;
 items go to standard output as they come, one line of JSON each, and so does the result, which stays
 on the host. Items are taken: the newest watch has them, and what is written counts as taken. The
-last of what was written before a reader like `head` ends may come again to a later watch, with the
-same numbers.
+last of what was written may come again to a later watch or to `job result`, with the same numbers;
+`spore job watch --from N` begins with the next.
 Ctrl-C leaves the job as it is.
 With --json, one object a line: item and sequence, and at the end result or error, and job.")]
 pub(super) struct Watch {

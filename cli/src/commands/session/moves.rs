@@ -11,6 +11,7 @@ use super::{Directories, Place, on_host, open_here, open_on, with_host};
 use crate::arguments::{self, Trust};
 use crate::connect::{connect, connect_known, home, runtime};
 use crate::exit::{Exit, Failure};
+use crate::signals::Signals;
 use crate::{hint, output};
 
 /// This machine, among hosts.
@@ -92,7 +93,7 @@ fn half_done(session: SessionId, from: &str, to: &str, failure: Failure) -> Fail
     failure
         .help("it can be called at one of the two at most")
         .help(format!(
-            "once both hosts are there, run: {}",
+            "if its move broke off, run this once both hosts are there: {}",
             hint::shell(words)
         ))
 }
@@ -103,7 +104,18 @@ fn is(error: &SessionError, code: RefusalCode) -> bool {
 
 impl Move {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let id = runtime()?.block_on(self.moved())?;
+        let id = runtime()?.block_on(async {
+            let mut signals = Signals::catch()?;
+            tokio::select! {
+                moved = self.moved() => moved,
+                _ = signals.next() => {
+                    let from = self.from.as_deref().unwrap_or(HERE);
+                    let what = "interrupted; the move may be half done";
+                    let failure = Failure::new(Exit::Interrupted, what);
+                    Err(half_done(self.session, from, &self.to, failure))
+                }
+            }
+        })?;
         output::print(&format!("{id}\n"))
     }
 
@@ -124,7 +136,14 @@ impl Move {
             (Some(from), to) => {
                 let host = connect(from, self.trust).await?;
                 with_host(host, async |host| {
-                    let session = host.session(self.session).await?;
+                    let session = host.session(self.session).await.map_err(|error| {
+                        let gone = is(&error, RefusalCode::UnknownSession);
+                        let failure = Failure::from(error);
+                        match gone {
+                            true => half_done(self.session, from, &self.to, failure),
+                            false => failure,
+                        }
+                    })?;
                     match to {
                         Some(to) => {
                             with_host(connect_known(to).await?, async |other| {
