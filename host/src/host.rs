@@ -102,6 +102,8 @@ struct Inner {
     jobs: Jobs,
     /// Where sessions and jobs are kept, if anywhere.
     keep: OnceLock<Keep>,
+    /// Held by who takes up what is kept.
+    reviving: tokio::sync::Mutex<()>,
     /// How often jobs are made durable whose owners do not say.
     job_persist: Option<Duration>,
     counters: Arc<Counters>,
@@ -200,6 +202,7 @@ impl Host {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             keep: OnceLock::new(),
+            reviving: tokio::sync::Mutex::default(),
             job_persist: setup.job_persist,
             counters: Arc::default(),
             workers,

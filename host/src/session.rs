@@ -129,6 +129,10 @@ impl Sessions {
     pub(crate) fn put(&self, caller: &Caller, session: &Arc<Session>) -> Result<(), Refused> {
         let limit = caller.limits.sessions_per_key;
         let mut all = lock(&self.all);
+        if all.contains_key(&session.id) {
+            let what = "the session is there already";
+            return Err(Refused::new(RefusalCode::Internal, what));
+        }
         let own = all
             .values()
             .filter(|it| Arc::ptr_eq(&it.key, &caller.state))
@@ -323,7 +327,7 @@ pub(crate) struct Turn {
 }
 
 /// Counts as a request under way.
-struct Busy(Arc<Session>);
+pub(crate) struct Busy(Arc<Session>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -479,6 +483,12 @@ impl Session {
         }
     }
 
+    /// Whether a move has left it held, or given up: nobody else ends it.
+    fn waits_for_owner(&self) -> bool {
+        let notes = lock(&self.notes);
+        notes.gave_up.is_some() || notes.held.is_some() && lock(&self.written).is_some()
+    }
+
     /// Whether it comes from elsewhere and is not on the disk yet.
     pub(crate) fn is_arriving(&self) -> bool {
         self.held().is_some() && lock(&self.written).is_none()
@@ -576,9 +586,7 @@ impl Session {
     /// for its owner, since it may be all that there is of it, and one that was given up says so
     /// until its owner has heard it.
     pub(crate) fn is_over(&self) -> bool {
-        let waits = self.held().is_some() && !self.is_arriving();
-        let gave_up = lock(&self.notes).gave_up.is_some();
-        !waits && !gave_up && self.idle_time().is_some_and(|idle| idle >= self.idle)
+        !self.waits_for_owner() && self.idle_time().is_some_and(|idle| idle >= self.idle)
     }
 
     /// Whether its instance is to be kept as an image; sooner when others wait for a place.

@@ -268,15 +268,31 @@ impl Shelf {
             memory_bytes: image.changed_bytes(),
             saved: before.as_ref().and_then(|before| before.saved),
             poisoned: None,
-            held: before.map_or(held, |before| before.held),
-            gave_up: None,
+            held: before.as_ref().map_or(held, |before| before.held),
+            gave_up: before.as_ref().and_then(|before| before.gave_up),
             used_ms: now_ms(),
         };
         let content = Content::of_image(image, &[]);
         let keys = (&key(NOW, id), &key(PARTS, id));
         let meta = encode(&Note::V1(shelved));
         let parts = (bundle, &[][..]);
-        Ok(self.images.save_image(keys, &meta, parts, &content, None)?)
+        self.images.save_image(keys, &meta, parts, &content, None)?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// Gives back a piece of what nothing needs any more, once that is the most of it.
+    fn tidy(&self) {
+        let store = &self.images.store;
+        let tidied = store
+            .totals()
+            .and_then(|totals| match totals.dead_bytes > totals.bytes / 2 {
+                true => store.compact().map(|_| ()),
+                false => Ok(()),
+            });
+        if let Err(error) = tidied {
+            tracing::debug!(error = crate::code::chain(&error), "not tidied");
+        }
     }
 
     /// Has what a session is now be what it is put back to, durably.

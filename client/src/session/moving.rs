@@ -175,7 +175,7 @@ impl MovingSession {
             Ok(()) => {}
             Err(error) if keeps(&error) => {
                 // What is held at the target serves nobody then.
-                let _ = insist!(other.close_session(there.id, None));
+                let _ = insist!(drop_held(&other, there.id));
                 return Err(not_moved(SessionMoveStage::GivenUp)(error));
             }
             Err(error) => return Err(half_done(SessionMoveStage::GivenUp)(error)),
@@ -239,7 +239,7 @@ impl Host {
                     return Ok(SessionSettled::AtTarget(held.session));
                 }
                 // It goes on there, or went on from elsewhere: the copy is of no use.
-                Err(error) if keeps(&error) => other.close_session(held.session, None).await?,
+                Err(error) if keeps(&error) => drop_held(other, held.session).await?,
                 // That it is not there any more does not say that it was given up to this copy.
                 Err(error) => return Err(error),
             }
@@ -252,13 +252,20 @@ impl Host {
             return Ok(SessionSettled::AtSource);
         };
         let sessions = other.sessions().await?;
-        let is_there = sessions.iter().any(|it| it.session == gone.session);
-        if gone != to(gone.session) || !is_there {
+        let copy = sessions.iter().find(|it| it.session == gone.session);
+        let Some(copy) = copy.filter(|_| gone == to(gone.session)) else {
             let what = gone.to_string();
             let elsewhere = Refused::new(RefusalCode::SessionElsewhere, what);
             return Err(CallError::Refused(elsewhere));
+        };
+        // Durably, which the list does not say; and taken over, before it is forgotten here.
+        let expected = bundle_id(copy.bundle);
+        match self.give_up_session(id, expected, gone).await {
+            // Its state there is not that with which it came any more: it was taken over.
+            Err(error) if is(&error, RefusalCode::SessionElsewhere) && copy.held.is_none() => {}
+            given => given?,
         }
-        // It was taken over, and is not forgotten here yet.
+        other.take_over_session(gone.session).await?;
         forget().await?;
         Ok(SessionSettled::AtTarget(gone.session))
     }
@@ -271,8 +278,23 @@ async fn held_of(host: &Host, from: Origin) -> Result<Vec<SessionInfo>, SessionE
     Ok(sessions)
 }
 
-/// Whether a source says that it does not give a session up to a copy, and never will: it has changed,
-/// comes from elsewhere itself, or was given up to another.
+/// Closes a copy that is of no use, if it is held still.
+async fn drop_held(host: &Host, id: SessionId) -> Result<(), SessionError> {
+    let sessions = host.sessions().await?;
+    let held = sessions
+        .iter()
+        .any(|it| it.session == id && it.held.is_some());
+    match held {
+        true => match host.close_session(id, None).await {
+            Err(error) if !is(&error, RefusalCode::UnknownSession) => Err(error),
+            _ => Ok(()),
+        },
+        false => Ok(()),
+    }
+}
+
+/// Whether a source says that it does not give a session up to a copy: it has changed, comes from
+/// elsewhere itself, or was given up to another.
 fn keeps(error: &SessionError) -> bool {
     use RefusalCode::{SessionChanged, SessionElsewhere, SessionHeld};
     [SessionChanged, SessionElsewhere, SessionHeld]

@@ -45,6 +45,8 @@ impl Host {
         let Some(keep) = self.inner.keep.get().cloned() else {
             return;
         };
+        // One after the other: what is read must be what is there when it is taken up.
+        let _turn = self.inner.reviving.lock().await;
         let listed = keep
             .beside(|keep| Ok((keep.sessions()?, keep.jobs()?)))
             .await;
@@ -65,6 +67,8 @@ impl Host {
             }
             match self.revive_session(&keep, &caller, id).await {
                 Ok(()) => sessions.damaged.forget(owner, id),
+                // Another has taken it up meanwhile.
+                Err(_) if sessions.has(id) => {}
                 Err(damage) => {
                     tracing::error!(session = %id, why = %damage.why, "a session is not taken up");
                     sessions.damaged.put(owner, id, damage);

@@ -78,13 +78,15 @@ impl Host {
             held: from,
         };
         let session = Arc::new(Session::new(caller, opened)?);
+        // Before anybody else can have one.
+        let turn = session.turn();
         inner.sessions.put(caller, &session)?;
         let timing = Timing {
             compile_ns: nanos(compile),
             ..timing
         };
         let task = Task::Open { initial };
-        let events = self.work_in(session.turn(), task, limits, ticket, timing);
+        let events = self.work_in(turn, task, limits, ticket, timing);
         Ok((session.id, Running::new(events, self.clone())))
     }
 
@@ -213,6 +215,7 @@ impl Host {
             number,
             as_saved,
             disk,
+            busy,
         } = self
             .on_worker(session.key.turn(), session::save(turn))
             .await??;
@@ -230,13 +233,14 @@ impl Host {
                 None => Ok(()),
             });
             if let Err(error) = kept.await {
-                drop((turn_of_key, disk));
+                drop((turn_of_key, disk, busy));
                 let unsave = session::unsave(session.turn(), number, as_saved);
                 self.on_worker(session.key.turn(), unsave).await?;
                 return Err(error.refusal());
             }
         }
         session.note_written(as_saved, held);
+        drop(busy);
         Ok(saved)
     }
 
@@ -281,9 +285,18 @@ impl Host {
         record: &SessionRecord,
     ) -> Result<(), Refused> {
         let (asked, idle, held) = record.terms();
+        let gave_up = record.gave_up();
         let (loaded, _) = self.load_plain(caller, bundle).await?;
         let limits = caller.limits.for_call(&asked);
-        session::check(bundle, &loaded, limits.memory)?;
+        let directories = match gave_up {
+            // Nothing runs in it, and it is to be there whatever the host allows by now.
+            Some(_) => Arc::new([]),
+            None => {
+                session::check(bundle, &loaded, limits.memory)?;
+                let grants = &self.inner.grants;
+                grants.of_session(bundle.manifest(), &caller.allowed, image.as_ref())?
+            }
+        };
         let opened = Opened {
             // One copy for all sessions of it.
             bundle: loaded.bundle().clone(),
@@ -291,15 +304,11 @@ impl Host {
             limits,
             asked,
             idle: idle.min(self.inner.limits.session_idle),
-            directories: self.inner.grants.of_session(
-                bundle.manifest(),
-                &caller.allowed,
-                image.as_ref(),
-            )?,
+            directories,
             open_files: self.inner.limits.open_files,
             held,
         };
-        let session = match (image, record.gave_up()) {
+        let session = match (image, gave_up) {
             (Some(image), None) => Session::resting(caller, id, opened, image)?,
             (_, Some(gave_up)) => Session::gone(caller, id, opened, gave_up)?,
             (None, None) => {

@@ -9,7 +9,7 @@ use spore_transport::message::Refused;
 use spore_transport::session::Origin;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Alive, Charged, Kept, Saved, SavedAs, Session, State, Turn};
+use super::{Alive, Busy, Charged, Kept, Saved, SavedAs, Session, State, Turn};
 use crate::code::chain;
 use crate::keep::GaveUp;
 use crate::scheduler::lock;
@@ -81,11 +81,13 @@ pub(crate) struct ToWrite {
     pub(crate) number: u64,
     pub(crate) as_saved: SavedAs,
     pub(crate) disk: DiskTurn,
+    /// It is in use until it is written: who comes from elsewhere must not end meanwhile.
+    pub(crate) busy: Busy,
 }
 
 /// Saves a session, but for writing it down.
 pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
-    let (session, mut kept, _busy) = turn.taken().await;
+    let (session, mut kept, busy) = turn.taken().await;
     let image = session.image(&mut kept).await?;
     let saved = SavedAs::new(&session.bundle, image)?;
     let (bundle, blocks_new) = (saved.bundle.clone(), saved.blocks_new(kept.saved.as_ref()));
@@ -99,6 +101,7 @@ pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
         number,
         as_saved: saved,
         disk,
+        busy,
     })
 }
 
@@ -107,7 +110,8 @@ pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
 /// waits for.
 pub(crate) async fn unsave(turn: Turn, number: u64, failed: SavedAs) {
     let (session, mut kept, _busy) = turn.taken().await;
-    if kept.saves != number {
+    let is_over = matches!(kept.state, State::GaveUp(_) | State::Closed);
+    if kept.saves != number || is_over {
         return;
     }
     let written = lock(&session.written).clone();
@@ -212,7 +216,10 @@ pub(crate) async fn give_up(
             return Err(Refused::new(RefusalCode::SessionChanged, ""));
         }
     }
-    Ok(session.disk.clone().lock_owned().await)
+    let disk = session.disk.clone().lock_owned().await;
+    // Nothing that is written before this is what it is put back to, nor takes room.
+    *lock(&session.written) = None;
+    Ok(disk)
 }
 
 /// When a session is to end.
@@ -234,7 +241,7 @@ pub(crate) async fn close(turn: Turn, when: Close) -> Result<DiskTurn, Refused> 
         return Err(Refused::new(RefusalCode::UnknownSession, id));
     }
     if let Close::Unused = when
-        && lock(&session.notes).used.elapsed() < session.idle
+        && (lock(&session.notes).used.elapsed() < session.idle || session.waits_for_owner())
     {
         return Err(Refused::new(RefusalCode::SessionChanged, "it is used"));
     }

@@ -104,10 +104,19 @@ fn is(error: &SessionError, code: RefusalCode) -> bool {
 
 impl Move {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let from = self.from.as_deref().and_then(remote);
+        let to = remote(&self.to);
+        self.directories.check_here(to)?;
+        // Locked until it is there. Who waits for the lock can be interrupted as ever.
+        let local = match (from, to) {
+            (None, None) => return Err(Failure::usage("the session is here already")),
+            (None, Some(_)) => Some(LocalSession::find(&home()?, self.session)?),
+            (Some(_), _) => None,
+        };
         let id = runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
             tokio::select! {
-                moved = self.moved() => moved,
+                moved = self.moved(local) => moved,
                 _ = signals.next() => {
                     let from = self.from.as_deref().unwrap_or(HERE);
                     let what = "interrupted; the move may be half done";
@@ -119,15 +128,12 @@ impl Move {
         output::print(&format!("{id}\n"))
     }
 
-    async fn moved(&self) -> Result<SessionId, Failure> {
-        let from = self.from.as_deref().and_then(remote);
+    async fn moved(&self, local: Option<LocalSession>) -> Result<SessionId, Failure> {
         let to = remote(&self.to);
-        self.directories.check_here(to)?;
-        match (from, to) {
+        match (self.from.as_deref().and_then(remote), to) {
             (None, None) => Err(Failure::usage("the session is here already")),
             (None, Some(to)) => {
-                // Locked until it is there.
-                let local = LocalSession::find(&home()?, self.session)?;
+                let local = local.expect("it was found before");
                 with_host(connect_known(to).await?, async |host| {
                     self.sent(local, host, to).await
                 })
@@ -278,9 +284,12 @@ async fn given_up_to_here(host: &Host, held: HeldFrom, id: SessionId) -> Result<
                 || is(&error, RefusalCode::SessionHeld)
                 || is(&error, RefusalCode::SessionElsewhere) =>
         {
-            // Another command may have closed it meanwhile.
+            // Another command may have closed it meanwhile, or taken it over.
             if LocalSession::exists(&home, id)? {
-                LocalSession::find(&home, id)?.close()?;
+                let local = LocalSession::find(&home, id)?;
+                if local.shelved()?.held.is_some() {
+                    local.close()?;
+                }
             }
             Ok(false)
         }
@@ -291,8 +300,12 @@ async fn given_up_to_here(host: &Host, held: HeldFrom, id: SessionId) -> Result<
 /// Closes what a host holds that comes from there.
 async fn drop_held(host: &Host, from: Origin) -> Result<(), Failure> {
     for held in host.sessions().await? {
-        if held.held == Some(from) {
-            host.close_session(held.session, None).await?;
+        if held.held != Some(from) {
+            continue;
+        }
+        match host.close_session(held.session, None).await {
+            Err(error) if !is(&error, RefusalCode::UnknownSession) => return Err(error.into()),
+            _ => {}
         }
     }
     Ok(())
@@ -392,15 +405,18 @@ impl Settle {
             session: self.session,
             host: source.key().await?,
         };
-        let sessions = source.sessions().await?;
-        let there = sessions.iter().find(|it| it.session == self.session);
-        let gave_up = there.ok_or_else(|| self.nowhere())?.gave_up;
+        let gave_up = async || {
+            let sessions = source.sessions().await?;
+            let there = sessions.iter().find(|it| it.session == self.session);
+            Ok::<_, Failure>(there.ok_or_else(|| self.nowhere())?.gave_up)
+        };
+        gave_up().await?;
         for (id, held) in held_here(origin)? {
             if given_up_to_here(source, held, id).await? {
                 return Ok((id, HERE));
             }
         }
-        match gave_up {
+        match gave_up().await? {
             None => Ok((self.session, from)),
             // It was taken over here, and is listed there still.
             Some(gone) if gone.host.is_none() && LocalSession::exists(&home()?, gone.session)? => {
