@@ -260,11 +260,7 @@ impl Host {
         };
         // Durably, which the list does not say; and taken over, before it is forgotten here.
         let expected = bundle_id(copy.bundle);
-        match self.give_up_session(id, expected, gone).await {
-            // Its state there is not that with which it came any more: it was taken over.
-            Err(error) if is(&error, RefusalCode::SessionElsewhere) && copy.held.is_none() => {}
-            given => given?,
-        }
+        self.give_up_session(id, expected, gone).await?;
         other.take_over_session(gone.session).await?;
         forget().await?;
         Ok(SessionSettled::AtTarget(gone.session))

@@ -129,9 +129,8 @@ async fn anneal_finds_the_tour_of_its_readme_wherever_it_is_stopped() {
         (&["--from", &one, "--to", &other, "--to", &one], 2),
     ] {
         let (printed, shown) = run_hearing("anneal-example", home.path(), arguments);
-        // Its progress is shown, to the end.
-        let steps = shown.matches(" %").count();
-        assert!(steps > 2 && shown.contains(": 100 %"), "{shown}");
+        // Its progress is shown: how often depends on how fast it is.
+        assert!(shown.matches(" %").count() > 2, "{shown}");
         let (way, found) = printed.split_once("\n\n").expect("an empty line");
         assert_eq!(way.matches(": goes on from ").count(), stops, "{way}");
         // The program itself compares all bits and fails when they differ.
