@@ -94,7 +94,8 @@ pub(crate) struct Run {
     /// Largest code of the bundle, likewise. On a host, what is larger is not sent
     #[arg(long, value_name = "SIZE", value_parser = arguments::size)]
     code: Option<u64>,
-    /// Largest state of the bundle, likewise
+    /// Largest state of the bundle, likewise: captures, or an image with its blocks, but for one that
+    /// only the host has, whose index counts
     #[arg(long, value_name = "SIZE", value_parser = arguments::size)]
     state: Option<u64>,
     /// Grant this directory to the guest, read-only. Other hosts grant by their configuration

@@ -137,9 +137,12 @@ Example:
   spore session call 00112233445566778899aabbccddeeff add '[5]'
 
 A call that traps, or that goes beyond a limit, leaves the session poisoned: restore it, or close
-it. The items of a callable that emits them are written as they come, one line of JSON each; when
-nobody reads them to the end, that is an interruption. A directory that a callable asks for, and that --dir grants, is part of the session from then
-on: each later call, and what opens a copy of it, grants it too.")]
+it. A directory that a callable asks for, and that --dir grants, is part of the session from then
+on: each later call, and what opens a copy of it, grants it too.
+
+The items of a callable that emits them are written as they come, one line of JSON each. When nobody
+reads them to the end, as with `head`, that is an interruption: a session here is as it was before
+the call, and one on a host is poisoned.")]
 struct Call {
     /// The session
     session: SessionId,

@@ -8,6 +8,7 @@ mod determinism;
 mod durable;
 mod examples;
 mod grants;
+mod initialisers;
 mod jobs;
 mod leaving;
 mod moves;

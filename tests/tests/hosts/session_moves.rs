@@ -9,7 +9,7 @@ use spore_client::{
     SessionMoveStage, SessionSettled,
 };
 use spore_tests::keeper;
-use spore_tests::outcome::{refused, soon};
+use spore_tests::outcome::{refused, soon, until};
 use tokio::sync::Mutex;
 
 use crate::pair::{Broken, Pair};
@@ -128,7 +128,14 @@ async fn a_held_session_waits_for_its_owner() {
     pair.kill(Broken::Target);
     pair.restart(Broken::Target);
     let hosts = pair.connect().await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    // One that is not held, and was used later, ends; and so does the one that this is a copy of.
+    let other = open(&hosts[1]).await;
+    until("those that nobody uses are gone", || async {
+        let there = sessions(&hosts[1]).await;
+        let gone = there.iter().all(|it| it.session != other.id());
+        gone && sessions(&hosts[0]).await.is_empty()
+    })
+    .await;
     let listed = sessions(&hosts[1]).await;
     let [held] = &listed[..] else {
         panic!("one is held, however long: {listed:?}");
