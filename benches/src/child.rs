@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use crate::log::Log;
+
 /// The subcommand of a host.
 pub(crate) const HOST: &str = "child-host";
 /// The subcommand of quinn alone.
@@ -20,6 +22,7 @@ pub(crate) struct Child {
     process: Process,
     stdin: Option<ChildStdin>,
     pub(crate) address: SocketAddr,
+    pub(crate) log: Log,
 }
 
 impl Child {
@@ -32,16 +35,17 @@ impl Child {
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start this program again")?;
-        let stdout = process.stdout.take().expect("it is piped");
+        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
         let stdin = process.stdin.take();
-        let address = SocketAddr::from(([0; 4], 0));
+        let mut line = String::new();
+        let read = stdout.read_line(&mut line);
         let mut child = Child {
             process,
             stdin,
-            address,
+            address: SocketAddr::from(([0; 4], 0)),
+            log: Log::of(stdout),
         };
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        read?;
         child.address = line.trim().parse().context("the other end did not start")?;
         Ok(child)
     }

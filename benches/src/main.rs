@@ -6,6 +6,7 @@ mod child;
 mod echo;
 mod figure;
 mod generated;
+mod log;
 mod measure;
 mod product;
 mod statistics;

@@ -11,6 +11,7 @@ use spore_transport::quic::Options;
 use tempfile::TempDir;
 
 use crate::child::{self, Child};
+use crate::log::{self, Log};
 
 /// The callable that gives back its bytes.
 pub(crate) type EchoCallable = Callable<NoCaptures, (Vec<u8>,), Vec<u8>, std::convert::Infallible>;
@@ -34,6 +35,7 @@ pub(crate) fn echo_callable() -> Result<EchoCallable> {
 /// A host with default limits, in a process of its own.
 pub(crate) fn serve(folder: &Path) -> Result<()> {
     let home = Home::at(folder);
+    log::write_jobs();
     child::runtime()?.block_on(async {
         let host = spore_host::Host::start(spore_host::Setup::default())?;
         let serve = Serve {
@@ -59,7 +61,7 @@ pub(crate) fn serve(folder: &Path) -> Result<()> {
 pub(crate) struct Remote {
     pub(crate) host: Host,
     // The process goes before its folder does.
-    _child: Child,
+    child: Child,
     _folder: TempDir,
 }
 
@@ -81,9 +83,14 @@ impl Remote {
         let host = connect.to(&child.address.to_string()).await?;
         Ok(Remote {
             host,
-            _child: child,
+            child,
             _folder: folder,
         })
+    }
+
+    /// What the host logs of its jobs.
+    pub(crate) fn log(&self) -> &Log {
+        &self.child.log
     }
 }
 

@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
 use spore_guest::prelude::*;
 
@@ -63,8 +62,8 @@ pub async fn rounds(count: u32) -> u32 {
     count
 }
 
-/// Fills so many bytes, and then writes to the first so many of its pages in each round, a
-/// millisecond apart, until it is cancelled.
+/// Fills so many bytes, and then writes to the first so many of its pages before each checkpoint, and
+/// says so right behind it, until it is cancelled.
 #[callable]
 pub async fn roam(bytes: u32, pages: u32) {
     fill(bytes, 1);
@@ -75,8 +74,8 @@ pub async fn roam(bytes: u32, pages: u32) {
         {
             page[0] = page[0].wrapping_add(1);
         }
+        checkpoint().await;
         progress(round, 0);
-        sleep(Duration::from_millis(1)).await;
     }
 }
 

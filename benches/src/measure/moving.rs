@@ -10,6 +10,7 @@ use spore_client::{Host, Identity, Job, JobId, JobNews, MoveStage};
 
 use super::Bench;
 use crate::figure::{Figure, Unit};
+use crate::log;
 use crate::product::{self, Remote};
 use crate::statistics::millis;
 
@@ -30,13 +31,14 @@ const SYNCS: u32 = 4;
 /// Longer than a round of the job takes.
 const WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) const NAMES: [&str; 3] = [
+pub(super) const NAMES: [&str; 4] = [
     "move of 64 MiB, pause",
+    "move of 64 MiB, stop to first word",
     "move of 64 MiB, ahead of the pause",
     "pause, save, open elsewhere of 64 MiB",
 ];
 
-pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 3]> {
+pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 4]> {
     let mut figures = NAMES.map(|name| Figure::new(name, Unit::Milliseconds));
     let identity = Identity::generate();
     let again = Identity::from_pem(&identity.to_pem())?;
@@ -49,7 +51,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 3]> {
         host.ship(&product::bundle()).await?;
     }
     let folder = tempfile::tempdir()?;
-    let (mut from, mut to) = (&source.host, &target.host);
+    let (mut from, mut to) = (&source, &target);
     for round in 0..=ROUNDS {
         let pass = one_pass();
         let changed = vec![round as u8; CHANGED_PAGES * 4096];
@@ -57,17 +59,16 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 3]> {
         let syncs = one_sync(folder.path(), CHANGED_PAGES)?;
         let syncs = syncs + f64::from(SYNCS) * one_sync(folder.path(), 1)?;
 
-        let job = from
-            .start(&roam, (JOB_BYTES as u32, CHANGED_PAGES as u32))
-            .await?;
+        let arguments = (JOB_BYTES as u32, CHANGED_PAGES as u32);
+        let job = from.host.start(&roam, arguments).await?;
         first_progress(&job).await?;
         let began = Instant::now();
         let stages = Stages::default();
-        let (told, id, there) = (stages.clone(), job.id(), to.clone());
+        let (told, id, there) = (stages.clone(), job.id(), to.host.clone());
         let mut goes_on = None;
         let (hears, heard) = tokio::sync::oneshot::channel();
         let mut hears = Some(hears);
-        let moving = job.move_to(to, WITHIN).on_stage(move |stage| {
+        let moving = job.move_to(&to.host, WITHIN).on_stage(move |stage| {
             told.reached(stage);
             if stage == MoveStage::Arrived {
                 let hears = hears.take().expect("it arrives once");
@@ -85,13 +86,15 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 3]> {
         if round > 0 {
             let stopped = stages.at(MoveStage::Ahead)?;
             let floor = [("pass", pass), ("quinn", transfer), ("syncs", syncs)];
-            let pause = millis(went_on - stopped);
+            let id = id.to_string();
+            let stood = from.log().when(&id, log::STOPS)?;
+            let goes_on = to.log().when(&id, log::GOES_ON)?;
+            let pause = millis(goes_on.saturating_sub(stood));
             figures[0].round(pause, &floor);
-            figures[1].round(millis(stopped - began), &[]);
-            figures[2].round(
-                without_going_ahead(from, to).await?,
-                &[("the pause", pause)],
-            );
+            figures[1].round(millis(went_on - stopped), &floor);
+            figures[2].round(millis(stopped - began), &[]);
+            let standing = without_going_ahead(&from.host, &to.host).await?;
+            figures[3].round(standing, &[("the pause", pause)]);
         }
         std::mem::swap(&mut from, &mut to);
     }

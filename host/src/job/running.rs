@@ -224,6 +224,7 @@ impl Job {
             Some(image) => {
                 self.restore(&mut live, &image, ahead.as_ref()).await?;
                 drop(ahead);
+                tracing::debug!(job = %self.id, "goes on from its image");
                 let run = image.index().run;
                 let run = run.ok_or_else(|| wasmtime::Error::msg("an image without a run"))?;
                 (image.index().bound.clone(), run)
@@ -410,6 +411,9 @@ impl Job {
             let saves = std::mem::take(&mut now.saves);
             (saves, last, now.items.emitted(), now.stops())
         };
+        if stops {
+            tracing::debug!(job = %self.id, "stops at a checkpoint");
+        }
         let run = Run { items, ..run };
         // Before there is another image: what is being written is held meanwhile.
         let turn = self.disk_turn().await;
