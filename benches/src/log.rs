@@ -60,7 +60,9 @@ impl Log {
             let line: Value = serde_json::from_str(&line).context("a line of a host's log")?;
             let fields = &line["fields"];
             if fields["job"] == job && fields["message"] == what {
-                let nanos = line["timestamp"].as_str().context("a line without a time")?;
+                let nanos = line["timestamp"]
+                    .as_str()
+                    .context("a line without a time")?;
                 return Ok(Duration::from_nanos(nanos.parse()?));
             }
         }

@@ -9,9 +9,12 @@ use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::{Process, keeper, resumer};
 
-/// How often the host is killed, unless `SPORE_KILLS` says otherwise, as `cargo xtask test --kills 200`
+/// How often hosts are killed, unless `SPORE_KILLS` says otherwise, as `cargo xtask test --kills 1000`
 /// does. Each takes a good part of a second, for the host compiles its guests anew.
-const KILLS: u32 = 20;
+const KILLS: u32 = 200;
+
+/// Hosts that are killed beside each other, so that a processor has work while one of them is waited for.
+const HOSTS: u32 = 4;
 
 /// Longest time between a start of the host and its end. A host looks four times a second whether
 /// an image is due, so that most write one of each job.
@@ -110,11 +113,44 @@ async fn next_round(job: &Job<(Vec<f64>, u64), Infallible>) -> Option<u32> {
     None
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.saves += other.saves;
+        self.jobs_started += other.jobs_started;
+        self.jobs_ended += other.jobs_ended;
+        self.went_on += other.went_on;
+        self.lost_answers += other.lost_answers;
+    }
+}
+
+// As many threads as hosts: each blocks one while its host starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_acknowledged_survives_a_host_that_is_killed() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
-    let mut moments = Moments(0x9e37_79b9_7f4a_7c15 ^ seed);
+    let kills =
+        std::env::var("SPORE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    let mut killing = tokio::task::JoinSet::new();
+    for host in 0..HOSTS {
+        let moments = Moments(0x9e37_79b9_7f4a_7c15 ^ (seed << 8) ^ u64::from(host));
+        let kills = kills / HOSTS + u32::from(host < kills % HOSTS);
+        killing.spawn(kill(kills, moments));
+    }
+    let mut counts = Counts::default();
+    while let Some(counted) = killing.join_next().await {
+        counts += counted.expect("what was acknowledged is there");
+    }
+    println!(
+        "{kills} kills: {} saves acknowledged, {} answers lost, {} jobs started, {} ended right, \
+         {} times one went on from an image",
+        counts.saves, counts.lost_answers, counts.jobs_started, counts.jobs_ended, counts.went_on
+    );
+    assert!(counts.saves > kills);
+    assert!(counts.went_on >= kills / 4, "jobs begin again and again");
+}
+
+/// Kills a host so many times.
+async fn kill(kills: u32, mut moments: Moments) -> Counts {
     let mut process = Process::start("job_persist = \"100ms\"\n", &[""]);
     let mut counts = Counts::default();
 
@@ -135,8 +171,6 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
     drop(host);
     let mut restarted = Instant::now();
 
-    let kills =
-        std::env::var("SPORE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     for kill in 0..kills {
         let host = connect(&process).await;
         // Everything that was acknowledged is there, and whole.
@@ -208,11 +242,6 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
         assert_eq!(ended.expect("it ends").expect("it ends well"), expected);
         counts.jobs_ended += 1;
     }
-    println!(
-        "{kills} kills: {} saves acknowledged, {} answers lost, {} jobs started, {} ended right, \
-         {} times one went on from an image",
-        counts.saves, counts.lost_answers, counts.jobs_started, counts.jobs_ended, counts.went_on
-    );
-    assert!(counts.saves > kills && counts.jobs_ended >= JOBS as u32);
-    assert!(counts.went_on >= kills / 4, "jobs begin again and again");
+    assert!(counts.jobs_ended >= JOBS as u32);
+    counts
 }

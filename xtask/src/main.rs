@@ -32,8 +32,8 @@ enum Task {
         /// to one of this machine and back.
         #[arg(long)]
         arch: Option<arch::Arch>,
-        /// Only runs the tests that kill: a host so many times while it saves sessions and jobs, which
-        /// all tests together do a few times. Prints what that counted.
+        /// Only runs the tests that kill: hosts so many times while they save sessions and jobs; among
+        /// all tests that is 200 times. Prints what that counted.
         #[arg(long, conflicts_with_all = ["arch", "rest"])]
         kills: Option<u32>,
         /// Passed on to the tests.

@@ -358,6 +358,13 @@ pub fn looked_up(index: u32) -> (Option<u32>, u32) {
     (table.copied(), RESTORED.load(Relaxed))
 }
 
+/// The same behind a checkpoint, at which it was restored perhaps.
+#[callable]
+pub async fn looked_up_later(index: u32, milliseconds: u64) -> (Option<u32>, u32) {
+    sleep(Duration::from_millis(milliseconds)).await;
+    looked_up(index)
+}
+
 /// Where the stack is: the address of something on it.
 #[callable]
 pub fn stack() -> u32 {
