@@ -47,6 +47,19 @@ impl CallLimits {
     }
 }
 
+/// As a host was asked.
+impl From<message::CallLimits> for CallLimits {
+    fn from(asked: message::CallLimits) -> CallLimits {
+        CallLimits {
+            wall_ms: asked.wall_ms,
+            memory_bytes: asked.memory_bytes,
+            result_bytes: asked.result_bytes,
+            output_bytes: asked.output_bytes,
+            ..CallLimits::default()
+        }
+    }
+}
+
 fn within(code: RefusalCode, bytes: u64, limit: Option<u64>) -> Result<(), Refused> {
     match limit {
         Some(limit) if bytes > limit => Err(Refused::new(code, "").past(limit, bytes)),

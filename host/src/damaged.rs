@@ -5,62 +5,61 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Mutex;
 
-use spore_transport::job::Custody;
 use spore_transport::message::Refused;
 
 use crate::keep::KeepError;
 use crate::scheduler::lock;
 
 /// Sessions or jobs that were not taken up, by owner and id.
-pub(crate) struct Damaged<I>(Mutex<HashMap<([u8; 32], I), Damage>>);
+pub(crate) struct Damaged<I, P>(Mutex<HashMap<([u8; 32], I), Damage<P>>>);
 
 /// Why something was not taken up.
 #[derive(Clone, Debug)]
-pub(crate) struct Damage {
+pub(crate) struct Damage<P> {
     pub(crate) why: Refused,
     /// Whether it is whole on the disk: then it is tried anew.
     pub(crate) is_passing: bool,
-    /// Where a job is, if that can be read.
-    pub(crate) custody: Option<Custody>,
+    /// Where it is among the hosts that it moves between, if that can be read.
+    pub(crate) place: Option<P>,
 }
 
-impl Damage {
+impl<P> Damage<P> {
     /// It cannot be read.
-    pub(crate) fn unreadable(error: &KeepError) -> Damage {
+    pub(crate) fn unreadable(error: &KeepError) -> Damage<P> {
         Damage {
             why: error.refusal(),
             is_passing: false,
-            custody: None,
+            place: None,
         }
     }
 
     /// It can be read, and may not or cannot be used now.
-    pub(crate) fn passing(why: Refused) -> Damage {
+    pub(crate) fn passing(why: Refused) -> Damage<P> {
         Damage {
             why,
             is_passing: true,
-            custody: None,
+            place: None,
         }
     }
 }
 
-impl<I> Default for Damaged<I> {
+impl<I, P> Default for Damaged<I, P> {
     fn default() -> Self {
         Damaged(Mutex::default())
     }
 }
 
-impl<I: Copy + Eq + Hash> Damaged<I> {
-    pub(crate) fn put(&self, owner: [u8; 32], id: I, damage: Damage) {
+impl<I: Copy + Eq + Hash, P: Clone> Damaged<I, P> {
+    pub(crate) fn put(&self, owner: [u8; 32], id: I, damage: Damage<P>) {
         lock(&self.0).insert((owner, id), damage);
     }
 
-    pub(crate) fn get(&self, owner: [u8; 32], id: I) -> Option<Damage> {
+    pub(crate) fn get(&self, owner: [u8; 32], id: I) -> Option<Damage<P>> {
         lock(&self.0).get(&(owner, id)).cloned()
     }
 
     /// Those of an owner.
-    pub(crate) fn of(&self, owner: [u8; 32]) -> Vec<(I, Damage)> {
+    pub(crate) fn of(&self, owner: [u8; 32]) -> Vec<(I, Damage<P>)> {
         let all = lock(&self.0);
         let own = all.iter().filter(|((of, _), _)| *of == owner);
         own.map(|((_, id), damage)| (*id, damage.clone())).collect()

@@ -65,7 +65,7 @@ pub struct JobRequest {
 pub(crate) struct Jobs {
     all: Mutex<HashMap<Owned, Arc<Job>>>,
     /// Those on the disk that were not taken up.
-    pub(crate) damaged: Damaged<JobId>,
+    pub(crate) damaged: Damaged<JobId, Custody>,
     offers: Mutex<HashMap<Owned, Offer>>,
 }
 
@@ -111,7 +111,7 @@ impl Jobs {
             };
             Some(JobInfo {
                 why: damage.why.to_string(),
-                ..JobInfo::of(job, state, damage.custody?.place(job))
+                ..JobInfo::of(job, state, damage.place?.place(job))
             })
         })
         .collect()
@@ -172,7 +172,7 @@ impl Jobs {
             Err(_) => {
                 if let Some(damage) = self.damaged.get(caller.state.id, id) {
                     // One whose place cannot be read may be here, and nothing takes its id.
-                    return Some(damage.custody.unwrap_or(Custody::Here));
+                    return Some(damage.place.unwrap_or(Custody::Here));
                 }
             }
         }

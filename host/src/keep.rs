@@ -29,7 +29,7 @@ mod records;
 pub(crate) use content::{Content, encode, limits};
 use content::{blocks, bytes_of};
 pub(crate) use images::{EMBEDDING, Images};
-pub(crate) use records::{EndedAs, GaveUp, JobRecord, Kept, SessionRecord};
+pub(crate) use records::{EndedAs, GaveUp, JobRecord, Kept, SessionPlace, SessionRecord};
 use records::{JobNoted, Since};
 
 /// A record of a session, with what it was last saved as.
@@ -280,6 +280,21 @@ impl Keep {
         self.ids(SESSION)
     }
 
+    /// Where a session is, as far as its record tells.
+    pub(crate) fn session_place(
+        &self,
+        owner: [u8; 32],
+        id: [u8; 16],
+    ) -> Result<SessionPlace, KeepError> {
+        Ok(self.session_record(owner, id)?.place())
+    }
+
+    fn session_record(&self, owner: [u8; 32], id: [u8; 16]) -> Result<SessionRecord, KeepError> {
+        let record = self.store.load(&key(owner, SESSION, id))?;
+        let record = record.ok_or(KeepError::Missing("its record"))?;
+        Ok(codec::decode_serde(&record.meta, &limits(&record.meta))?)
+    }
+
     /// A session as it was last saved: its record, the bundle that it was opened from, and its image,
     /// which one that was given up does not have.
     pub(crate) fn session(
@@ -287,17 +302,12 @@ impl Keep {
         owner: [u8; 32],
         id: [u8; 16],
     ) -> Result<(SessionRecord, Bundle, Option<Image>), KeepError> {
-        let at = key(owner, SESSION, id);
-        let record = self
-            .store
-            .load(&at)?
-            .ok_or(KeepError::Missing("its record"))?;
-        let record: SessionRecord = codec::decode_serde(&record.meta, &limits(&record.meta))?;
+        let record = self.session_record(owner, id)?;
         let (bundle, _) = self.images.parts(&key(owner, SESSION_PARTS, id))?;
         if record.gave_up().is_some() {
             return Ok((record, bundle, None));
         }
-        let image = self.images.image(&at)?;
+        let image = self.images.image(&key(owner, SESSION, id))?;
         let (image, _) = image.ok_or(KeepError::Missing("its image"))?;
         Ok((record, bundle, Some(image)))
     }

@@ -5,7 +5,7 @@
 //! does not come to its end leaves the instance in between: it is thrown away, and the session says
 //! so from then on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ use crate::callers::{Caller, KeyState};
 use crate::code::{check_image_memory, refuse_misfit};
 use crate::damaged::Damaged;
 use crate::guest::Guest;
-use crate::keep::{GaveUp, SessionRecord};
+use crate::keep::{GaveUp, SessionPlace, SessionRecord};
 use crate::limits::{RunLimits, millis};
 use crate::room::{Held, Total};
 use crate::scheduler::lock;
@@ -80,7 +80,7 @@ pub struct Saved {
 pub(crate) struct Sessions {
     all: Arc<Mutex<HashMap<SessionId, Arc<Session>>>>,
     /// Those on the disk that were not taken up.
-    pub(crate) damaged: Arc<Damaged<SessionId>>,
+    pub(crate) damaged: Arc<Damaged<SessionId, SessionPlace>>,
 }
 
 impl Sessions {
@@ -98,18 +98,13 @@ impl Sessions {
     /// The caller's sessions that were not taken up.
     pub(crate) fn unreadable(&self, caller: &Caller) -> Vec<SessionInfo> {
         let own = self.damaged.of(caller.state.id).into_iter();
-        own.map(|(session, damage)| SessionInfo {
-            session,
-            bundle: BlobId([0; 32]),
-            name: String::new(),
-            state: SessionState::Poisoned,
-            why: damage.why.to_string(),
-            memory_bytes: 0,
-            calls: 0,
-            idle_ms: 0,
-            saved: None,
-            held: None,
-            gave_up: None,
+        own.map(|(session, damage)| {
+            let place = damage.place.unwrap_or_default();
+            SessionInfo {
+                held: place.held,
+                gave_up: place.gave_up,
+                ..SessionInfo::unreadable(session, damage.why.to_string())
+            }
         })
         .collect()
     }
@@ -209,6 +204,8 @@ pub(crate) struct Kept {
     changed: bool,
     /// Whether the image is one that was saved: the guest is told when it is put into an instance.
     from_outside: bool,
+    /// The last copies that it was not given up to, since it had changed.
+    refused: VecDeque<Origin>,
 }
 
 enum State {
@@ -378,6 +375,7 @@ impl Session {
             saves: 0,
             changed: false,
             from_outside: false,
+            refused: VecDeque::new(),
         };
         Session::of(caller, SessionId(rand_bytes()), opened, kept)
     }
@@ -398,6 +396,7 @@ impl Session {
             saves: 0,
             changed: false,
             from_outside: true,
+            refused: VecDeque::new(),
         };
         Session::of(caller, id, opened, kept)
     }
@@ -416,6 +415,7 @@ impl Session {
             saves: 0,
             changed: false,
             from_outside: false,
+            refused: VecDeque::new(),
         };
         Session::of(caller, id, opened, kept)
     }
@@ -562,6 +562,8 @@ impl Session {
                 0 => millis(notes.used.elapsed()),
                 _ => 0,
             },
+            idle_max_ms: Some(millis(self.idle)),
+            asked: self.asked,
             saved: notes
                 .saved
                 .as_ref()

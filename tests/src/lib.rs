@@ -4,11 +4,13 @@
 //!   makes. [`lanes`]: some of them that calculate.
 //! - [`local`]: a host that listens from a thread of the test; [`process`]: the `spore` command's.
 //!   Both are reached over QUIC through their [`door`].
+//! - [`damage`]: what becomes of the files of a process that was killed.
 //! - [`relay`]: a way to a host that can be cut.
 //! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
 //! - [`outcome`]: takes results apart, and waits for what must come true.
 #![forbid(unsafe_code)]
 
+pub mod damage;
 pub mod door;
 pub mod guests;
 pub mod lanes;

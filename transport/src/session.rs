@@ -193,12 +193,37 @@ pub struct SessionInfo {
     pub calls: u64,
     /// Since its last call, in milliseconds
     pub idle_ms: u64,
+    /// After which of these it is closed; nothing when it is not
+    pub idle_max_ms: Option<u64>,
+    /// What its owner asked for as limits when it was opened
+    pub asked: CallLimits,
     /// The bundle that it was last saved as
     pub saved: Option<BlobId>,
     /// Where it comes from, while it is held: its owner has not said that it was given up there
     pub held: Option<Origin>,
     /// What it was given up to
     pub gave_up: Option<Origin>,
+}
+
+impl SessionInfo {
+    /// One of which no more is known than why.
+    pub fn unreadable(session: SessionId, why: String) -> SessionInfo {
+        SessionInfo {
+            session,
+            bundle: BlobId([0; 32]),
+            name: String::new(),
+            state: SessionState::Poisoned,
+            why,
+            memory_bytes: 0,
+            calls: 0,
+            idle_ms: 0,
+            idle_max_ms: None,
+            asked: CallLimits::default(),
+            saved: None,
+            held: None,
+            gave_up: None,
+        }
+    }
 }
 
 /// The sessions of the key that asks, at most [`SESSIONS_LISTED_MAX`].

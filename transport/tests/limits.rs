@@ -71,6 +71,8 @@ fn largest() -> Vec<Message> {
         memory_bytes: u64::MAX,
         calls: u64::MAX,
         idle_ms: u64::MAX,
+        idle_max_ms: Some(u64::MAX),
+        asked: limits,
         saved: Some(ID),
         held: Some(origin),
         gave_up: Some(origin),
@@ -366,17 +368,8 @@ fn a_set_of_blocks_is_not_empty_and_not_longer_than_a_memory() {
 #[test]
 fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
     let info = |name: usize| SessionInfo {
-        session: SessionId([0; 16]),
-        bundle: ID,
         name: "x".repeat(name),
-        state: SessionState::Live,
-        why: String::new(),
-        memory_bytes: 0,
-        calls: 0,
-        idle_ms: 0,
-        saved: None,
-        held: None,
-        gave_up: None,
+        ..SessionInfo::unreadable(SessionId([0; 16]), String::new())
     };
     let long = Sessions {
         sessions: vec![info(SESSION_TEXT_BYTES_MAX + 1); SESSIONS_LISTED_MAX + 1],

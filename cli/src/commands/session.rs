@@ -243,6 +243,9 @@ struct Close {
     session: SessionId,
     #[command(flatten)]
     place: Place,
+    /// Also one that a move has left held, which may be all that there is of it
+    #[arg(long)]
+    force: bool,
 }
 
 impl SessionCommand {
@@ -554,6 +557,8 @@ fn state(state: SessionState) -> &'static str {
 
 fn row(info: &SessionInfo) -> [String; 5] {
     let idle = Duration::from_millis(info.idle_ms).as_secs();
+    // As long as its owner does.
+    let waits = info.held.is_some() || info.gave_up.is_some();
     let mut how = match (info.held, info.gave_up) {
         (Some(_), _) => "held".to_owned(),
         (None, Some(to)) => format!("given up to {to}"),
@@ -572,7 +577,10 @@ fn row(info: &SessionInfo) -> [String; 5] {
         info.session.to_string(),
         plain(&info.name),
         size(info.memory_bytes),
-        format!("idle {idle} s"),
+        match (waits, info.idle_max_ms) {
+            (false, Some(max)) => format!("idle {idle} of {} s", max / 1000),
+            _ => format!("idle {idle} s"),
+        },
         how,
     ]
 }
@@ -594,6 +602,7 @@ fn info_json(info: &SessionInfo) -> Json {
         "memory_bytes": info.memory_bytes,
         "calls": info.calls,
         "idle_ms": info.idle_ms,
+        "idle_max_ms": info.idle_max_ms,
         "saved": info.saved.map(|id| id.to_string()),
         "held": info.held.map(origin_json),
         "gave_up": info.gave_up.map(origin_json),
@@ -647,18 +656,36 @@ impl Restore {
 
 impl Close {
     fn run(self) -> Result<(), Failure> {
-        runtime()?.block_on(close(&self.place, self.session))
+        runtime()?.block_on(close(&self.place, self.session, self.force))
     }
 }
 
-async fn close(place: &Place, id: SessionId) -> Result<(), Failure> {
+async fn close(place: &Place, id: SessionId, force: bool) -> Result<(), Failure> {
     match &place.on {
-        None => LocalSession::find(&home()?, id)?.close(),
+        None => {
+            let local = LocalSession::find(&home()?, id)?;
+            if !force && local.shelved().is_ok_and(|it| it.held.is_some()) {
+                return Err(held(place, id));
+            }
+            local.close()
+        }
         Some(on) => {
             on_host(on, place.trust, async |host| {
+                let is_held = |it: &SessionInfo| it.session == id && it.held.is_some();
+                if !force && host.sessions().await?.iter().any(is_held) {
+                    return Err(held(place, id));
+                }
                 Ok(host.session(id).await?.close().await?)
             })
             .await
         }
     }
+}
+
+fn held(place: &Place, id: SessionId) -> Failure {
+    let what = "a move has left the session held: it may be all that there is of it";
+    let again = format!("spore session close {id}{} --force", place.on_option());
+    Failure::new(Exit::Refused, what)
+        .help("to end the move: spore session settle SESSION --from HOST --to HOST")
+        .help(format!("to close what is held all the same: {again}"))
 }

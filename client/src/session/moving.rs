@@ -8,15 +8,17 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::time::Duration;
 
 use spore_transport::message::Refused;
-use spore_transport::session::{Origin, SessionInfo};
+use spore_transport::session::{Origin, SessionInfo, SessionState};
 use spore_transport::{RefusalCode, SessionId};
 
 use super::{Session, SessionError, bundle_id};
 use crate::error::CallError;
 use crate::host::Host;
 use crate::insist::insist;
+use crate::limits::CallLimits;
 use crate::moving::MoveHost;
 
 /// Hears how far a move is.
@@ -154,8 +156,14 @@ impl MovingSession {
             });
         }
         let saved = insist!(session.save()).map_err(not_moved(SessionMoveStage::Saved))?;
+        let terms = insist!(terms_of(source, session.id));
+        let (limits, idle) = terms.map_err(not_moved(SessionMoveStage::Saved))?;
         told(SessionMoveStage::Saved);
-        let arrived = other.open_session(&saved).arriving(from).await;
+        let mut opening = other.open_session(&saved).limits(limits).arriving(from);
+        if let Some(idle) = idle {
+            opening = opening.idle(idle);
+        }
+        let arrived = opening.await;
         let there = arrived.map_err(not_moved(SessionMoveStage::Arrived))?;
         told(SessionMoveStage::Arrived);
         let half_done = |stage| {
@@ -231,6 +239,10 @@ impl Host {
             _ => Ok(()),
         };
         for held in held_of(other, from).await? {
+            if held.state == SessionState::Poisoned {
+                // It cannot be taken up there now, and is not what the session may be given up to.
+                continue;
+            }
             let expected = bundle_id(held.bundle);
             match self.give_up_session(id, expected, to(held.session)).await {
                 Ok(()) => {
@@ -258,6 +270,10 @@ impl Host {
             let elsewhere = Refused::new(RefusalCode::SessionElsewhere, what);
             return Err(CallError::Refused(elsewhere));
         };
+        if copy.state == SessionState::Poisoned {
+            let refused = Refused::new(RefusalCode::SessionPoisoned, copy.why.clone());
+            return Err(CallError::Refused(refused));
+        }
         // Durably, which the list does not say; and taken over, before it is forgotten here.
         let expected = bundle_id(copy.bundle);
         self.give_up_session(id, expected, gone).await?;
@@ -265,6 +281,19 @@ impl Host {
         forget().await?;
         Ok(SessionSettled::AtTarget(gone.session))
     }
+}
+
+/// What a session was opened with, to go with it: limits, and its idle time.
+async fn terms_of(
+    host: &Host,
+    id: SessionId,
+) -> Result<(CallLimits, Option<Duration>), SessionError> {
+    let sessions = host.sessions().await?;
+    let info = sessions.iter().find(|it| it.session == id);
+    let unknown = || CallError::Refused(Refused::new(RefusalCode::UnknownSession, id.to_string()));
+    let info = info.ok_or_else(unknown)?;
+    let idle = info.idle_max_ms.map(Duration::from_millis);
+    Ok((info.asked.into(), idle))
 }
 
 /// What a host holds that comes from there.

@@ -379,8 +379,8 @@ impl Host {
         let (owner, jobs) = (caller.state.id, &self.inner.jobs);
         match jobs.damaged.get(owner, id) {
             Some(damage) if !damage.is_passing => {
-                let after = Custody::after(id, damage.custody, &Event::Acknowledge);
-                if damage.custody.is_some() {
+                let after = Custody::after(id, damage.place, &Event::Acknowledge);
+                if damage.place.is_some() {
                     after.map_err(|error| error.refusal())?;
                 }
             }

@@ -382,13 +382,13 @@ impl Host {
         &self,
         caller: &Caller,
         job: JobId,
-        damage: Damage,
+        damage: Damage<Custody>,
         after: Option<Custody>,
     ) -> Result<JobMoved, Refused> {
-        if after.is_some() && after == damage.custody {
+        if after.is_some() && after == damage.place {
             return Ok(moved(after, job));
         }
-        if after.is_some() || damage.custody.is_none() {
+        if after.is_some() || damage.place.is_none() {
             return Err(damage.why);
         }
         let owner = caller.state.id;

@@ -15,7 +15,7 @@ use crate::callers::Caller;
 use crate::code::chain;
 use crate::damaged::Damage;
 use crate::job::{Begin, Job, JobRequest, Phase, Revived};
-use crate::keep::{Keep, KeepError};
+use crate::keep::{Keep, KeepError, SessionPlace};
 use crate::session::Charged;
 
 impl Host {
@@ -69,8 +69,10 @@ impl Host {
                 Ok(()) => sessions.damaged.forget(owner, id),
                 // Another has taken it up meanwhile.
                 Err(_) if sessions.has(id) => {}
-                Err(damage) => {
+                Err(mut damage) => {
                     tracing::error!(session = %id, why = %damage.why, "a session is not taken up");
+                    let place = keep.beside(move |keep| keep.session_place(owner, id.0));
+                    damage.place = place.await.ok();
                     sessions.damaged.put(owner, id, damage);
                 }
             }
@@ -88,7 +90,7 @@ impl Host {
                 Err(mut damage) => {
                     tracing::error!(job = %id, why = %damage.why, "a job is not taken up");
                     let custody = keep.beside(move |keep| keep.job_custody(owner, id.0)).await;
-                    damage.custody = custody.ok();
+                    damage.place = custody.ok();
                     jobs.damaged.put(owner, id, damage);
                 }
             }
@@ -130,7 +132,7 @@ impl Host {
         keep: &Keep,
         caller: &Caller,
         id: SessionId,
-    ) -> Result<(), Damage> {
+    ) -> Result<(), Damage<SessionPlace>> {
         let owner = caller.state.id;
         let read = keep.beside(move |keep| keep.session(owner, id.0)).await;
         let (record, bundle, image) = read.map_err(|error| Damage::unreadable(&error))?;
@@ -138,7 +140,12 @@ impl Host {
         revived.await.map_err(Damage::passing)
     }
 
-    async fn revive_job(&self, keep: &Keep, caller: &Caller, id: JobId) -> Result<(), Damage> {
+    async fn revive_job(
+        &self,
+        keep: &Keep,
+        caller: &Caller,
+        id: JobId,
+    ) -> Result<(), Damage<Custody>> {
         let key = caller.state.clone();
         let read = keep
             .beside(move |keep| Revived::read(keep, &key, id.0))

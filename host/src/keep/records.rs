@@ -51,7 +51,25 @@ pub(crate) struct GaveUp {
     pub(crate) to: Origin,
 }
 
+/// Where a session is among the hosts that it moves between.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SessionPlace {
+    /// Where it comes from, while it is held
+    pub(crate) held: Option<Origin>,
+    /// The copy that it was given up to
+    pub(crate) gave_up: Option<Origin>,
+}
+
 impl SessionRecord {
+    /// Where it is.
+    pub(crate) fn place(&self) -> SessionPlace {
+        let (_, _, held) = self.terms();
+        SessionPlace {
+            held,
+            gave_up: self.gave_up().map(|gone| gone.to),
+        }
+    }
+
     /// What its owner allowed at most, its idle time, and where it comes from while it is held.
     pub(crate) fn terms(&self) -> (CallLimits, Duration, Option<Origin>) {
         let (asked, idle_ms, held) = match *self {

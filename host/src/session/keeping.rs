@@ -188,6 +188,9 @@ impl Kept {
     }
 }
 
+/// Copies of a session that are remembered as refused: more moves of one do not meet.
+const REFUSED_MAX: usize = 16;
+
 /// Gives a session up, but for writing that down: nothing runs in it from now on.
 pub(crate) async fn give_up(
     turn: Turn,
@@ -205,14 +208,19 @@ pub(crate) async fn give_up(
             let id = session.id.to_string();
             return Err(Refused::new(RefusalCode::UnknownSession, id));
         }
-        State::Poisoned(_) => return Err(Refused::new(RefusalCode::SessionChanged, "")),
+        // Whoever heard so may be about to close that copy, whatever the session was put back to since.
+        _ if kept.refused.contains(&to) => {
+            return Err(Refused::new(RefusalCode::SessionChanged, ""));
+        }
         State::Live(_) | State::Resting if kept.is_still(expected) => {
             kept.state = State::GaveUp(gave_up);
             kept.image = None;
             kept.saved = None;
             session.note(&kept);
         }
-        State::Live(_) | State::Resting => {
+        State::Live(_) | State::Resting | State::Poisoned(_) => {
+            kept.refused.truncate(REFUSED_MAX - 1);
+            kept.refused.push_front(to);
             return Err(Refused::new(RefusalCode::SessionChanged, ""));
         }
     }

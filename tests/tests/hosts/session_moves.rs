@@ -3,11 +3,13 @@
 
 use std::future::IntoFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spore_client::{
-    CallError, Host, RefusalCode, Session, SessionError, SessionId, SessionInfo, SessionMoveError,
-    SessionMoveStage, SessionSettled,
+    CallError, CallLimits, Host, RefusalCode, Session, SessionError, SessionId, SessionInfo,
+    SessionMoveError, SessionMoveStage, SessionSettled,
 };
+use spore_tests::damage::{damage, own_block};
 use spore_tests::keeper;
 use spore_tests::outcome::{refused, soon, until};
 use tokio::sync::Mutex;
@@ -335,6 +337,84 @@ async fn a_copy_of_what_went_elsewhere_is_never_called() {
     );
     moved.close().await.expect("closed");
     held.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_refused_is_refused_whatever_becomes_of_the_session() {
+    let pair = pair().await;
+    let hosts = pair.connect().await;
+    let session = open(&hosts[0]).await;
+    let saved = session.save().await.expect("saved");
+    remember(&session, "two").await.expect("remembered");
+    let give_up = async |copy| {
+        let to = spore_client::Origin {
+            session: SessionId([copy; 16]),
+            host: Some(pair.target.key),
+        };
+        hosts[0].give_up_session(session.id(), saved.id(), to).await
+    };
+    refused(give_up(1).await, RefusalCode::SessionChanged);
+    // It is what was saved again, and another copy may have it: the first may be closed by now.
+    session.restore().await.expect("it was saved");
+    refused(give_up(1).await, RefusalCode::SessionChanged);
+    give_up(2).await.expect("it is what was saved");
+    refused(give_up(1).await, RefusalCode::SessionElsewhere);
+    session.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn what_a_session_was_opened_with_goes_with_it() {
+    let pair = Pair::start("[limits]\nsession_idle = \"90s\"\n").await;
+    let [one, other] = pair.connect().await;
+    let limits = CallLimits {
+        memory_bytes: Some(64 << 20),
+        ..CallLimits::default()
+    };
+    for (idle, expected) in [(Some(70), 70_000), (None, 90_000)] {
+        let mut opening = one.open_session(keeper()).limits(limits);
+        if let Some(idle) = idle {
+            opening = opening.idle(Duration::from_secs(idle));
+        }
+        let session = opening.await.expect("opened");
+        session.move_to(&other).await.expect("moved");
+        let [info] = &sessions(&other).await[..] else {
+            panic!("it is there");
+        };
+        assert_eq!(info.idle_max_ms, Some(expected));
+        assert_eq!(info.asked.memory_bytes, limits.memory_bytes);
+        let id = info.session;
+        other.close_session(id, None).await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_not_given_up_to_a_copy_that_is_damaged() {
+    let mut pair = pair().await;
+    let hosts = pair.connect().await;
+    let session = open(&hosts[0]).await;
+    let held = hold(&session, &pair, &hosts[1]).await;
+    let fresh = hosts[0].open_session(keeper()).await.expect("opened");
+    let image = session.save().await.expect("saved");
+    let block = own_block(&image, &[&fresh.save().await.expect("saved")]);
+    pair.kill(Broken::Target);
+    damage(&pair.target, &block);
+    pair.restart(Broken::Target);
+    let hosts = pair.connect().await;
+    // It is listed as what it is.
+    let [listed] = &sessions(&hosts[1]).await[..] else {
+        panic!("one is held");
+    };
+    assert_eq!(listed.session, held.id());
+    assert_eq!(listed.held.map(|from| from.session), Some(session.id()));
+    let settled = hosts[0].settle_session(session.id(), &hosts[1]).await;
+    assert_eq!(settled.expect("settled"), SessionSettled::AtSource);
+    let session = hosts[0].session(session.id()).await.expect("it is there");
+    assert_eq!(words(&session).await, ["one"]);
+    // Its owner lets go of what cannot be read.
+    let closed = hosts[1].close_session(held.id(), None).await;
+    closed.expect("closed");
+    let moved = session.move_to(&hosts[1]).await.expect("moved");
+    assert_eq!(words(&moved).await, ["one"]);
 }
 
 /// Breaks a move at each of its stages, with a client that goes on and one that is gone as well.

@@ -531,7 +531,13 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
         Just(SessionState::Resting),
         Just(SessionState::Poisoned),
     ];
-    let numbers = any::<(u64, u64, u64)>();
+    let numbers = (
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<Option<u64>>(),
+        limits(),
+    );
     let texts = ("[a-z]{0,20}", "[a-z ]{0,20}");
     let ids = (sessions(), ids(), prop::option::of(ids()));
     let places = (prop::option::of(origins()), prop::option::of(origins()));
@@ -540,7 +546,7 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
             (session, bundle, saved),
             (name, why),
             state,
-            (memory_bytes, calls, idle_ms),
+            (memory_bytes, calls, idle_ms, idle_max_ms, asked),
             (held, gave_up),
         )| {
             SessionInfo {
@@ -552,6 +558,8 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
                 memory_bytes,
                 calls,
                 idle_ms,
+                idle_max_ms,
+                asked,
                 saved,
                 held,
                 gave_up,

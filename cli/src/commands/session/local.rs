@@ -7,13 +7,14 @@
 //!
 //! The shelf is open for moments only. A command that is killed leaves a session as it was before.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use spore_client::{Bundle, Home, Origin, RefusalCode, SessionId, SessionInfo, SessionState};
 use spore_host::{HeldFrom, Shelf, ShelfError, Shelved};
 use spore_transport::BlobId;
+use spore_transport::message::CallLimits;
 
 use crate::exit::{self, Exit, Failure, OrExit};
 use crate::{output, refusal};
@@ -184,7 +185,7 @@ impl LocalSession {
             .map(|(id, shelved)| match shelved {
                 Ok(shelved) => info(id, shelved),
                 // One that cannot be read is listed too: it can be closed.
-                Err(error) => damaged(id, exit::chain(&error)),
+                Err(error) => SessionInfo::unreadable(id, exit::chain(&error)),
             })
             .collect())
     }
@@ -222,26 +223,11 @@ fn info(id: SessionId, shelved: Shelved) -> SessionInfo {
         memory_bytes: shelved.memory_bytes,
         calls: 0,
         idle_ms: now.saturating_sub(shelved.used_ms),
+        idle_max_ms: None,
+        asked: CallLimits::default(),
         saved: shelved.saved.map(|saved| BlobId(*saved.as_bytes())),
         held: shelved.held.map(|held| held.origin()),
         gave_up: shelved.gave_up,
-    }
-}
-
-/// A session whose record cannot be read.
-fn damaged(id: SessionId, why: String) -> SessionInfo {
-    SessionInfo {
-        session: id,
-        bundle: BlobId([0; 32]),
-        name: String::new(),
-        state: SessionState::Poisoned,
-        why,
-        memory_bytes: 0,
-        calls: 0,
-        idle_ms: 0,
-        saved: None,
-        held: None,
-        gave_up: None,
     }
 }
 
@@ -260,6 +246,12 @@ fn lock(home: &Home, id: SessionId) -> Result<File, Failure> {
         .truncate(false)
         .open(&path)
         .or_exit(Exit::Local)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error).or_exit(Exit::Local),
+    }
+    output::to_stderr(b"waiting for another command that uses the session\n");
     file.lock().or_exit(Exit::Local)?;
     Ok(file)
 }
