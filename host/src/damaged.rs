@@ -11,7 +11,10 @@ use crate::keep::KeepError;
 use crate::scheduler::lock;
 
 /// Sessions or jobs that were not taken up, by owner and id.
-pub(crate) struct Damaged<I, P>(Mutex<HashMap<([u8; 32], I), Damage<P>>>);
+pub(crate) struct Damaged<I, P>(Mutex<HashMap<Owned<I>, Damage<P>>>);
+
+/// An id of an owner's.
+type Owned<I> = ([u8; 32], I);
 
 /// Why something was not taken up.
 #[derive(Clone, Debug)]

@@ -649,3 +649,24 @@ fn bodies_that_are_too_short_too_long_or_claim_too_much_are_refused() {
         Err(MessageError::NotAMessage { tag: 0x7F })
     ));
 }
+
+#[test]
+fn the_numbers_of_a_refusal_have_their_unit() {
+    let refused = |what: &str| Refused::new(RefusalCode::WallTime, what);
+    let code = RefusalCode::WallTime;
+    for (refused, expected) in [
+        (
+            refused("milliseconds").past(1000, 1001),
+            " (1001 ms, limit 1000 ms)",
+        ),
+        (
+            refused("milliseconds without a checkpoint").past(1000, None),
+            ": without a checkpoint (limit 1000 ms)",
+        ),
+        (refused("calls").past(2, 3), ": calls (3, limit 2)"),
+        (refused("milliseconds"), ": milliseconds"),
+        (refused(""), ""),
+    ] {
+        assert_eq!(refused.to_string(), format!("{code}{expected}"));
+    }
+}

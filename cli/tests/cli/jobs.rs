@@ -218,6 +218,7 @@ fn a_job_from_its_start_to_its_result() {
     let objects = lines(&job("watch", &id, &["--json"]).ok());
     assert_eq!(objects[0], json!({ "item": 5, "sequence": 0 }));
     assert_eq!(objects[3]["result"], Json::Null);
+    assert_eq!(job("result", &id, &[]).ok(), "");
     let id = start(&["falters"]);
     let ended = job("result", &id, &[]);
     assert_eq!(ended.stdout, "1\n");

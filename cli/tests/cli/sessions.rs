@@ -464,10 +464,15 @@ fn a_move_that_broke_off_is_settled_or_adopted() {
         said.contains("waits to be given up") && said.contains("spore session settle SESSION"),
         "{said}"
     );
+    let said = there.ask(&["close", &held]).failed(3);
+    assert!(said.contains("may be all that there is"), "{said}");
     let settled = settle(first, "here", &host.address).ok();
     assert_eq!(settled, format!("{first} here\n"));
     assert!(there.are_none());
     assert_eq!(here.words(first), ["laptop"]);
+    let held = hold(first);
+    there.ask(&["close", &held, "--force"]).ok();
+    assert!(there.are_none());
 
     let held = hold(first);
     let shelf = || Shelf::open(&laptop.path("sessions"), 1 << 30).expect("it is ours");

@@ -19,9 +19,9 @@ Example:
 
 What the guest prints from now on goes to standard error, with its progress if that is a terminal;
 items go to standard output as they come, one line of JSON each, and so does the result, which stays
-on the host. Items are taken: the newest watch has them, and what is written counts as taken. The
-last of what was written may come again to a later watch or to `job result`, with the same numbers;
-`spore job watch --from N` begins with the next.
+on the host. Items are taken: the newest watch has them, and what is written counts as taken. If the
+watch was interrupted, the last of what was written may come again to a later one or to `job result`,
+with the same numbers; `spore job watch --from N` begins with the next.
 Ctrl-C leaves the job as it is.
 With --json, one object a line: item and sequence, and at the end result or error, and job.")]
 pub(super) struct Watch {
@@ -157,6 +157,7 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
         screen.progress(info.done, info.total);
     }
     let streams = watch.items_from().is_some();
+    let mut taken = None;
     let broken = loop {
         match watch.next().await {
             None => break None,
@@ -177,6 +178,7 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
                         is_end: false,
                     });
                 }
+                taken = Some(sequence + 1);
             }
             Some(Ok(JobNews::State(changed))) if shown.states => {
                 let how = list::how(changed.state, &changed.place);
@@ -186,6 +188,10 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
         }
     };
     screen.finish();
+    if let (None, Some(below)) = (&broken, taken) {
+        // The watch is over before the host has heard of the last; a later one is not to bring them again.
+        let _ = job.watch().items_from(below).await;
+    }
     let result = match broken {
         Some(error) => Err(error),
         None => watch.result().expect("the watch has come to the end"),
