@@ -1,6 +1,7 @@
 //! What is said of a refusal: what went beyond which limit, who set that, and what to do next.
 
 use spore_client::{CallLimits, ConnectError, Origin, RefusalCode, Refused};
+use spore_transport::Unit;
 use spore_transport::units::{duration_text, size_text};
 
 use crate::exit::{Exit, Failure};
@@ -78,6 +79,11 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             "it goes on there. If that move broke off, this ends it: spore session settle SESSION \
              --from HOST --to HOST",
         ),
+        RefusalCode::StoreDamaged => failure
+            .help("the file is named in the host's log; what it was saved as elsewhere is whole")
+            .help(
+                "to let go of it: spore session close SESSION --on HOST, or spore job result JOB --on HOST",
+            ),
         RefusalCode::WrongCaptures => failure.help(
             "captures are bound to a bundle before it is run or opened: spore capture FILE CALLABLE JSON \
              -o OUT",
@@ -155,13 +161,13 @@ fn text(refused: &Refused) -> String {
         what if code == RefusalCode::TooManyRequests => what.to_owned(),
         what => format!("{code}: {what}"),
     };
-    let unit = Unit::of(refused);
+    let unit = unit(refused);
     match (refused.limit, refused.actual) {
         (Some(limit), Some(actual)) => {
-            let (limit, actual) = (unit.set(limit), unit.found(actual));
+            let (limit, actual) = (set(unit, limit), found(unit, actual));
             text.push_str(&format!(" ({actual}, limit {limit})"));
         }
-        (Some(limit), None) => text.push_str(&format!(" (limit {})", unit.set(limit))),
+        (Some(limit), None) => text.push_str(&format!(" (limit {})", set(unit, limit))),
         (None, _) => {}
     }
     text
@@ -169,48 +175,33 @@ fn text(refused: &Refused) -> String {
 
 /// The host's words, without the unit that is written with the numbers.
 fn what(refused: &Refused) -> &str {
-    match &*refused.message {
-        "milliseconds" => "",
-        "milliseconds without a checkpoint" => "without a checkpoint",
-        message => message.strip_suffix(", bytes").unwrap_or(message),
-    }
+    let message = &*refused.message;
+    message.strip_suffix(", bytes").unwrap_or(message)
 }
 
 /// What the numbers of a refusal count.
-enum Unit {
-    Bytes,
-    Milliseconds,
-    One,
+fn unit(refused: &Refused) -> Unit {
+    match refused.code.unit() {
+        // Memory has elements of tables too, and a queue calls or bytes: the words say which.
+        Unit::Count if refused.message.contains("bytes") => Unit::Bytes,
+        unit => unit,
+    }
 }
 
-impl Unit {
-    fn of(refused: &Refused) -> Unit {
-        use RefusalCode::*;
-        match refused.code {
-            WallTime | CompilationTime | UploadStalled | NoCheckpoint => Unit::Milliseconds,
-            CodeTooLarge | StateTooLarge | ArgumentsTooLarge | ResultTooLarge
-            | FunctionTooLarge | ManifestTooLarge | StoreFull => Unit::Bytes,
-            // Memory has elements of tables too, and a queue calls or bytes: the words say which.
-            _ if refused.message.contains("bytes") => Unit::Bytes,
-            _ => Unit::One,
-        }
+/// A limit, as one would set it.
+fn set(unit: Unit, limit: u64) -> String {
+    match unit {
+        Unit::Bytes => size_text(limit),
+        Unit::Milliseconds => duration_text(std::time::Duration::from_millis(limit)),
+        Unit::Count => limit.to_string(),
     }
+}
 
-    /// A limit, as one would set it.
-    fn set(&self, limit: u64) -> String {
-        match self {
-            Unit::Bytes => size_text(limit),
-            Unit::Milliseconds => duration_text(std::time::Duration::from_millis(limit)),
-            Unit::One => limit.to_string(),
-        }
-    }
-
-    /// What was found, which is no round number.
-    fn found(&self, actual: u64) -> String {
-        match self {
-            Unit::Bytes => output::size(actual),
-            _ => self.set(actual),
-        }
+/// What was found, which is no round number.
+fn found(unit: Unit, actual: u64) -> String {
+    match unit {
+        Unit::Bytes => output::size(actual),
+        _ => set(unit, actual),
     }
 }
 
@@ -357,7 +348,7 @@ mod tests {
         use RefusalCode::*;
         for (refused, expected) in [
             (
-                Refused::new(WallTime, "milliseconds").past(60_000, 60_001),
+                Refused::new(WallTime, "").past(60_000, 60_001),
                 "the guest ran longer than it may (60001ms, limit 1m)",
             ),
             (

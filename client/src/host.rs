@@ -159,7 +159,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When there is none, or the host cannot be asked.
+    /// When there is none, it cannot be taken up from the host's disk, or the host cannot be asked.
     pub async fn session(&self, id: SessionId) -> Result<Session, SessionError> {
         let sessions = self.sessions().await?;
         let found = sessions.iter().find(|session| session.session == id);
@@ -167,6 +167,7 @@ impl Host {
             let unknown = Refused::new(RefusalCode::UnknownSession, id.to_string());
             return Err(CallError::Refused(unknown));
         };
+        available(found.unavailable, &found.why)?;
         let parcel = match &self.kind {
             Kind::Remote(remote) => remote.shipped(bundle_id(found.bundle)).await?.parcel,
             #[cfg(feature = "embedded")]
@@ -322,5 +323,16 @@ impl Host {
             #[cfg(feature = "embedded")]
             Kind::Embedded(embedded) => Ok(embedded.run(parcel, request, sink).await),
         }
+    }
+}
+
+/// Refuses with what a host has listed as the reason why something could not be taken up.
+pub(crate) fn available<E: std::fmt::Debug>(
+    code: Option<RefusalCode>,
+    why: &str,
+) -> Result<(), CallError<E>> {
+    match code {
+        None => Ok(()),
+        Some(code) => Err(CallError::Refused(Refused::new(code, why))),
     }
 }

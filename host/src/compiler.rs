@@ -335,7 +335,7 @@ impl Compiler {
                     (queued, refused.past(self.permits_max as u64, None))
                 }
                 Stage::Begun(at) => {
-                    let refused = Refused::new(RefusalCode::CompilationTime, "milliseconds");
+                    let refused = Refused::new(RefusalCode::CompilationTime, "");
                     (at, refused.past(millis(self.longest), None))
                 }
                 Stage::Ended(compiled) => return compiled,

@@ -110,7 +110,8 @@ impl Jobs {
                 false => JobState::Ended(Ending::Refused),
             };
             Some(JobInfo {
-                why: damage.why.to_string(),
+                unavailable: Some(damage.why.code),
+                why: damage.why.message,
                 ..JobInfo::of(job, state, damage.place?.place(job))
             })
         })
@@ -539,6 +540,7 @@ impl Job {
                 .saved
                 .as_ref()
                 .map(|it| BlobId(*it.bundle.id().as_bytes())),
+            unavailable: None,
         }
     }
 

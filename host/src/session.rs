@@ -37,7 +37,7 @@ use crate::work::Slots;
 mod keeping;
 mod running;
 
-pub(crate) use keeping::{Close, ToWrite, close, give_up, rest, restore, save, unsave};
+pub(crate) use keeping::{Close, Giving, ToWrite, close, give_up, rest, restore, save, unsave};
 pub(crate) use running::{SessionWork, Task};
 
 /// Time without a call after which an instance is kept as its image.
@@ -103,7 +103,7 @@ impl Sessions {
             SessionInfo {
                 held: place.held,
                 gave_up: place.gave_up,
-                ..SessionInfo::unreadable(session, damage.why.to_string())
+                ..SessionInfo::unavailable(session, damage.why.code, damage.why.message)
             }
         })
         .collect()
@@ -167,6 +167,8 @@ pub(crate) struct Session {
     limits: RunLimits,
     asked: CallLimits,
     idle: Duration,
+    /// What its owner asked for as that.
+    idle_asked: Option<Duration>,
     directories: Arc<[Directory]>,
     open_files: u32,
     kept: Arc<tokio::sync::Mutex<Kept>>,
@@ -175,6 +177,9 @@ pub(crate) struct Session {
     written: Mutex<Option<SavedAs>>,
     notes: Mutex<Notes>,
 }
+
+/// Copies of a session that are remembered as refused: more moves of one do not meet.
+const REFUSED_MAX: usize = 16;
 
 /// What is told of a session without waiting for its turn.
 struct Notes {
@@ -190,6 +195,8 @@ struct Notes {
     saved: Option<Bundle>,
     held: Option<Origin>,
     gave_up: Option<Origin>,
+    /// The last copies that it was not given up to, the newest first.
+    refused: VecDeque<Origin>,
 }
 
 /// What is kept of a session, for whoever has its turn.
@@ -204,8 +211,6 @@ pub(crate) struct Kept {
     changed: bool,
     /// Whether the image is one that was saved: the guest is told when it is put into an instance.
     from_outside: bool,
-    /// The last copies that it was not given up to, since it had changed.
-    refused: VecDeque<Origin>,
 }
 
 enum State {
@@ -360,10 +365,14 @@ pub(crate) struct Opened {
     /// What its owner allowed at most.
     pub(crate) asked: CallLimits,
     pub(crate) idle: Duration,
+    /// What its owner asked for as that.
+    pub(crate) idle_asked: Option<Duration>,
     pub(crate) directories: Arc<[Directory]>,
     pub(crate) open_files: u32,
     /// Where it comes from, if it is held
     pub(crate) held: Option<Origin>,
+    /// Copies that it was not given up to.
+    pub(crate) refused: Vec<Origin>,
 }
 
 impl Session {
@@ -375,7 +384,6 @@ impl Session {
             saves: 0,
             changed: false,
             from_outside: false,
-            refused: VecDeque::new(),
         };
         Session::of(caller, SessionId(rand_bytes()), opened, kept)
     }
@@ -396,7 +404,6 @@ impl Session {
             saves: 0,
             changed: false,
             from_outside: true,
-            refused: VecDeque::new(),
         };
         Session::of(caller, id, opened, kept)
     }
@@ -415,7 +422,6 @@ impl Session {
             saves: 0,
             changed: false,
             from_outside: false,
-            refused: VecDeque::new(),
         };
         Session::of(caller, id, opened, kept)
     }
@@ -436,6 +442,7 @@ impl Session {
             saved: None,
             held: opened.held,
             gave_up: None,
+            refused: opened.refused.into(),
         };
         let written = Mutex::new(kept.saved.clone());
         let session = Session {
@@ -447,6 +454,7 @@ impl Session {
             limits: opened.limits,
             asked: opened.asked,
             idle: opened.idle,
+            idle_asked: opened.idle_asked,
             directories: opened.directories,
             open_files: opened.open_files,
             kept: Arc::new(tokio::sync::Mutex::new(kept)),
@@ -463,9 +471,15 @@ impl Session {
 
     /// What is kept of it beside its bundle and its image.
     pub(crate) fn record(&self, held: Option<Origin>) -> SessionRecord {
-        let (asked, idle_ms) = (self.asked, millis(self.idle));
+        let (asked, idle_ms) = (self.asked, self.idle_asked_ms());
+        let refused: Vec<Origin> = lock(&self.notes).refused.iter().copied().collect();
         match held {
-            None => SessionRecord::V1 { asked, idle_ms },
+            None if refused.is_empty() => SessionRecord::V1 { asked, idle_ms },
+            None => SessionRecord::Refusing {
+                asked,
+                idle_ms,
+                refused,
+            },
             Some(from) => SessionRecord::Held {
                 asked,
                 idle_ms,
@@ -478,9 +492,25 @@ impl Session {
     pub(crate) fn gave_up_record(&self, expected: BundleId, to: Origin) -> SessionRecord {
         SessionRecord::GaveUp {
             asked: self.asked,
-            idle_ms: millis(self.idle),
+            idle_ms: self.idle_asked_ms(),
             gave_up: GaveUp { expected, to },
         }
+    }
+
+    /// What is kept of the idle time that its owner asked for.
+    fn idle_asked_ms(&self) -> u64 {
+        self.idle_asked.map_or(SessionRecord::NO_IDLE_MS, millis)
+    }
+
+    /// Remembers that it was not given up to a copy of it.
+    fn note_refused(&self, to: Origin) {
+        let mut notes = lock(&self.notes);
+        notes.refused.truncate(REFUSED_MAX - 1);
+        notes.refused.push_front(to);
+    }
+
+    fn has_refused(&self, to: &Origin) -> bool {
+        lock(&self.notes).refused.contains(to)
     }
 
     /// Whether a move has left it held, or given up: nobody else ends it.
@@ -563,7 +593,9 @@ impl Session {
                 _ => 0,
             },
             idle_max_ms: Some(millis(self.idle)),
+            idle_asked_ms: self.idle_asked.map(millis),
             asked: self.asked,
+            unavailable: None,
             saved: notes
                 .saved
                 .as_ref()

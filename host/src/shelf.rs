@@ -9,6 +9,7 @@
 //! FOLDER/lock, records.redb, packs/   the store
 //! ```
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fs::File;
 use std::path::Path;
@@ -174,7 +175,7 @@ impl Shelf {
             let records = self.images.store.list(None, Some(kind))?;
             Ok(records.iter().map(|(key, _)| SessionId(key.id)).collect())
         };
-        let there = ids(NOW)?;
+        let there: HashSet<SessionId> = ids(NOW)?.into_iter().collect();
         for kind in [SAVED, PARTS] {
             for id in ids(kind)? {
                 if !there.contains(&id) {

@@ -293,8 +293,8 @@ impl<F: Future<Output = Outcome>> Future for Limited<'_, F> {
             Box::pin(tokio::time::sleep(left))
         });
         if timer.as_mut().poll(cx).is_ready() || began.elapsed() >= wall {
-            let refused = Refused::new(RefusalCode::WallTime, "milliseconds")
-                .past(millis(wall), millis(began.elapsed()));
+            let refused =
+                Refused::new(RefusalCode::WallTime, "").past(millis(wall), millis(began.elapsed()));
             return Poll::Ready(Outcome::Refused(refused));
         }
         Poll::Pending

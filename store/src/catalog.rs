@@ -336,11 +336,11 @@ impl Catalog {
         usage
     }
 
-    /// Notes that the bytes at this place are not those of the block.
-    pub(crate) fn note_damage(&mut self, id: &BlockId, at: (PackNumber, u32)) {
+    /// Notes that bytes in this pack are not those of the block that they were written as.
+    pub(crate) fn note_damage(&mut self, pack: PackNumber) {
         for holding in self.owners.values_mut() {
-            if holding.packs.contains_key(&at.0) {
-                holding.blocks.note_damage(id, at);
+            if holding.packs.contains_key(&pack) {
+                holding.blocks.note_damage(pack);
             }
         }
     }

@@ -132,8 +132,8 @@ impl Inner {
         for run in runs_of(&live.blocks) {
             match source.read(run) {
                 Ok(blocks) => read.blocks.extend_from_slice(blocks),
-                Err(Fault::Damaged(Wanted { pack, at, id, .. })) => {
-                    self.note_damage(&id, (pack, at));
+                Err(Fault::Damaged(Wanted { pack, .. })) => {
+                    self.note_damage(pack);
                     self.leave(owner, pack, &PackError::Damaged { part: "block" });
                     return None;
                 }

@@ -47,8 +47,9 @@
 //! - **Owners share no blocks.** One could otherwise tell from the time or the size of a save what is
 //!   in the memory of another's guest, and what an owner keeps could not be counted. It also makes
 //!   each owner's packs its own, to be counted and removed.
-//! - **Reading checks each block against its id**, and a damaged one is an error that names it. When
-//!   its image is saved again from memory, the block is written again.
+//! - **Reading checks each block against its id**, and a damaged one is an error that names it. From
+//!   then on nothing that is saved is kept as what lies in that pack, or in others of the image in which
+//!   bytes have changed: its blocks are written again.
 //! - **Nothing is thrown away in doubt.** When the list of an image cannot be read, none of its
 //!   owner's packs is removed until that record is replaced or removed.
 //! - **The store calls no other Spore crate.** `meta` and index are the host's, in types that carry

@@ -133,10 +133,38 @@ impl SavedImage {
     pub fn read(
         &self,
         positions: impl IntoIterator<Item = usize>,
-        mut block: impl FnMut(usize, &Block),
+        block: impl FnMut(usize, &Block),
     ) -> Result<(), ReadError> {
         let wanted = self.wanted(positions)?;
-        let runs = runs_of(&wanted);
+        let read = self.read_wanted(&wanted, block);
+        if let Err(ReadError::DamagedBlock { .. }) = read {
+            self.look_for_damage(&wanted);
+        }
+        read
+    }
+
+    /// Reads all that was wanted once more, where one block was damaged: nothing new is to be kept as
+    /// what lies in a pack that is not what it was.
+    fn look_for_damage(&self, wanted: &[Wanted]) {
+        let mut source = Source::new(&*self.reader.inner.disk);
+        for of_pack in wanted.chunk_by(|one, next| one.pack == next.pack) {
+            let mut runs = runs_of(of_pack).into_iter();
+            let damaged = runs.find_map(|run| match source.read(run) {
+                Err(Fault::Damaged(wanted)) => Some(wanted),
+                Ok(_) | Err(Fault::Io(..)) => None,
+            });
+            if let Some(wanted) = damaged {
+                self.reader.inner.note_damage(wanted.pack);
+            }
+        }
+    }
+
+    fn read_wanted(
+        &self,
+        wanted: &[Wanted],
+        mut block: impl FnMut(usize, &Block),
+    ) -> Result<(), ReadError> {
+        let runs = runs_of(wanted);
         let next = AtomicUsize::new(0);
         let take = || runs.get(next.fetch_add(1, Ordering::Relaxed)).copied();
         let mut source = Source::new(&*self.reader.inner.disk);
@@ -211,10 +239,10 @@ impl SavedImage {
                 path: pack.path(),
                 source,
             }),
-            Fault::Damaged(Wanted { pack, at, id, .. }) => {
+            Fault::Damaged(Wanted { pack, id, .. }) => {
                 let path = pack.path();
                 tracing::error!(block = %id, pack = %path, "a block is damaged");
-                self.reader.inner.note_damage(&id, (pack, at));
+                self.reader.inner.note_damage(pack);
                 ReadError::DamagedBlock { id, pack: path }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::catalog::{Catalog, Usage};
 use crate::database::{self, Change, Database, DatabaseError};
 use crate::disk::{Disk, Folder};
-use crate::names::{BlockId, Key, Kind, Owner};
+use crate::names::{Key, Kind, Owner};
 use crate::pack::{self, PackNumber, Written};
 
 /// Why the disk, or what is on it, does not serve.
@@ -530,12 +530,12 @@ impl Inner {
         Ok(freed_bytes)
     }
 
-    /// Notes that a block's bytes are not what was written, so that the next save that has the block
-    /// writes it again.
-    pub(crate) fn note_damage(&self, id: &BlockId, at: (PackNumber, u32)) {
+    /// Notes that a block's bytes in this pack are not what was written, so that what is saved of the pack
+    /// is written again.
+    pub(crate) fn note_damage(&self, pack: PackNumber) {
         let mut shared = self.lock();
         if let Ok(opened) = self.ready(&mut shared) {
-            opened.catalog.note_damage(id, at);
+            opened.catalog.note_damage(pack);
         }
     }
 

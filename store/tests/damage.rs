@@ -114,18 +114,35 @@ fn a_damaged_block_is_named_and_costs_only_its_images() {
     assert_eq!(read(&store, &key(2, 1)).unwrap(), memory(0..10));
     drop(image);
 
-    // Who still has the image in memory can save it again, and that mends both.
-    assert_eq!(
-        store
-            .lacking(&key(1, 1).owner, &[BlockId::of(&[7; 4096])])
-            .unwrap(),
-        [0]
-    );
-    assert_eq!(save(&store, &key(1, 1), &memory(0..10)).new_blocks, 1);
+    // Who still has the image in memory can save it again, and that mends both. No block of a pack that
+    // is not as it was is relied on.
+    let ids = [7, 8, 12].map(|number| BlockId::of(&[number; BLOCK_BYTES]));
+    assert_eq!(store.lacking(&key(1, 1).owner, &ids).unwrap(), [0, 1]);
+    assert_eq!(save(&store, &key(1, 1), &memory(0..10)).new_blocks, 10);
     drop(store);
     let store = open(&disk).unwrap();
     assert_eq!(read(&store, &key(1, 1)).unwrap(), memory(0..10));
     assert_eq!(read(&store, &key(1, 2)).unwrap(), memory(5..15));
+}
+
+#[test]
+fn what_is_saved_beside_damage_is_whole() {
+    let disk = disk();
+    let store = open(&disk).unwrap();
+    // A block of each pack that the second image needs, and others of the same packs.
+    for (number, blocks) in [(1, [5, 8]), (2, [0, 3])] {
+        for block in blocks {
+            disk.damage(&pack(number), HEADER_BYTES + block * BLOCK_BYTES, 1);
+        }
+    }
+    let damaged = read(&store, &key(1, 2));
+    assert!(matches!(damaged, Err(ReadError::DamagedBlock { .. })));
+    // One of the first pack, one of the second, none of which was named as damaged.
+    let new = [memory(8..9), memory(13..14)].concat();
+    assert_eq!(save(&store, &key(1, 3), &new).new_blocks, 2);
+    drop(store);
+    let store = open(&disk).unwrap();
+    assert_eq!(read(&store, &key(1, 3)).unwrap(), new);
 }
 
 #[test]

@@ -43,19 +43,7 @@ impl Process {
     ///
     /// As [`start`](Self::start), and while it runs.
     pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        let spore = program();
-        let log = File::create(self.log_path()).expect("the folder is writable");
-        let child = Command::new(&spore)
-            .args(["host", "--listen", &self.door.address.to_string()])
-            .env("SPORE_HOME", self.door.folder.path())
-            .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn();
-        let mut child =
-            child.unwrap_or_else(|error| panic!("cannot run {}: {error}", spore.display()));
+        let mut child = self.spawn();
         let stdout = child.stdout.take().expect("it is piped");
         self.child = Some(child);
         let mut line = String::new();
@@ -72,6 +60,32 @@ impl Process {
         self.door.address = address.parse().expect("an address");
         assert_eq!(key, self.door.key.to_string());
         assert_ne!(self.door.address, SocketAddr::from(([127, 0, 0, 1], 0)));
+    }
+
+    /// Starts it again, and kills it after this time, whether it is ready by then or not.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start), and while it runs.
+    pub fn die_early(&mut self, after: Duration) {
+        self.child = Some(self.spawn());
+        std::thread::sleep(after);
+        self.kill();
+    }
+
+    fn spawn(&self) -> Child {
+        assert!(self.child.is_none(), "it runs already");
+        let spore = program();
+        let log = File::create(self.log_path()).expect("the folder is writable");
+        let child = Command::new(&spore)
+            .args(["host", "--listen", &self.door.address.to_string()])
+            .env("SPORE_HOME", self.door.folder.path())
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn();
+        child.unwrap_or_else(|error| panic!("cannot run {}: {error}", spore.display()))
     }
 
     /// Kills the process as `kill -9` does.

@@ -1,10 +1,11 @@
 //! A host that is killed at random moments while sessions are saved and jobs are made durable: what it
 //! has acknowledged is there afterwards, whole, and every job ends with the right result.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use spore_client::{Host, Job, JobId, JobNews, JobState, Persist, Session, SessionId};
+use spore_client::{Host, Job, JobError, JobId, JobNews, JobState, Persist, Session, SessionId};
 use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::{Process, keeper, resumer};
@@ -18,17 +19,21 @@ const HOSTS: u32 = 4;
 
 /// Longest time between a start of the host and its end. A host looks four times a second whether
 /// an image is due, so that most write one of each job.
-const LIFE_MAX: Duration = Duration::from_millis(400);
+const LIFE_MAX: Duration = Duration::from_millis(800);
+
+/// Longest time between a start of the host and its end, if it is to end while it starts.
+const START_MAX: Duration = Duration::from_millis(400);
 
 /// Rounds of a job, and the least time that each takes: it outlives many hosts.
-const ROUNDS: u32 = 150;
+const ROUNDS: u32 = 60;
 const ROUND: Duration = Duration::from_millis(10);
 
 /// Sessions and jobs at one time.
 const SESSIONS: usize = 3;
 const JOBS: usize = 2;
 
-/// A small generator whose seed is printed: a failure can be looked at again with the same moments.
+/// A small generator whose seed is printed: with `SPORE_SEED`, a failure can be looked at again with the
+/// same moments.
 struct Moments(u64);
 
 impl Moments {
@@ -47,6 +52,34 @@ struct Known {
     acknowledged: Vec<String>,
     /// What it may have been saved with: a save that was asked for, and not answered.
     perhaps: Option<Vec<String>>,
+}
+
+/// What is known of jobs.
+#[derive(Default)]
+struct Jobs {
+    /// Those that must be there.
+    there: Vec<JobId>,
+    /// Those among them that have ended.
+    ended: Vec<JobId>,
+    /// Those that must not be there any more.
+    forgotten: Vec<JobId>,
+    /// All that were found to have ended right.
+    right: HashSet<JobId>,
+}
+
+impl Jobs {
+    fn lacks_some(&self) -> bool {
+        self.there.len() - self.ended.len() < JOBS
+    }
+
+    async fn start(&mut self, host: &Host, counts: &mut Counts) -> Result<(), JobError> {
+        let paced = of(resumer(), resumer::paced::HANDLE);
+        let start = host.start(&paced, (7, ROUNDS));
+        let job = start.persist(Persist::HostDefault).await?;
+        self.there.push(job.id());
+        counts.jobs_started += 1;
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -68,15 +101,12 @@ async fn recall(session: &Session) -> Vec<String> {
     call.expect("it is there").await.expect("recalled")
 }
 
-/// Saves sessions and watches jobs until the host is gone.
-async fn live(host: &Host, known: &mut [Known], counts: &mut Counts, life: Duration) {
-    let began = Instant::now();
-    let mut word = 0u32;
-    while began.elapsed() < life {
+/// Saves sessions, starts jobs and has others forgotten, until the host is gone.
+async fn live(host: &Host, known: &mut [Known], jobs: &mut Jobs, counts: &mut Counts) {
+    for word in 0u32.. {
         for session in &mut *known {
             let handle = host.session_of(session.id, keeper());
             let next = format!("{}.{word}", session.acknowledged.len());
-            word += 1;
             let call = handle.call(keeper::remember::HANDLE, (next.clone(),));
             if call.expect("it is there").await.is_err() {
                 return;
@@ -93,6 +123,17 @@ async fn live(host: &Host, known: &mut [Known], counts: &mut Counts, life: Durat
                 }
                 Err(_) => return,
             }
+        }
+        if let Some(id) = jobs.ended.pop() {
+            // From here on it may be there or not, and once that is acknowledged it is gone.
+            jobs.there.retain(|it| *it != id);
+            match host.acknowledge_job(id).await {
+                Ok(()) => jobs.forgotten.push(id),
+                Err(_) => return,
+            }
+        }
+        if jobs.lacks_some() && jobs.start(host, counts).await.is_err() {
+            return;
         }
     }
 }
@@ -126,13 +167,13 @@ impl std::ops::AddAssign for Counts {
 // As many threads as hosts: each blocks one while its host starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_acknowledged_survives_a_host_that_is_killed() {
-    let seed = u64::from(std::process::id());
+    let number = |name| std::env::var(name).map(|it| it.parse::<u32>().expect("a number"));
+    let seed = number("SPORE_SEED").unwrap_or_else(|_| std::process::id());
     println!("seed {seed}");
-    let kills =
-        std::env::var("SPORE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    let kills = number("SPORE_KILLS").unwrap_or(KILLS);
     let mut killing = tokio::task::JoinSet::new();
     for host in 0..HOSTS {
-        let moments = Moments(0x9e37_79b9_7f4a_7c15 ^ (seed << 8) ^ u64::from(host));
+        let moments = Moments(0x9e37_79b9_7f4a_7c15 ^ (u64::from(seed) << 8) ^ u64::from(host));
         let kills = kills / HOSTS + u32::from(host < kills % HOSTS);
         killing.spawn(kill(kills, moments));
     }
@@ -167,11 +208,12 @@ async fn kill(kills: u32, mut moments: Moments) -> Counts {
             perhaps: None,
         });
     }
-    let mut jobs: Vec<JobId> = Vec::new();
+    let mut jobs = Jobs::default();
     drop(host);
     let mut restarted = Instant::now();
 
-    for kill in 0..kills {
+    let mut killed = 0;
+    while killed < kills {
         let host = connect(&process).await;
         // Everything that was acknowledged is there, and whole.
         for session in &mut known {
@@ -181,21 +223,26 @@ async fn kill(kills: u32, mut moments: Moments) -> Counts {
             if session.perhaps.as_ref() == Some(&found) {
                 session.acknowledged = found;
             } else {
-                assert_eq!(found, session.acknowledged, "kill {kill}");
+                assert_eq!(found, session.acknowledged, "kill {killed}");
             }
             session.perhaps = None;
         }
         let listed = host.jobs().await.expect("listed");
-        for id in &jobs {
-            assert!(
-                listed.iter().any(|job| job.job == *id),
-                "kill {kill}: {id} is gone"
-            );
+        let is_listed = |id: &JobId| listed.iter().any(|job| job.job == *id);
+        for id in &jobs.there {
+            assert!(is_listed(id), "kill {killed}: {id} is gone");
         }
-        let mut left = Vec::new();
+        for id in &jobs.forgotten {
+            assert!(!is_listed(id), "kill {killed}: {id} is there again");
+        }
         for info in &listed {
-            // One that was started as the host was killed is not known here.
-            left.push(info.job);
+            // One that was started, or was to be forgotten, as the host was killed is not known here.
+            if !jobs.there.contains(&info.job) {
+                jobs.there.push(info.job);
+            }
+            if jobs.ended.contains(&info.job) {
+                continue;
+            }
             let job = host.job_of(resumer::paced::HANDLE, info.job);
             let job = job.await.expect("it is of that callable");
             let running = match info.state {
@@ -206,41 +253,50 @@ async fn kill(kills: u32, mut moments: Moments) -> Counts {
                 counts.went_on += u32::from(ROUND * round > restarted.elapsed());
             } else {
                 let ended = job.result().await;
-                assert_eq!(ended.expect("it ends well"), expected, "kill {kill}");
-                job.acknowledge().await.expect("forgotten");
-                counts.jobs_ended += 1;
-                left.pop();
+                assert_eq!(ended.expect("it ends well"), expected, "kill {killed}");
+                counts.jobs_ended += u32::from(jobs.right.insert(info.job));
+                jobs.ended.push(info.job);
             }
         }
-        jobs = left;
-        while jobs.len() < JOBS {
-            let start = host
-                .start(&paced, (7, ROUNDS))
-                .persist(Persist::HostDefault);
-            let job = start.await.expect("started");
-            jobs.push(job.id());
-            counts.jobs_started += 1;
-        }
 
-        let life = Duration::from_micros(moments.next(LIFE_MAX.as_micros() as u64));
+        // Every other time; else it is killed while it starts some, which takes it a while.
+        while jobs.lacks_some() && moments.next(2) == 0 {
+            jobs.start(&host, &mut counts).await.expect("started");
+        }
         let moment = Duration::from_micros(moments.next(LIFE_MAX.as_micros() as u64));
-        // Nobody waits until the client has noticed: that takes as long as a connection may be idle.
-        let living = live(&host, &mut known, &mut counts, life + LIFE_MAX);
-        let _ = tokio::time::timeout(moment, living).await;
-        process.kill();
+        let living = async {
+            live(&host, &mut known, &mut jobs, &mut counts).await;
+            std::future::pending::<()>().await;
+        };
+        let killing = async {
+            tokio::time::sleep(moment).await;
+            // While something is asked of it: what is asked is dropped after that.
+            process.kill();
+        };
+        tokio::select! {
+            () = killing => killed += 1,
+            () = living => unreachable!("it goes on"),
+        }
         drop(host);
+        if killed < kills && moments.next(2) == 0 {
+            // Once more while it starts, and takes up what it finds.
+            process.die_early(Duration::from_micros(
+                moments.next(START_MAX.as_micros() as u64),
+            ));
+            killed += 1;
+        }
         process.restart();
         restarted = Instant::now();
     }
 
     // Every job that is left ends with the right result.
     let host = connect(&process).await;
-    for id in jobs {
+    for id in jobs.there {
         let job = host.job_of(resumer::paced::HANDLE, id).await;
         let job = job.expect("it is there");
         let ended = tokio::time::timeout(PATIENCE, job.result()).await;
         assert_eq!(ended.expect("it ends").expect("it ends well"), expected);
-        counts.jobs_ended += 1;
+        counts.jobs_ended += u32::from(jobs.right.insert(id));
     }
     assert!(counts.jobs_ended >= JOBS as u32);
     counts

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::random_id;
 use crate::message::{Call, CallLimits, Encoding, MessageError, Refused, cut, not_empty, within};
-use crate::{BlobId, PublicKey};
+use crate::{BlobId, PublicKey, RefusalCode};
 
 pub use custody::{Custody, Lock, MoveId, MoveStep, Place, Release};
 pub use held::{HELD_BYTES_MAX, HELD_ITEMS_MAX, HeldItems, HeldItemsError};
@@ -248,6 +248,9 @@ pub struct JobInfo {
     pub items: u64,
     /// The bundle that it was last saved as
     pub saved: Option<BlobId>,
+    /// Why it could not be taken up from the disk, if so: nothing else is known of it then but where it
+    /// is. `why` has more words
+    pub unavailable: Option<RefusalCode>,
 }
 
 impl JobInfo {
@@ -266,6 +269,7 @@ impl JobInfo {
             stops: 0,
             items: 0,
             saved: None,
+            unavailable: None,
         }
     }
 

@@ -82,5 +82,5 @@ pub use job::JobId;
 pub use known_hosts::{HostKey, KnownHosts};
 pub use message::{Message, Received};
 pub use quic::{Connection, Connector, Incoming, Listener, Receiver, Sender, Stream};
-pub use refusal::{Fault, RefusalCode};
+pub use refusal::{Fault, RefusalCode, Unit};
 pub use session::SessionId;

@@ -29,6 +29,17 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What the numbers of a refusal count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes
+    Bytes,
+    /// Milliseconds
+    Milliseconds,
+    /// Things that the code or the words of the refusal name
+    Count,
+}
+
 /// Declares the codes once: number, name, whose fault, text.
 macro_rules! codes {
     ($( $number:literal $name:ident $fault:ident $text:literal; )*) => {
@@ -154,6 +165,19 @@ codes! {
     58 StoreDamaged Host "what was stored is damaged";
     59 SessionHeld Caller "the session waits to be given up where it comes from";
     60 SessionElsewhere Caller "the session was given up to another host";
+}
+
+impl RefusalCode {
+    /// What the limit of such a refusal counts, and what was found instead.
+    pub const fn unit(self) -> Unit {
+        use RefusalCode::*;
+        match self {
+            WallTime | CompilationTime | UploadStalled | NoCheckpoint => Unit::Milliseconds,
+            CodeTooLarge | StateTooLarge | ArgumentsTooLarge | ResultTooLarge
+            | FunctionTooLarge | ManifestTooLarge | StoreFull => Unit::Bytes,
+            _ => Unit::Count,
+        }
+    }
 }
 
 impl Serialize for RefusalCode {

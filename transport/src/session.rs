@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::random_id;
 use crate::message::{CallLimits, Encoding, MessageError, byte_string, cut, within};
-use crate::{BlobId, PublicKey};
+use crate::{BlobId, PublicKey, RefusalCode};
 
 /// Most sessions that a list names.
 pub const SESSIONS_LISTED_MAX: usize = 1024;
@@ -195,8 +195,13 @@ pub struct SessionInfo {
     pub idle_ms: u64,
     /// After which of these it is closed; nothing when it is not
     pub idle_max_ms: Option<u64>,
+    /// What its owner asked for as that, which the host may have lowered
+    pub idle_asked_ms: Option<u64>,
     /// What its owner asked for as limits when it was opened
     pub asked: CallLimits,
+    /// Why it could not be taken up from the disk, if so: nothing else is known of it then but where it
+    /// is. `why` has more words
+    pub unavailable: Option<RefusalCode>,
     /// The bundle that it was last saved as
     pub saved: Option<BlobId>,
     /// Where it comes from, while it is held: its owner has not said that it was given up there
@@ -206,8 +211,8 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    /// One of which no more is known than why.
-    pub fn unreadable(session: SessionId, why: String) -> SessionInfo {
+    /// One that could not be taken up.
+    pub fn unavailable(session: SessionId, code: RefusalCode, why: String) -> SessionInfo {
         SessionInfo {
             session,
             bundle: BlobId([0; 32]),
@@ -218,7 +223,9 @@ impl SessionInfo {
             calls: 0,
             idle_ms: 0,
             idle_max_ms: None,
+            idle_asked_ms: None,
             asked: CallLimits::default(),
+            unavailable: Some(code),
             saved: None,
             held: None,
             gave_up: None,

@@ -320,7 +320,7 @@ pub const TABLE: &[Entry] = &[
         32,
         "1.1",
     ),
-    entry(SESSIONS, "Sessions", Direction::ToClient, 512 << 10, "1.1"),
+    entry(SESSIONS, "Sessions", Direction::ToClient, 640 << 10, "1.1"),
     entry(JOB_STARTED, "JobStarted", Direction::ToClient, 32, "1.1"),
     entry(JOB_WATCHED, "JobWatched", Direction::ToClient, 1024, "1.1"),
     entry(JOB_CHANGED, "JobChanged", Direction::ToClient, 128, "1.1"),

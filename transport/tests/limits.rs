@@ -71,8 +71,10 @@ fn largest() -> Vec<Message> {
         memory_bytes: u64::MAX,
         calls: u64::MAX,
         idle_ms: u64::MAX,
-        idle_max_ms: Some(u64::MAX),
+        idle_max_ms: all,
+        idle_asked_ms: all,
         asked: limits,
+        unavailable: Some(RefusalCode::Other(u16::MAX)),
         saved: Some(ID),
         held: Some(origin),
         gave_up: Some(origin),
@@ -105,6 +107,7 @@ fn largest() -> Vec<Message> {
         stops: u64::MAX,
         items: u64::MAX,
         saved: Some(ID),
+        unavailable: Some(RefusalCode::Other(u16::MAX)),
     };
     let saved = JobSaved {
         bundle: ID,
@@ -369,7 +372,7 @@ fn a_set_of_blocks_is_not_empty_and_not_longer_than_a_memory() {
 fn a_list_of_sessions_is_cut_when_it_is_made_and_refused_when_it_is_longer() {
     let info = |name: usize| SessionInfo {
         name: "x".repeat(name),
-        ..SessionInfo::unreadable(SessionId([0; 16]), String::new())
+        ..SessionInfo::unavailable(SessionId([0; 16]), RefusalCode::Internal, String::new())
     };
     let long = Sessions {
         sessions: vec![info(SESSION_TEXT_BYTES_MAX + 1); SESSIONS_LISTED_MAX + 1],
@@ -652,21 +655,18 @@ fn bodies_that_are_too_short_too_long_or_claim_too_much_are_refused() {
 
 #[test]
 fn the_numbers_of_a_refusal_have_their_unit() {
-    let refused = |what: &str| Refused::new(RefusalCode::WallTime, what);
-    let code = RefusalCode::WallTime;
-    for (refused, expected) in [
+    for (code, what, expected) in [
+        (RefusalCode::WallTime, "", " (3 ms, limit 2 ms)"),
         (
-            refused("milliseconds").past(1000, 1001),
-            " (1001 ms, limit 1000 ms)",
+            RefusalCode::WallTime,
+            "without a checkpoint",
+            ": without a checkpoint (3 ms, limit 2 ms)",
         ),
-        (
-            refused("milliseconds without a checkpoint").past(1000, None),
-            ": without a checkpoint (limit 1000 ms)",
-        ),
-        (refused("calls").past(2, 3), ": calls (3, limit 2)"),
-        (refused("milliseconds"), ": milliseconds"),
-        (refused(""), ""),
+        (RefusalCode::QueueFull, "calls", ": calls (3, limit 2)"),
     ] {
+        let refused = Refused::new(code, what).past(2, 3);
         assert_eq!(refused.to_string(), format!("{code}{expected}"));
     }
+    let nothing_found = Refused::new(RefusalCode::NoCheckpoint, "").past(2, None);
+    assert!(nothing_found.to_string().ends_with("(limit 2 ms)"));
 }

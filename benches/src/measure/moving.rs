@@ -89,7 +89,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<[Figure; 4]> {
             let id = id.to_string();
             let stood = from.log().when(&id, log::STOPS)?;
             let goes_on = to.log().when(&id, log::GOES_ON)?;
-            let pause = millis(goes_on.saturating_sub(stood));
+            let pause = goes_on.checked_sub(stood);
+            let pause = millis(pause.context("the system's clock was put back meanwhile")?);
             figures[0].round(pause, &floor);
             figures[1].round(millis(went_on - stopped), &floor);
             figures[2].round(millis(stopped - began), &[]);

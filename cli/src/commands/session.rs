@@ -243,7 +243,7 @@ struct Close {
     session: SessionId,
     #[command(flatten)]
     place: Place,
-    /// Also one that a move has left held, which may be all that there is of it
+    /// Also one that a move has left held or given up, and may need
     #[arg(long)]
     force: bool,
 }
@@ -557,18 +557,25 @@ fn state(state: SessionState) -> &'static str {
 
 fn row(info: &SessionInfo) -> [String; 5] {
     let idle = Duration::from_millis(info.idle_ms).as_secs();
+    let state = match info.unavailable {
+        Some(code) => format!("unavailable: {code}"),
+        None => state(info.state).to_owned(),
+    };
     // As long as its owner does.
     let waits = info.held.is_some() || info.gave_up.is_some();
     let mut how = match (info.held, info.gave_up) {
         (Some(_), _) => "held".to_owned(),
         (None, Some(to)) => format!("given up to {to}"),
-        (None, None) => state(info.state).to_owned(),
+        (None, None) => state.clone(),
     };
     if info.saved.is_some() {
         how.push_str(", saved");
     }
     if let Some(from) = info.held {
         how.push_str(&format!(": {from}"));
+    }
+    if waits && info.unavailable.is_some() {
+        how.push_str(&format!("; {state}"));
     }
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
@@ -597,7 +604,11 @@ fn info_json(info: &SessionInfo) -> Json {
         "session": info.session.to_string(),
         "bundle": info.bundle.to_string(),
         "name": info.name,
-        "state": state(info.state),
+        "state": match info.unavailable {
+            Some(_) => "unavailable",
+            None => state(info.state),
+        },
+        "unavailable": info.unavailable.map(RefusalCode::name),
         "why": info.why,
         "memory_bytes": info.memory_bytes,
         "calls": info.calls,
@@ -664,28 +675,49 @@ async fn close(place: &Place, id: SessionId, force: bool) -> Result<(), Failure>
     match &place.on {
         None => {
             let local = LocalSession::find(&home()?, id)?;
-            if !force && local.shelved().is_ok_and(|it| it.held.is_some()) {
-                return Err(held(place, id));
+            if let (false, Ok(shelved)) = (force, local.shelved()) {
+                let held = shelved.held.map(|held| held.origin());
+                check_not_moving(place, id, held, shelved.gave_up)?;
             }
             local.close()
         }
         Some(on) => {
             on_host(on, place.trust, async |host| {
-                let is_held = |it: &SessionInfo| it.session == id && it.held.is_some();
-                if !force && host.sessions().await?.iter().any(is_held) {
-                    return Err(held(place, id));
+                let sessions = host.sessions().await?;
+                let found = sessions.iter().find(|it| it.session == id);
+                if let (false, Some(found)) = (force, found) {
+                    check_not_moving(place, id, found.held, found.gave_up)?;
                 }
-                Ok(host.session(id).await?.close().await?)
+                // By its id, since one that cannot be read is no session to be asked.
+                Ok(host.close_session(id, None).await?)
             })
             .await
         }
     }
 }
 
-fn held(place: &Place, id: SessionId) -> Failure {
-    let what = "a move has left the session held: it may be all that there is of it";
+/// Refuses to close what a move that broke off may need.
+fn check_not_moving(
+    place: &Place,
+    id: SessionId,
+    held: Option<Origin>,
+    gave_up: Option<Origin>,
+) -> Result<(), Failure> {
+    let here = place.on.as_deref().unwrap_or("here");
+    let (what, settle) = match (held, gave_up) {
+        (Some(from), _) => (
+            "a move has left the session held: it may be all that there is of it",
+            format!("{} --from HOST --to {here}", from.session),
+        ),
+        (None, Some(_)) => (
+            "the session was given up to another host, and that the host says so may be what its move \
+             needs to come to its end",
+            format!("{id} --from {here} --to HOST"),
+        ),
+        (None, None) => return Ok(()),
+    };
     let again = format!("spore session close {id}{} --force", place.on_option());
-    Failure::new(Exit::Refused, what)
-        .help("to end the move: spore session settle SESSION --from HOST --to HOST")
-        .help(format!("to close what is held all the same: {again}"))
+    Err(Failure::new(Exit::Refused, what)
+        .help(format!("to end the move: spore session settle {settle}"))
+        .help(format!("to close it all the same: {again}")))
 }

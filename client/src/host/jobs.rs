@@ -9,7 +9,7 @@ use spore_transport::{JobId, RefusalCode};
 use spore_value::Value;
 use tokio::time::Instant;
 
-use super::{Host, Kind};
+use super::{Host, Kind, available};
 use crate::bundle::Bundle;
 use crate::call::{Broken, Finished, Request, Sink};
 use crate::callable::{Dynamic, JobDecode, JobKind, Json, Parcel, Resumes, Streams, index_of};
@@ -70,9 +70,10 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When there is none, or the host cannot be asked.
+    /// When there is none, it cannot be taken up from the host's disk, or the host cannot be asked.
     pub async fn job(&self, id: JobId) -> Result<DynamicJob, JobError> {
         let info = self.job_info(id).await?;
+        available(info.unavailable, &info.why)?;
         let parcel = self.job_parcel(&info).await?;
         let callables = &parcel.manifest().callables;
         // The host has cut a name that is too long for its list.
@@ -293,7 +294,13 @@ impl Host {
         }
     }
 
-    pub(crate) async fn acknowledge_job(&self, id: JobId) -> Result<(), JobError> {
+    /// Has the host forget a job that has ended, as [`Job::acknowledge`] does: also one that cannot be
+    /// read from its disk.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, it has not ended, or the host cannot be asked.
+    pub async fn acknowledge_job(&self, id: JobId) -> Result<(), JobError> {
         match &self.kind {
             Kind::Remote(remote) => remote.acknowledge_job(id).await,
             #[cfg(feature = "embedded")]

@@ -11,12 +11,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use spore_transport::message::Refused;
-use spore_transport::session::{Origin, SessionInfo, SessionState};
+use spore_transport::session::{Origin, SessionInfo};
 use spore_transport::{RefusalCode, SessionId};
 
 use super::{Session, SessionError, bundle_id};
 use crate::error::CallError;
-use crate::host::Host;
+use crate::host::{Host, available};
 use crate::insist::insist;
 use crate::limits::CallLimits;
 use crate::moving::MoveHost;
@@ -143,12 +143,9 @@ impl MovingSession {
             host,
         };
         // A copy that another move holds there may be all that there is, once that goes on.
-        let held = held_of(&other, from);
-        if !held
-            .await
-            .map_err(not_moved(SessionMoveStage::Arrived))?
-            .is_empty()
-        {
+        let held = held_of(&other, from).await;
+        let held = held.map_err(not_moved(SessionMoveStage::Arrived))?;
+        if !held.is_empty() {
             let under_way = Refused::new(RefusalCode::MoveUnderWay, "the target holds it already");
             return Err(SessionMoveError::NotMoved {
                 stage: SessionMoveStage::Arrived,
@@ -218,8 +215,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When one of the hosts cannot be asked, or neither has the session: it was closed, or goes on at
-    /// the other host under an id of its own.
+    /// When one of the hosts cannot be asked, neither has the session, since it was closed, or goes on at
+    /// the other host under an id of its own; or the one that has it cannot take it up from its disk.
     ///
     /// Cancel-safe: ask again.
     pub async fn settle_session(
@@ -239,10 +236,6 @@ impl Host {
             _ => Ok(()),
         };
         for held in held_of(other, from).await? {
-            if held.state == SessionState::Poisoned {
-                // It cannot be taken up there now, and is not what the session may be given up to.
-                continue;
-            }
             let expected = bundle_id(held.bundle);
             match self.give_up_session(id, expected, to(held.session)).await {
                 Ok(()) => {
@@ -260,7 +253,9 @@ impl Host {
         let found = sessions.iter().find(|it| it.session == id);
         let unknown =
             || CallError::Refused(Refused::new(RefusalCode::UnknownSession, id.to_string()));
-        let Some(gone) = found.ok_or_else(unknown)?.gave_up else {
+        let found = found.ok_or_else(unknown)?;
+        let Some(gone) = found.gave_up else {
+            available(found.unavailable, &found.why)?;
             return Ok(SessionSettled::AtSource);
         };
         let sessions = other.sessions().await?;
@@ -270,10 +265,7 @@ impl Host {
             let elsewhere = Refused::new(RefusalCode::SessionElsewhere, what);
             return Err(CallError::Refused(elsewhere));
         };
-        if copy.state == SessionState::Poisoned {
-            let refused = Refused::new(RefusalCode::SessionPoisoned, copy.why.clone());
-            return Err(CallError::Refused(refused));
-        }
+        available(copy.unavailable, &copy.why)?;
         // Durably, which the list does not say; and taken over, before it is forgotten here.
         let expected = bundle_id(copy.bundle);
         self.give_up_session(id, expected, gone).await?;
@@ -292,14 +284,15 @@ async fn terms_of(
     let info = sessions.iter().find(|it| it.session == id);
     let unknown = || CallError::Refused(Refused::new(RefusalCode::UnknownSession, id.to_string()));
     let info = info.ok_or_else(unknown)?;
-    let idle = info.idle_max_ms.map(Duration::from_millis);
+    let idle = info.idle_asked_ms.map(Duration::from_millis);
     Ok((info.asked.into(), idle))
 }
 
-/// What a host holds that comes from there.
+/// What a host holds that comes from there. One that it cannot take up is nothing that a session may be
+/// given up to, and nothing that one which is still there needs.
 async fn held_of(host: &Host, from: Origin) -> Result<Vec<SessionInfo>, SessionError> {
     let mut sessions = host.sessions().await?;
-    sessions.retain(|it| it.held == Some(from));
+    sessions.retain(|it| it.held == Some(from) && it.unavailable.is_none());
     Ok(sessions)
 }
 

@@ -59,16 +59,14 @@ impl Host {
         session::check(bundle, &loaded, limits.memory)?;
         let initial = self.initial(caller, bundle, &loaded).await?;
         let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
-        let idle = idle.map_or(inner.limits.session_idle, |it| {
-            it.min(inner.limits.session_idle)
-        });
         let opened = Opened {
             // One copy for all sessions of it.
             bundle: loaded.bundle().clone(),
             loaded,
             limits,
             asked,
-            idle,
+            idle: inner.limits.session_idle.min(idle.unwrap_or(Duration::MAX)),
+            idle_asked: idle,
             directories: inner.grants.of_session(
                 bundle.manifest(),
                 &caller.allowed,
@@ -76,6 +74,7 @@ impl Host {
             )?,
             open_files: inner.limits.open_files,
             held: from,
+            refused: Vec::new(),
         };
         let session = Arc::new(Session::new(caller, opened)?);
         // Before anybody else can have one.
@@ -264,13 +263,26 @@ impl Host {
         let (host, turn) = (self.clone(), session.turn());
         self.to_the_end(async move {
             let giving = session::give_up(turn, expected, to);
-            let _disk = host.on_worker(session.key.turn(), giving).await??;
-            if let Some(keep) = host.inner.keep.get() {
-                let (owner, record) = (session.key.id, session.gave_up_record(expected, to));
-                let noted = keep.beside(move |keep| keep.note_session(owner, id.0, &record));
-                noted.await.map_err(|error| error.refusal())?;
+            let giving = host.on_worker(session.key.turn(), giving).await??;
+            let (owner, keep) = (session.key.id, host.inner.keep.get());
+            match giving {
+                session::Giving::GivenUp(_disk) => {
+                    if let Some(keep) = keep {
+                        let record = session.gave_up_record(expected, to);
+                        let noted = keep.beside(move |keep| keep.note_gone(owner, id.0, &record));
+                        noted.await.map_err(|error| error.refusal())?;
+                    }
+                    Ok(())
+                }
+                session::Giving::Stays(why, _disk) => {
+                    if let Some(keep) = keep {
+                        let record = session.record(session.held());
+                        let noted = keep.beside(move |keep| keep.note_here(owner, id.0, &record));
+                        noted.await.map_err(|error| error.refusal())?;
+                    }
+                    Err(why)
+                }
             }
-            Ok(())
         })
         .await
     }
@@ -303,10 +315,16 @@ impl Host {
             loaded,
             limits,
             asked,
-            idle: idle.min(self.inner.limits.session_idle),
+            idle: self
+                .inner
+                .limits
+                .session_idle
+                .min(idle.unwrap_or(Duration::MAX)),
+            idle_asked: idle,
             directories,
             open_files: self.inner.limits.open_files,
             held,
+            refused: record.refused(),
         };
         let session = match (image, gave_up) {
             (Some(image), None) => Session::resting(caller, id, opened, image)?,
@@ -372,7 +390,9 @@ impl Host {
         why: Refused,
     ) -> Result<(), Refused> {
         let (owner, damaged) = (caller.state.id, self.inner.sessions.damaged.clone());
-        if damaged.get(owner, id).is_none() {
+        // Not while it is taken up after all.
+        let _turn = self.inner.reviving.lock().await;
+        if damaged.get(owner, id).is_none() || self.inner.sessions.has(id) {
             return Err(why);
         }
         let removing = self.remove_kept(move |keep| keep.remove_session(owner, id.0));

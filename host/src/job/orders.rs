@@ -267,5 +267,5 @@ impl Drop for Hold {
 }
 
 fn no_checkpoint(within: Duration) -> Refused {
-    Refused::new(RefusalCode::NoCheckpoint, "milliseconds").past(millis(within), None)
+    Refused::new(RefusalCode::NoCheckpoint, "").past(millis(within), None)
 }

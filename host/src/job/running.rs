@@ -585,7 +585,7 @@ impl<F: Future<Output = Outcome>> Future for Paced<'_, F> {
             };
             this.seen = Some((reached, since));
             if since.elapsed() >= this.wall {
-                let what = "milliseconds without a checkpoint";
+                let what = "without a checkpoint";
                 let refused = Refused::new(RefusalCode::WallTime, what);
                 let refused = refused.past(millis(this.wall), millis(since.elapsed()));
                 return Poll::Ready(Outcome::Refused(refused));

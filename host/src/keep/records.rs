@@ -19,7 +19,8 @@ pub(crate) enum SessionRecord {
     V1 {
         /// What its owner allowed at most
         asked: CallLimits,
-        /// Time without a call after which it is closed
+        /// Time without a call after which it is closed, as its owner asked for it: the host's own may
+        /// be less. [`NO_IDLE_MS`](Self::NO_IDLE_MS) where nothing was asked for
         idle_ms: u64,
     },
     /// One that is held.
@@ -39,6 +40,15 @@ pub(crate) enum SessionRecord {
         idle_ms: u64,
         /// What
         gave_up: GaveUp,
+    },
+    /// One that was not given up to copies of it.
+    Refusing {
+        /// As above
+        asked: CallLimits,
+        /// As above
+        idle_ms: u64,
+        /// The copies
+        refused: Vec<Origin>,
     },
 }
 
@@ -70,8 +80,12 @@ impl SessionRecord {
         }
     }
 
-    /// What its owner allowed at most, its idle time, and where it comes from while it is held.
-    pub(crate) fn terms(&self) -> (CallLimits, Duration, Option<Origin>) {
+    /// Stands for no idle time.
+    pub(crate) const NO_IDLE_MS: u64 = u64::MAX;
+
+    /// What its owner allowed at most, the idle time asked for, and where it comes from while it is
+    /// held.
+    pub(crate) fn terms(&self) -> (CallLimits, Option<Duration>, Option<Origin>) {
         let (asked, idle_ms, held) = match *self {
             SessionRecord::V1 { asked, idle_ms } => (asked, idle_ms, None),
             SessionRecord::Held {
@@ -79,16 +93,28 @@ impl SessionRecord {
                 idle_ms,
                 from,
             } => (asked, idle_ms, Some(from)),
-            SessionRecord::GaveUp { asked, idle_ms, .. } => (asked, idle_ms, None),
+            SessionRecord::GaveUp { asked, idle_ms, .. }
+            | SessionRecord::Refusing { asked, idle_ms, .. } => (asked, idle_ms, None),
         };
-        (asked, Duration::from_millis(idle_ms), held)
+        let idle = (idle_ms != Self::NO_IDLE_MS).then(|| Duration::from_millis(idle_ms));
+        (asked, idle, held)
     }
 
     /// What it was given up to, if it was.
     pub(crate) fn gave_up(&self) -> Option<GaveUp> {
         match *self {
             SessionRecord::GaveUp { gave_up, .. } => Some(gave_up),
-            SessionRecord::V1 { .. } | SessionRecord::Held { .. } => None,
+            SessionRecord::V1 { .. }
+            | SessionRecord::Held { .. }
+            | SessionRecord::Refusing { .. } => None,
+        }
+    }
+
+    /// The copies that it was not given up to.
+    pub(crate) fn refused(&self) -> Vec<Origin> {
+        match self {
+            SessionRecord::Refusing { refused, .. } => refused.clone(),
+            _ => Vec::new(),
         }
     }
 }

@@ -232,7 +232,7 @@ impl Serving {
             }
         };
         let Ok(received) = tokio::time::timeout(wait, next).await else {
-            let refused = Refused::new(RefusalCode::UploadStalled, "milliseconds");
+            let refused = Refused::new(RefusalCode::UploadStalled, "");
             return Err(refused.past(millis(stall), None).into());
         };
         Ok(self.exchange.receive(received??)?)

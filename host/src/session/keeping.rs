@@ -188,46 +188,55 @@ impl Kept {
     }
 }
 
-/// Copies of a session that are remembered as refused: more moves of one do not meet.
-const REFUSED_MAX: usize = 16;
+/// What came of giving a session up, to be written down.
+pub(crate) enum Giving {
+    /// Nothing runs in it from now on.
+    GivenUp(DiskTurn),
+    /// It stays, and is not given up to this copy whatever becomes of it: who hears why may be about to
+    /// close the copy.
+    Stays(Refused, DiskTurn),
+}
 
-/// Gives a session up, but for writing that down: nothing runs in it from now on.
-pub(crate) async fn give_up(
-    turn: Turn,
-    expected: BundleId,
-    to: Origin,
-) -> Result<DiskTurn, Refused> {
+/// Gives a session up, but for writing that down.
+pub(crate) async fn give_up(turn: Turn, expected: BundleId, to: Origin) -> Result<Giving, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
-    session.check_not_held()?;
     let gave_up = GaveUp { expected, to };
-    match &kept.state {
+    let may = match &kept.state {
         // It is written once more: the last time may have failed.
-        State::GaveUp(gone) if *gone == gave_up => {}
+        State::GaveUp(gone) if *gone == gave_up => Ok(()),
         State::GaveUp(gone) => return Err(gone.refusal()),
         State::Closed => {
             let id = session.id.to_string();
             return Err(Refused::new(RefusalCode::UnknownSession, id));
         }
-        // Whoever heard so may be about to close that copy, whatever the session was put back to since.
-        _ if kept.refused.contains(&to) => {
-            return Err(Refused::new(RefusalCode::SessionChanged, ""));
+        State::Live(_) | State::Resting | State::Poisoned(_) => {
+            let changed = || Refused::new(RefusalCode::SessionChanged, "");
+            let is_live = !matches!(kept.state, State::Poisoned(_));
+            let is_it = is_live && kept.is_still(expected) && !session.has_refused(&to);
+            session
+                .check_not_held()
+                .and_then(|()| is_it.then_some(()).ok_or_else(changed))
         }
-        State::Live(_) | State::Resting if kept.is_still(expected) => {
+    };
+    match may {
+        Ok(()) => {
             kept.state = State::GaveUp(gave_up);
             kept.image = None;
             kept.saved = None;
             session.note(&kept);
+            let disk = session.disk.clone().lock_owned().await;
+            // Nothing that is written before this is what it is put back to, nor takes room.
+            *lock(&session.written) = None;
+            Ok(Giving::GivenUp(disk))
         }
-        State::Live(_) | State::Resting | State::Poisoned(_) => {
-            kept.refused.truncate(REFUSED_MAX - 1);
-            kept.refused.push_front(to);
-            return Err(Refused::new(RefusalCode::SessionChanged, ""));
+        Err(why) => {
+            if !session.has_refused(&to) {
+                session.note_refused(to);
+            }
+            let disk = session.disk.clone().lock_owned().await;
+            Ok(Giving::Stays(why, disk))
         }
     }
-    let disk = session.disk.clone().lock_owned().await;
-    // Nothing that is written before this is what it is put back to, nor takes room.
-    *lock(&session.written) = None;
-    Ok(disk)
 }
 
 /// When a session is to end.

@@ -33,8 +33,9 @@ pub(crate) struct Blocks {
     free: Vec<SlotNumber>,
     by_id: HashMap<BlockId, SlotNumber>,
     missing: usize,
-    /// Those whose bytes were found to be others.
-    damaged: HashSet<SlotNumber>,
+    /// Packs in which bytes of a block were found to be others. Their number is never used again, so
+    /// that one which has gone matters to nobody.
+    damaged: HashSet<u64>,
 }
 
 impl Blocks {
@@ -55,9 +56,11 @@ impl Blocks {
         self.slots[number as usize]
     }
 
-    /// Whether the block can be read, as far as is known.
+    /// Whether the block can be read, as far as is known: what has spoilt one block of a pack may have
+    /// spoilt others.
     pub(crate) fn is_good(&self, number: SlotNumber) -> bool {
-        self.slot(number).pack != 0 && !self.damaged.contains(&number)
+        let pack = self.slot(number).pack;
+        pack != 0 && !self.damaged.contains(&pack)
     }
 
     /// Whether there is a block of this id that can be read, as far as is known.
@@ -102,7 +105,6 @@ impl Blocks {
         }
         let (id, at) = (slot.id, slot.at());
         self.missing -= usize::from(at.is_none());
-        self.damaged.remove(&number);
         self.by_id.remove(&id);
         self.free.push(number);
         Some(at)
@@ -114,15 +116,11 @@ impl Blocks {
         self.missing -= usize::from(slot.pack == 0);
         slot.pack = pack.0;
         slot.position = position;
-        self.damaged.remove(&number);
     }
 
-    /// Notes that the block's bytes there are others. When it is saved again it is written again.
-    pub(crate) fn note_damage(&mut self, id: &BlockId, at: (PackNumber, u32)) {
-        if let Some(number) = self.find(id)
-            && self.slot(number).at() == Some(at)
-        {
-            self.damaged.insert(number);
-        }
+    /// Notes that a block's bytes in this pack are others. What is saved again of the pack is written
+    /// again.
+    pub(crate) fn note_damage(&mut self, pack: PackNumber) {
+        self.damaged.insert(pack.0);
     }
 }

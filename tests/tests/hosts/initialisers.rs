@@ -97,9 +97,9 @@ async fn no_call_waits_for_an_initialiser_that_has_run() {
     // On no machine in less time than `brief` has.
     let counts = "(local i64) (loop (br_if 0 (i64.lt_u
         (local.tee 0 (i64.add (local.get 0) (i64.const 1)))
-        (i64.const 2000000000))))";
+        (i64.const 4000000000))))";
     let brief = CallLimits {
-        wall_ms: Some(200),
+        wall_ms: Some(400),
         ..CallLimits::default()
     };
     let once = initialised(counts);

@@ -160,20 +160,17 @@ impl Jobs {
     /// once somebody has settled the move, one has it, where it ends as it is to. Says which.
     async fn is_whole(&self, id: JobId, context: &str) -> Settled {
         let [source, target] = self.connect().await;
-        // In this order: once it runs at the target, there is no way back at the source.
-        let there = place(&target, id).await;
-        let here = place(&source, id).await;
-        let may_run = |place: Option<Place>| {
-            matches!(
-                place,
-                Some(Place::Here | Place::Leaving { .. } | Place::Arrived { .. })
-            )
+        one_may_run(&source, &target, id, context).await;
+        let looks = async {
+            loop {
+                one_may_run(&source, &target, id, context).await;
+            }
         };
-        assert!(
-            !(may_run(there) && may_run(here)),
-            "both may run it: {here:?} and {there:?}: {context}"
-        );
-        let settled = settled(&source, &target, id).await;
+        let settled = tokio::select! {
+            settled = settled(&source, &target, id) => settled,
+            () = looks => unreachable!("it goes on"),
+        };
+        one_may_run(&source, &target, id, context).await;
         let has = [place(&source, id).await, place(&target, id).await];
         let keeps = match settled {
             Settled::AtSource => {
@@ -193,6 +190,23 @@ impl Jobs {
         job.acknowledge().await.expect("it has ended");
         settled
     }
+}
+
+/// Looks whether both hosts may run the job.
+async fn one_may_run(source: &Host, target: &Host, id: JobId, context: &str) {
+    // In this order: once it runs at the target, there is no way back at the source.
+    let there = place(target, id).await;
+    let here = place(source, id).await;
+    let may_run = |place: Option<Place>| {
+        matches!(
+            place,
+            Some(Place::Here | Place::Leaving { .. } | Place::Arrived { .. })
+        )
+    };
+    assert!(
+        !(may_run(there) && may_run(here)),
+        "both may run it: {here:?} and {there:?}: {context}"
+    );
 }
 
 /// What a host says of where the job is.

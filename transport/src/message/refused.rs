@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MessageError, cut, within};
-use crate::RefusalCode;
+use crate::{RefusalCode, Unit};
 
 /// Longest text of a refusal, in bytes. Longer ones are cut when they are made.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
@@ -54,14 +54,13 @@ impl Refused {
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.code)?;
-        // A unit alone stands with its numbers.
-        let (words, unit) = match self.message.strip_prefix("milliseconds") {
-            Some(words) if self.limit.is_some() => (words.trim_start(), " ms"),
-            _ => (&*self.message, ""),
-        };
-        if !words.is_empty() {
-            write!(f, ": {words}")?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
         }
+        let unit = match self.code.unit() {
+            Unit::Milliseconds => " ms",
+            Unit::Bytes | Unit::Count => "",
+        };
         match (self.limit, self.actual) {
             (Some(limit), Some(actual)) => write!(f, " ({actual}{unit}, limit {limit}{unit})"),
             (Some(limit), None) => write!(f, " (limit {limit}{unit})"),

@@ -504,8 +504,9 @@ fn infos() -> impl Strategy<Value = JobInfo> {
     let numbers = any::<(u64, u64, u64, u64, u64)>();
     let texts = ("[a-z:]{0,20}", "[a-z ]{0,20}");
     let ids = (jobs(), ids(), prop::option::of(ids()));
-    (ids, texts, states(), places(), numbers).prop_map(
-        |(ids, (callable, why), state, place, (done, total, age_ms, stops, items))| {
+    (ids, texts, states(), places(), numbers, unavailable()).prop_map(
+        |(ids, (callable, why), state, place, numbers, unavailable)| {
+            let (done, total, age_ms, stops, items) = numbers;
             let (job, bundle, saved) = ids;
             JobInfo {
                 job,
@@ -520,9 +521,14 @@ fn infos() -> impl Strategy<Value = JobInfo> {
                 stops,
                 items,
                 saved,
+                unavailable,
             }
         },
     )
+}
+
+fn unavailable() -> impl Strategy<Value = Option<RefusalCode>> {
+    prop::option::of((1u16..70).prop_map(RefusalCode::from))
 }
 
 fn session_infos() -> impl Strategy<Value = SessionInfo> {
@@ -532,22 +538,21 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
         Just(SessionState::Poisoned),
     ];
     let numbers = (
-        any::<u64>(),
-        any::<u64>(),
-        any::<u64>(),
-        any::<Option<u64>>(),
+        any::<(u64, u64, u64)>(),
+        any::<(Option<u64>, Option<u64>)>(),
         limits(),
     );
     let texts = ("[a-z]{0,20}", "[a-z ]{0,20}");
     let ids = (sessions(), ids(), prop::option::of(ids()));
     let places = (prop::option::of(origins()), prop::option::of(origins()));
-    (ids, texts, states, numbers, places).prop_map(
+    (ids, texts, states, numbers, places, unavailable()).prop_map(
         |(
             (session, bundle, saved),
             (name, why),
             state,
-            (memory_bytes, calls, idle_ms, idle_max_ms, asked),
+            ((memory_bytes, calls, idle_ms), (idle_max_ms, idle_asked_ms), asked),
             (held, gave_up),
+            unavailable,
         )| {
             SessionInfo {
                 session,
@@ -559,7 +564,9 @@ fn session_infos() -> impl Strategy<Value = SessionInfo> {
                 calls,
                 idle_ms,
                 idle_max_ms,
+                idle_asked_ms,
                 asked,
+                unavailable,
                 saved,
                 held,
                 gave_up,

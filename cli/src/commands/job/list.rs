@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use spore_client::{Ending, JobInfo, JobState, Place as Where};
+use spore_client::{Ending, JobInfo, JobState, Place as Where, RefusalCode};
 
 use super::Place;
 use crate::exit::Failure;
@@ -40,6 +40,9 @@ impl Ls {
 
 fn row(info: &JobInfo) -> [String; 5] {
     let mut how = how(info.state, &info.place);
+    if let Some(code) = info.unavailable {
+        how.push_str(&format!(", unavailable: {code}"));
+    }
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
     }
@@ -129,6 +132,7 @@ fn info_json(info: &JobInfo) -> Json {
         "stops": info.stops,
         "items": info.items,
         "saved": info.saved.map(|id| id.to_string()),
+        "unavailable": info.unavailable.map(RefusalCode::name),
     })
 }
 
@@ -171,6 +175,7 @@ mod tests {
             stops: 0,
             items: 0,
             saved: None,
+            unavailable: None,
         };
         assert_eq!(row(&info)[1..], ["a::b", "3/7", "61 s", "running"]);
         info.state = JobState::Ended(Ending::Failed);

@@ -1,15 +1,22 @@
 //! `spore job watch` and `spore job result`: what a job says, and what it comes to.
 
 use std::convert::Infallible;
+use std::future::IntoFuture;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use spore_client::{CallError, DynamicJob, JobId, JobNews, JobState, with_port};
+use spore_client::{
+    CallError, DynamicJob, Host, JobError, JobId, JobNews, JobState, RefusalCode, with_port,
+};
 
 use super::{Place, list, own_error};
 use crate::exit::{self, Exit, Failure};
 use crate::output::{self, plain};
 use crate::screen::Screen;
 use crate::signals::Signals;
+
+/// Longest time in which a host is told which items were written.
+const TAKEN_TIME: Duration = Duration::from_secs(1);
 
 /// Show what a job prints, how far it is, its items, and at the end its result
 #[derive(clap::Args)]
@@ -68,6 +75,8 @@ struct Ended {
     /// Nothing is left to be written of a result
     told: bool,
     is_end: bool,
+    /// The items below this one were written, of which the host may not know
+    taken: Option<u64>,
 }
 
 /// What is shown of a job that is watched.
@@ -86,19 +95,32 @@ impl Watch {
             items: (!self.no_items).then_some(self.from),
             states: true,
         };
-        let ended = self.place.with(async |host| {
+        self.place.with(async |host| {
             let job = host.job(self.job).await?;
             say_if_paused(&job, &self.place).await?;
-            uninterrupted(watched(&job, &shown)).await
-        })?;
-        tell(ended, self.json, self.job, &self.place)
+            let ended = uninterrupted(watched(&job, &shown)).await?;
+            let taken = ended.taken;
+            let told = tell(ended, self.json, self.job, &self.place);
+            if let Some(below) = taken {
+                // The watch was over before the host had heard of the last; a later one is not to bring
+                // them again. It is no loss if this one fails.
+                let hears = job.watch().items_from(below).into_future();
+                let _ = tokio::time::timeout(TAKEN_TIME, hears).await;
+            }
+            told
+        })
     }
 }
 
 impl Result {
     pub(super) fn run(self) -> std::result::Result<(), Failure> {
         self.place.with(async |host| {
-            let job = host.job(self.job).await?;
+            let job = match host.job(self.job).await {
+                Err(CallError::Refused(why)) if why.code == RefusalCode::StoreDamaged => {
+                    return Err(self.lost(host, CallError::Refused(why)).await);
+                }
+                job => job?,
+            };
             say_if_paused(&job, &self.place).await?;
             let ended = if job.emits_items() {
                 let shown = Shown {
@@ -121,6 +143,20 @@ impl Result {
             }
             told
         })
+    }
+}
+
+impl Result {
+    /// Of a job that the host cannot read from its disk.
+    async fn lost(&self, host: &Host, why: JobError) -> Failure {
+        let failure = Failure::from(why);
+        if self.keep {
+            return failure;
+        }
+        match host.acknowledge_job(self.job).await {
+            Ok(()) => failure.help("nothing is left of the job: the host has forgotten it"),
+            Err(error) => Failure::from(error),
+        }
     }
 }
 
@@ -176,6 +212,7 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
                         result: Ok(Json::Null),
                         told: true,
                         is_end: false,
+                        taken: None,
                     });
                 }
                 taken = Some(sequence + 1);
@@ -188,10 +225,6 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
         }
     };
     screen.finish();
-    if let (None, Some(below)) = (&broken, taken) {
-        // The watch is over before the host has heard of the last; a later one is not to bring them again.
-        let _ = job.watch().items_from(below).await;
-    }
     let result = match broken {
         Some(error) => Err(error),
         None => watch.result().expect("the watch has come to the end"),
@@ -202,6 +235,7 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
     }
     // Items have no value after them.
     ended.told = streams && !shown.json;
+    ended.taken = taken.filter(|_| ended.is_end);
     Ok(ended)
 }
 
@@ -226,6 +260,7 @@ async fn ended(
         }),
         told: false,
         is_end,
+        taken: None,
     })
 }
 

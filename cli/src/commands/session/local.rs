@@ -185,7 +185,10 @@ impl LocalSession {
             .map(|(id, shelved)| match shelved {
                 Ok(shelved) => info(id, shelved),
                 // One that cannot be read is listed too: it can be closed.
-                Err(error) => SessionInfo::unreadable(id, exit::chain(&error)),
+                Err(error) => {
+                    let damaged = RefusalCode::StoreDamaged;
+                    SessionInfo::unavailable(id, damaged, exit::chain(&error))
+                }
             })
             .collect())
     }
@@ -224,7 +227,9 @@ fn info(id: SessionId, shelved: Shelved) -> SessionInfo {
         calls: 0,
         idle_ms: now.saturating_sub(shelved.used_ms),
         idle_max_ms: None,
+        idle_asked_ms: None,
         asked: CallLimits::default(),
+        unavailable: None,
         saved: shelved.saved.map(|saved| BlobId(*saved.as_bytes())),
         held: shelved.held.map(|held| held.origin()),
         gave_up: shelved.gave_up,

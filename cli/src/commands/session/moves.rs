@@ -26,7 +26,8 @@ Example:
 It is saved, opened and held there, given up where it was if no call came in between, and goes on
 there; otherwise it stays. At no time can it be called at both. Both must serve your key.
 
-Its idle time and limits go with it, and are lowered to those of the host that it goes to.")]
+From host to host its idle time and limits go with it, and are lowered to those of the host that it
+goes to. A session here has none, and one that goes from here gets those of the host.")]
 pub(super) struct Move {
     /// The session
     session: SessionId,
