@@ -165,16 +165,23 @@ fn commands_that_use_a_session_at_once_take_turns() {
         on: None,
     };
     let id: &str = &here.open(keeper());
-    let children = ["a", "b", "c"].map(|word| {
+    let call = |callable: &str, arguments: Json| {
         let mut command = user.command();
-        let arguments = json!([word]).to_string();
-        command.args(["session", "call", id, "remember", &arguments]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["session", "call", id, callable, &arguments.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().expect("the command starts")
-    });
-    for mut child in children {
-        assert!(child.wait().expect("it is our child").success());
+    };
+    // The first holds the session until another has said that it waits.
+    let first = call("remember_after", json!([3000, "a"]));
+    let others = ["b", "c"].map(|word| call("remember", json!([word])));
+    let mut waited = 0;
+    for child in [first].into_iter().chain(others) {
+        let ended = child.wait_with_output().expect("it is our child");
+        assert!(ended.status.success());
+        let said = String::from_utf8_lossy(&ended.stderr);
+        waited += usize::from(said.contains("waiting for another command"));
     }
+    assert!(waited > 0);
     let mut words = here.words(id);
     words.sort();
     assert_eq!(words, ["a", "b", "c"]);

@@ -10,8 +10,8 @@ use spore_client::{
     SessionMoveError, SessionMoveStage, SessionSettled,
 };
 use spore_tests::damage::{damage, own_block};
-use spore_tests::keeper;
 use spore_tests::outcome::{refused, soon, until};
+use spore_tests::{Process, keeper};
 use tokio::sync::Mutex;
 
 use crate::pair::{Broken, Pair};
@@ -341,49 +341,114 @@ async fn a_copy_of_what_went_elsewhere_is_never_called() {
 
 #[tokio::test]
 async fn a_copy_that_was_refused_is_refused_whatever_becomes_of_the_session() {
+    let mut pair = pair().await;
+    let key = pair.target.key;
+    let [host, other] = pair.connect().await;
+    let session = open(&host).await;
+    let saved = session.save().await.expect("saved");
+    remember(&session, "two").await.expect("remembered");
+    let give_up = async |host: &Host, copy| {
+        let to = spore_client::Origin {
+            session: SessionId([copy; 16]),
+            host: Some(key),
+        };
+        host.give_up_session(session.id(), saved.id(), to).await
+    };
+    refused(give_up(&host, 1).await, RefusalCode::SessionChanged);
+    // It is what was saved again, and another copy may have it: the first may be closed by now.
+    session.restore().await.expect("it was saved");
+    refused(give_up(&host, 1).await, RefusalCode::SessionChanged);
+    // Also when nothing of that is left but what is on the disk.
+    remember(&session, "two").await.expect("remembered");
+    pair.kill(Broken::Source);
+    pair.restart(Broken::Source);
+    let [host, _] = pair.connect().await;
+    refused(give_up(&host, 1).await, RefusalCode::SessionChanged);
+    let again = host.session(session.id()).await.expect("it was saved");
+    assert_eq!(words(&again).await, ["one"]);
+    again.restore().await.expect("it was saved");
+    give_up(&host, 2).await.expect("it is what was saved");
+    refused(give_up(&host, 1).await, RefusalCode::SessionElsewhere);
+    again.close().await.expect("closed");
+
+    // Nor is one given up later to a copy that it was not given up to while it was held.
+    let session = open(&host).await;
+    let held = hold(&session, &pair, &other).await;
+    let to = spore_client::Origin {
+        session: SessionId([3; 16]),
+        host: Some(pair.source.key),
+    };
+    let saved = session.save().await.expect("saved");
+    let given = other.give_up_session(held.id(), saved.id(), to).await;
+    refused(given, RefusalCode::SessionHeld);
+    other
+        .take_over_session(held.id())
+        .await
+        .expect("it is held");
+    let saved = held.save().await.expect("saved");
+    let given = other.give_up_session(held.id(), saved.id(), to).await;
+    refused(given, RefusalCode::SessionChanged);
+}
+
+#[tokio::test]
+async fn a_move_whose_copy_was_used_is_settled_whatever_became_of_the_copy() {
     let pair = pair().await;
     let hosts = pair.connect().await;
     let session = open(&hosts[0]).await;
-    let saved = session.save().await.expect("saved");
-    remember(&session, "two").await.expect("remembered");
-    let give_up = async |copy| {
-        let to = spore_client::Origin {
-            session: SessionId([copy; 16]),
-            host: Some(pair.target.key),
-        };
-        hosts[0].give_up_session(session.id(), saved.id(), to).await
+    let copy = hold(&session, &pair, &hosts[1]).await;
+    let to = spore_client::Origin {
+        session: copy.id(),
+        host: Some(pair.target.key),
     };
-    refused(give_up(1).await, RefusalCode::SessionChanged);
-    // It is what was saved again, and another copy may have it: the first may be closed by now.
-    session.restore().await.expect("it was saved");
-    refused(give_up(1).await, RefusalCode::SessionChanged);
-    give_up(2).await.expect("it is what was saved");
-    refused(give_up(1).await, RefusalCode::SessionElsewhere);
-    session.close().await.expect("closed");
+    let saved = session.save().await.expect("saved");
+    let given = hosts[0].give_up_session(session.id(), saved.id(), to).await;
+    given.expect("it is what was saved");
+    hosts[1].take_over_session(copy.id()).await.expect("held");
+    let fails = copy.call(keeper::panic_after::HANDLE, ("three".to_owned(),));
+    fails.expect("it is there").await.expect_err("it panics");
+    let settled = hosts[0].settle_session(session.id(), &hosts[1]).await;
+    let there = SessionSettled::AtTarget(copy.id());
+    assert_eq!(settled.expect("settled"), there);
+    assert!(sessions(&hosts[0]).await.is_empty());
+    copy.restore().await.expect("it was saved when it came");
+    assert_eq!(words(&copy).await, ["one"]);
 }
 
 #[tokio::test]
 async fn what_a_session_was_opened_with_goes_with_it() {
-    let pair = Pair::start("[limits]\nsession_idle = \"90s\"\n").await;
+    let source = Process::start("[limits]\nsession_idle = \"90s\"\n", &[""]);
+    let target = Process::start("[limits]\nsession_idle = \"60s\"\n", &[]);
+    target.authorize(&source.clients[0]).await;
+    let pair = Pair { source, target };
     let [one, other] = pair.connect().await;
     let limits = CallLimits {
         memory_bytes: Some(64 << 20),
         ..CallLimits::default()
     };
-    for (idle, expected) in [(Some(70), 70_000), (None, 90_000)] {
+    // What is asked for, and how long it may be idle at either.
+    for (idle, here, there) in [
+        (Some(70), 70_000, 60_000),
+        (Some(50), 50_000, 50_000),
+        (None, 90_000, 60_000),
+    ] {
         let mut opening = one.open_session(keeper()).limits(limits);
         if let Some(idle) = idle {
             opening = opening.idle(Duration::from_secs(idle));
         }
         let session = opening.await.expect("opened");
-        session.move_to(&other).await.expect("moved");
+        let moved = session.move_to(&other).await.expect("moved");
         let [info] = &sessions(&other).await[..] else {
             panic!("it is there");
         };
-        assert_eq!(info.idle_max_ms, Some(expected));
+        assert_eq!(info.idle_max_ms, Some(there));
         assert_eq!(info.asked.memory_bytes, limits.memory_bytes);
-        let id = info.session;
-        other.close_session(id, None).await.expect("closed");
+        // No host's own limit goes with it.
+        let back = moved.move_to(&one).await.expect("moved back");
+        let [info] = &sessions(&one).await[..] else {
+            panic!("it is there");
+        };
+        assert_eq!(info.idle_max_ms, Some(here));
+        back.close().await.expect("closed");
     }
 }
 
@@ -400,21 +465,40 @@ async fn a_session_is_not_given_up_to_a_copy_that_is_damaged() {
     damage(&pair.target, &block);
     pair.restart(Broken::Target);
     let hosts = pair.connect().await;
-    // It is listed as what it is.
+    // It is listed as what it is, and no call is made in it.
     let [listed] = &sessions(&hosts[1]).await[..] else {
         panic!("one is held");
     };
     assert_eq!(listed.session, held.id());
     assert_eq!(listed.held.map(|from| from.session), Some(session.id()));
+    assert_eq!(listed.unavailable, Some(RefusalCode::StoreDamaged));
+    refused(hosts[1].session(held.id()).await, RefusalCode::StoreDamaged);
     let settled = hosts[0].settle_session(session.id(), &hosts[1]).await;
     assert_eq!(settled.expect("settled"), SessionSettled::AtSource);
     let session = hosts[0].session(session.id()).await.expect("it is there");
     assert_eq!(words(&session).await, ["one"]);
-    // Its owner lets go of what cannot be read.
-    let closed = hosts[1].close_session(held.id(), None).await;
-    closed.expect("closed");
+    // It is in nobody's way, and its owner lets go of it.
     let moved = session.move_to(&hosts[1]).await.expect("moved");
     assert_eq!(words(&moved).await, ["one"]);
+    let closed = hosts[1].close_session(held.id(), None).await;
+    closed.expect("closed");
+    assert_eq!(sessions(&hosts[1]).await.len(), 1);
+    // What came beside the damage is whole.
+    pair.kill(Broken::Target);
+    pair.restart(Broken::Target);
+    let [_, other] = pair.connect().await;
+    let there = other.session(moved.id()).await.expect("it is there");
+    assert_eq!(words(&there).await, ["one"]);
+    drop(hosts);
+
+    // Nor is one said to be where its host cannot read it.
+    let image = there.save().await.expect("saved");
+    pair.kill(Broken::Target);
+    damage(&pair.target, &own_block(&image, &[]));
+    pair.restart(Broken::Target);
+    let [one, other] = pair.connect().await;
+    let settled = other.settle_session(there.id(), &one).await;
+    refused(settled, RefusalCode::StoreDamaged);
 }
 
 /// Breaks a move at each of its stages, with a client that goes on and one that is gone as well.

@@ -1,5 +1,6 @@
 //! Images of which a byte is not any more what was written.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt::Debug;
 
@@ -71,6 +72,9 @@ async fn what_is_damaged_on_the_disk_is_refused_and_nothing_else_is() {
         refused(lost.save().await, RefusalCode::StoreDamaged);
         is_damaged(soon("an answer", lost_job.result()).await);
     }
+    // Also to whoever does not know of what they are.
+    refused(host.session(lost.id()).await, RefusalCode::StoreDamaged);
+    refused(host.job(lost_job.id()).await, RefusalCode::StoreDamaged);
     let resumed = lost_job.resume().await;
     assert!(
         resumed.is_err(),
@@ -80,24 +84,28 @@ async fn what_is_damaged_on_the_disk_is_refused_and_nothing_else_is() {
     assert_eq!(recall(&whole).await.expect("recalled"), ["whole"]);
     remember(&whole, "more").await;
     whole.save().await.expect("saved");
+    // What is new is not kept as what lies beside the damage.
+    let (new, _) = saved(&host, "new").await;
     whole_job.resume().await.expect("it is paused");
     let expected = expected.await.expect("no panic");
     ends_with(&whole_job, &expected).await;
     // What is damaged can be let go of, for ever.
     let id = lost.id();
-    lost.close().await.expect("closed");
+    host.close_session(id, None).await.expect("closed");
     let gone = host.session_of(id, keeper());
     refused(recall(&gone).await, RefusalCode::UnknownSession);
     // One that counts as ended has nothing to be cancelled.
     let _ = lost_job.cancel().await;
-    lost_job.acknowledge().await.expect("it is forgotten");
+    let forgotten = host.acknowledge_job(lost_job.id()).await;
+    forgotten.expect("it is forgotten");
     take_leave(&host).await;
     process.kill();
     process.restart();
 
     let sessions = host.sessions().await.expect("listed");
-    let sessions: Vec<_> = sessions.iter().map(|it| it.session).collect();
-    assert_eq!(sessions, [whole.id()]);
+    let sessions: HashSet<_> = sessions.iter().map(|it| it.session).collect();
+    assert_eq!(sessions, HashSet::from([whole.id(), new.id()]));
+    assert_eq!(recall(&new).await.expect("recalled"), ["new"]);
     assert_eq!(recall(&whole).await.expect("recalled"), ["whole", "more"]);
     let jobs = host.jobs().await.expect("listed");
     assert!(jobs.is_empty(), "{jobs:?}");
