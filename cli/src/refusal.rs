@@ -79,11 +79,10 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
             "it goes on there. If that move broke off, this ends it: spore session settle SESSION \
              --from HOST --to HOST",
         ),
-        RefusalCode::StoreDamaged => failure
-            .help("the file is named in the host's log; what it was saved as elsewhere is whole")
-            .help(
-                "to let go of it: spore session close SESSION --on HOST, or spore job result JOB --on HOST",
-            ),
+        RefusalCode::StoreDamaged => failure.help(
+            "the host's log names the file. What was saved elsewhere can be opened anew, and what cannot \
+             be read is let go of with `spore session close` or `spore job result`",
+        ),
         RefusalCode::WrongCaptures => failure.help(
             "captures are bound to a bundle before it is run or opened: spore capture FILE CALLABLE JSON \
              -o OUT",

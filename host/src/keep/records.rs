@@ -71,6 +71,9 @@ pub(crate) struct SessionPlace {
 }
 
 impl SessionRecord {
+    /// Stands for no idle time.
+    pub(crate) const NO_IDLE_MS: u64 = u64::MAX;
+
     /// Where it is.
     pub(crate) fn place(&self) -> SessionPlace {
         let (_, _, held) = self.terms();
@@ -79,9 +82,6 @@ impl SessionRecord {
             gave_up: self.gave_up().map(|gone| gone.to),
         }
     }
-
-    /// Stands for no idle time.
-    pub(crate) const NO_IDLE_MS: u64 = u64::MAX;
 
     /// What its owner allowed at most, the idle time asked for, and where it comes from while it is
     /// held.

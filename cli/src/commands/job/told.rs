@@ -144,14 +144,12 @@ impl Result {
             told
         })
     }
-}
 
-impl Result {
     /// Of a job that the host cannot read from its disk.
     async fn lost(&self, host: &Host, why: JobError) -> Failure {
         let failure = Failure::from(why);
         if self.keep {
-            return failure;
+            return failure.help("without --keep the host forgets it");
         }
         match host.acknowledge_job(self.job).await {
             Ok(()) => failure.help("nothing is left of the job: the host has forgotten it"),
