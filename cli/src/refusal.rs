@@ -81,7 +81,7 @@ pub(crate) fn failure(refused: &Refused, by: By) -> Failure {
         ),
         RefusalCode::StoreDamaged => failure.help(
             "the host's log names the file. What was saved elsewhere can be opened anew, and what cannot \
-             be read is let go of with `spore session close` or `spore job result`",
+             be read is let go of with `spore session close` or `spore job result --force`",
         ),
         RefusalCode::WrongCaptures => failure.help(
             "captures are bound to a bundle before it is run or opened: spore capture FILE CALLABLE JSON \

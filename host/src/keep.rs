@@ -367,8 +367,8 @@ impl Keep {
         let like = ahead.map(|(ahead, _)| ahead.0);
         let ahead = match ahead {
             Some((id, since)) => {
-                let there = self.store.load(&key(owner, JOB_AHEAD, id.0))?;
-                there.map(|_| (id, since))
+                let is_good = self.store.is_good(&key(owner, JOB_AHEAD, id.0))?;
+                is_good.then_some((id, since))
             }
             None => None,
         };
@@ -430,9 +430,9 @@ impl Keep {
         (bundle, arguments): (&Bundle, &[u8]),
     ) -> Result<(), KeepError> {
         let at = key(owner, JOB_PARTS, id);
-        match self.store.load(&at)? {
-            Some(_) => Ok(()),
-            None => self.images.save(&at, &Content::of_parts(bundle, arguments)),
+        match self.store.is_good(&at)? {
+            true => Ok(()),
+            false => self.images.save(&at, &Content::of_parts(bundle, arguments)),
         }
     }
 

@@ -345,6 +345,26 @@ impl Catalog {
         }
     }
 
+    /// Whether what is held for images that are to be kept can be read still, as far as is known.
+    pub(crate) fn are_good(&self, owner: Owner, pinned: &[Pinned]) -> bool {
+        let Some(holding) = self.owners.get(&owner) else {
+            return true;
+        };
+        holding.blocks.all_are_good() || pinned.iter().all(|pinned| holding.are_good(pinned))
+    }
+
+    /// Whether the image of a record can be read, as far as is known. False when there is none.
+    pub(crate) fn is_good(&self, key: &Key) -> bool {
+        let kept = self.entry(key).and_then(|entry| entry.image.as_ref());
+        let holding = self.owners.get(&key.owner);
+        kept.zip(holding).is_some_and(|(kept, holding)| {
+            let blocks = &holding.blocks;
+            let listed = kept.blocks.as_deref();
+            blocks.is_good_pack(kept.at.pack)
+                && listed.is_some_and(|listed| listed.iter().all(|slot| blocks.is_good(*slot)))
+        })
+    }
+
     /// Lets go of blocks that were held for images that are not to be kept.
     pub(crate) fn unpin(&mut self, owner: Owner, pinned: Vec<Pinned>) {
         let Some(holding) = self.owners.get_mut(&owner) else {
@@ -360,6 +380,14 @@ impl Catalog {
 }
 
 impl Holding {
+    fn are_good(&self, pinned: &Pinned) -> bool {
+        let mut lacking = pinned.lacking.iter().peekable();
+        pinned.slots.iter().enumerate().all(|(position, slot)| {
+            let is_written = lacking.next_if_eq(&&position).is_some();
+            is_written || slot.is_none_or(|slot| self.blocks.is_good(slot))
+        })
+    }
+
     fn usage(&self) -> Usage {
         Usage {
             records: self.records.len() as u64,

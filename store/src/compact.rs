@@ -133,7 +133,6 @@ impl Inner {
             match source.read(run) {
                 Ok(blocks) => read.blocks.extend_from_slice(blocks),
                 Err(Fault::Damaged(Wanted { pack, .. })) => {
-                    self.note_damage(pack);
                     self.leave(owner, pack, &PackError::Damaged { part: "block" });
                     return None;
                 }
@@ -234,6 +233,7 @@ impl Inner {
     fn leave(&self, owner: Owner, number: PackNumber, error: &PackError) {
         let pack = number.path();
         tracing::error!(%pack, %error, "a pack cannot be compacted");
+        self.note_damage(number);
         let mut shared = self.lock();
         if let Ok(opened) = self.ready(&mut shared)
             && let Some(holding) = opened.catalog.owners.get_mut(&owner)

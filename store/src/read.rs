@@ -107,7 +107,10 @@ impl Store {
         drop(shared);
         let file = inner.disk.open(&at.pack.path()).map_err(PackError::Io);
         let index = file.and_then(|file| place.read_index(&*file));
-        image.index = index.map_err(|error| failed(Arc::new(error)))?;
+        image.index = index.map_err(|error| {
+            inner.note_damage(at.pack);
+            failed(Arc::new(error))
+        })?;
         Ok(Some(image))
     }
 }
@@ -135,26 +138,25 @@ impl SavedImage {
         positions: impl IntoIterator<Item = usize>,
         block: impl FnMut(usize, &Block),
     ) -> Result<(), ReadError> {
-        let wanted = self.wanted(positions)?;
-        let read = self.read_wanted(&wanted, block);
-        if let Err(ReadError::DamagedBlock { .. }) = read {
+        let (wanted, missing) = self.wanted(positions);
+        let read = match missing {
+            None => self.read_wanted(&wanted, block),
+            Some(id) => Err(ReadError::MissingBlock { id }),
+        };
+        if read.is_err() {
             self.look_for_damage(&wanted);
         }
         read
     }
 
-    /// Reads all that was wanted once more, where one block was damaged: nothing new is to be kept as
+    /// Reads all that was wanted once more, where some could not be read: nothing new is to be kept as
     /// what lies in a pack that is not what it was.
     fn look_for_damage(&self, wanted: &[Wanted]) {
         let mut source = Source::new(&*self.reader.inner.disk);
         for of_pack in wanted.chunk_by(|one, next| one.pack == next.pack) {
             let mut runs = runs_of(of_pack).into_iter();
-            let damaged = runs.find_map(|run| match source.read(run) {
-                Err(Fault::Damaged(wanted)) => Some(wanted),
-                Ok(_) | Err(Fault::Io(..)) => None,
-            });
-            if let Some(wanted) = damaged {
-                self.reader.inner.note_damage(wanted.pack);
+            if let Some(fault) = runs.find_map(|run| source.read(run).err()) {
+                self.reader.inner.note_damage(fault.pack());
             }
         }
     }
@@ -216,21 +218,23 @@ impl SavedImage {
         })
     }
 
-    /// The blocks at these positions in the order in which they lie on the disk.
-    fn wanted(&self, positions: impl IntoIterator<Item = usize>) -> Result<Vec<Wanted>, ReadError> {
-        let wanted = positions.into_iter().map(|position| {
+    /// The blocks at these positions in the order in which they lie on the disk, and one that does not.
+    fn wanted(&self, positions: impl IntoIterator<Item = usize>) -> (Vec<Wanted>, Option<BlockId>) {
+        let (mut wanted, mut missing) = (Vec::new(), None);
+        for position in positions {
             let id = self.ids[position];
-            let place = self.places[position].ok_or(ReadError::MissingBlock { id });
-            place.map(|(pack, at)| Wanted {
-                pack,
-                at,
-                id,
-                position,
-            })
-        });
-        let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
+            match self.places[position] {
+                Some((pack, at)) => wanted.push(Wanted {
+                    pack,
+                    at,
+                    id,
+                    position,
+                }),
+                None => missing = missing.or(Some(id)),
+            }
+        }
         wanted.sort_unstable_by_key(|wanted| (wanted.pack, wanted.at));
-        Ok(wanted)
+        (wanted, missing)
     }
 
     fn error(&self, fault: Fault) -> ReadError {
@@ -242,7 +246,6 @@ impl SavedImage {
             Fault::Damaged(Wanted { pack, id, .. }) => {
                 let path = pack.path();
                 tracing::error!(block = %id, pack = %path, "a block is damaged");
-                self.reader.inner.note_damage(pack);
                 ReadError::DamagedBlock { id, pack: path }
             }
         }
@@ -265,6 +268,14 @@ pub(crate) struct Wanted {
 pub(crate) enum Fault {
     Io(PackNumber, io::Error),
     Damaged(Wanted),
+}
+
+impl Fault {
+    fn pack(&self) -> PackNumber {
+        match self {
+            Fault::Io(pack, _) | Fault::Damaged(Wanted { pack, .. }) => *pack,
+        }
+    }
 }
 
 /// Reads runs of blocks, and checks each block.

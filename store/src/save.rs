@@ -236,6 +236,17 @@ impl Store {
         }
     }
 
+    /// Whether the image of this record can be read, as far as is known: no pack that it needs was found
+    /// damaged. False when there is no such record, or it has no image.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not serve.
+    pub fn is_good(&self, key: &Key) -> Result<bool, DiskError> {
+        let mut shared = self.inner.lock();
+        Ok(self.inner.ready(&mut shared)?.catalog.is_good(key))
+    }
+
     /// Positions of the blocks that no image of this owner has, so that a peer can be asked for
     /// them. Others that are saved soon after may still find more lacking.
     ///
@@ -382,7 +393,9 @@ impl Inner {
         let fits = if shared.generation == held.generation {
             // The records, and what else the owner keeps, may have changed while the pack was written.
             let opened = self.ready(&mut shared)?;
-            check(opened, owner, records, &held.pinned).map(|()| true)
+            let fits = check(opened, owner, records, &held.pinned);
+            // A pack that it counts on may have been found damaged as well: then all begins anew.
+            fits.map(|()| opened.catalog.are_good(owner, &held.pinned))
         } else {
             Ok(false)
         };

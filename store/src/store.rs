@@ -143,6 +143,9 @@ pub(crate) struct Shared {
     next_reader: u64,
     doomed: Vec<Doomed>,
     doomed_bytes: u64,
+    /// Packs that were found to be other than they were written, or could not be read. None of their
+    /// numbers is used again.
+    damaged: BTreeSet<PackNumber>,
 }
 
 /// A pack that no transaction knows any more, but that a reader may still be reading.
@@ -232,6 +235,7 @@ impl Store {
                 next_reader: 0,
                 doomed: Vec::new(),
                 doomed_bytes: 0,
+                damaged: BTreeSet::new(),
             }),
         };
         Ok(Store {
@@ -465,7 +469,10 @@ impl Inner {
     }
 
     fn reopen(&self, shared: &mut Shared) -> Result<(), DiskError> {
-        let opened = Opened::read(&*self.disk)?;
+        let mut opened = Opened::read(&*self.disk)?;
+        for pack in &shared.damaged {
+            opened.catalog.note_damage(*pack);
+        }
         let files = pack_files(&*self.disk)?;
         let mut known = opened.packs();
         known.extend(shared.writing.keys());
@@ -530,10 +537,11 @@ impl Inner {
         Ok(freed_bytes)
     }
 
-    /// Notes that a block's bytes in this pack are not what was written, so that what is saved of the pack
-    /// is written again.
+    /// Notes that a pack is not what was written, or could not be read, so that what is saved of it is
+    /// written again.
     pub(crate) fn note_damage(&self, pack: PackNumber) {
         let mut shared = self.lock();
+        shared.damaged.insert(pack);
         if let Ok(opened) = self.ready(&mut shared) {
             opened.catalog.note_damage(pack);
         }

@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use spore_client::{Host, Job, JobError, JobId, JobNews, JobState, Persist, Session, SessionId};
+use spore_client::{
+    CallError, Host, Job, JobError, JobId, JobNews, JobState, Persist, Session, SessionId,
+};
 use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::{Process, keeper, resumer};
@@ -32,8 +35,7 @@ const ROUND: Duration = Duration::from_millis(10);
 const SESSIONS: usize = 3;
 const JOBS: usize = 2;
 
-/// A small generator whose seed is printed: with `SPORE_SEED`, a failure can be looked at again with the
-/// same moments.
+/// A small generator: other moments in each run.
 struct Moments(u64);
 
 impl Moments {
@@ -108,8 +110,8 @@ async fn live(host: &Host, known: &mut [Known], jobs: &mut Jobs, counts: &mut Co
             let handle = host.session_of(session.id, keeper());
             let next = format!("{}.{word}", session.acknowledged.len());
             let call = handle.call(keeper::remember::HANDLE, (next.clone(),));
-            if call.expect("it is there").await.is_err() {
-                return;
+            if let Err(error) = call.expect("it is there").await {
+                return is_gone(error);
             }
             // Calls that were not saved are gone after a restart, so that the words are asked for.
             let now = recall_or_none(&handle).await;
@@ -121,7 +123,7 @@ async fn live(host: &Host, known: &mut [Known], jobs: &mut Jobs, counts: &mut Co
                     session.perhaps = None;
                     counts.saves += 1;
                 }
-                Err(_) => return,
+                Err(error) => return is_gone(error),
             }
         }
         if let Some(id) = jobs.ended.pop() {
@@ -129,13 +131,21 @@ async fn live(host: &Host, known: &mut [Known], jobs: &mut Jobs, counts: &mut Co
             jobs.there.retain(|it| *it != id);
             match host.acknowledge_job(id).await {
                 Ok(()) => jobs.forgotten.push(id),
-                Err(_) => return,
+                Err(error) => return is_gone(error),
             }
         }
-        if jobs.lacks_some() && jobs.start(host, counts).await.is_err() {
-            return;
+        if jobs.lacks_some()
+            && let Err(error) = jobs.start(host, counts).await
+        {
+            return is_gone(error);
         }
     }
+}
+
+/// Nothing else may go wrong than that the host is killed.
+#[track_caller]
+fn is_gone<E: Debug>(error: CallError<E>) {
+    assert!(matches!(error, CallError::Lost(_)), "{error:?}");
 }
 
 async fn recall_or_none(session: &Session) -> Option<Vec<String>> {
@@ -168,12 +178,11 @@ impl std::ops::AddAssign for Counts {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_acknowledged_survives_a_host_that_is_killed() {
     let number = |name| std::env::var(name).map(|it| it.parse::<u32>().expect("a number"));
-    let seed = number("SPORE_SEED").unwrap_or_else(|_| std::process::id());
-    println!("seed {seed}");
     let kills = number("SPORE_KILLS").unwrap_or(KILLS);
     let mut killing = tokio::task::JoinSet::new();
     for host in 0..HOSTS {
-        let moments = Moments(0x9e37_79b9_7f4a_7c15 ^ (u64::from(seed) << 8) ^ u64::from(host));
+        let moments =
+            Moments(0x9e37_79b9_7f4a_7c15 ^ (u64::from(std::process::id()) << 8) ^ u64::from(host));
         let kills = kills / HOSTS + u32::from(host < kills % HOSTS);
         killing.spawn(kill(kills, moments));
     }
@@ -187,7 +196,9 @@ async fn what_is_acknowledged_survives_a_host_that_is_killed() {
         counts.saves, counts.lost_answers, counts.jobs_started, counts.jobs_ended, counts.went_on
     );
     assert!(counts.saves > kills);
-    assert!(counts.went_on >= kills / 4, "jobs begin again and again");
+    // Half as many are killed while they start, and nobody looks at those.
+    assert!(counts.went_on >= kills / 8, "jobs begin again and again");
+    assert!(counts.jobs_ended > 0);
 }
 
 /// Kills a host so many times.
@@ -298,6 +309,5 @@ async fn kill(kills: u32, mut moments: Moments) -> Counts {
         assert_eq!(ended.expect("it ends").expect("it ends well"), expected);
         counts.jobs_ended += u32::from(jobs.right.insert(id));
     }
-    assert!(counts.jobs_ended >= JOBS as u32);
     counts
 }

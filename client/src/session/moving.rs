@@ -235,9 +235,23 @@ impl Host {
             Err(error) if !is(&error, RefusalCode::UnknownSession) => Err(error),
             _ => Ok(()),
         };
+        // One that cannot be taken up is listed as what is on the disk, and can be asked for nothing more.
+        let sessions = self.sessions().await?;
+        let found = sessions.iter().find(|it| it.session == id);
+        let on_disk = found.filter(|it| it.unavailable.is_some());
+        let on_disk = on_disk.and_then(|it| it.gave_up);
+        let give_up = async |copy: &SessionInfo| {
+            let to = to(copy.session);
+            match on_disk == Some(to) {
+                true => Ok(()),
+                false => {
+                    let expected = bundle_id(copy.bundle);
+                    self.give_up_session(id, expected, to).await
+                }
+            }
+        };
         for held in held_of(other, from).await? {
-            let expected = bundle_id(held.bundle);
-            match self.give_up_session(id, expected, to(held.session)).await {
+            match give_up(&held).await {
                 Ok(()) => {
                     other.take_over_session(held.session).await?;
                     forget().await?;
@@ -267,8 +281,7 @@ impl Host {
         };
         available(copy.unavailable, &copy.why)?;
         // Durably, which the list does not say; and taken over, before it is forgotten here.
-        let expected = bundle_id(copy.bundle);
-        self.give_up_session(id, expected, gone).await?;
+        give_up(copy).await?;
         other.take_over_session(gone.session).await?;
         forget().await?;
         Ok(SessionSettled::AtTarget(gone.session))

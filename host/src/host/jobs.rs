@@ -377,6 +377,11 @@ impl Host {
         why: Refused,
     ) -> Result<(), Refused> {
         let (owner, jobs) = (caller.state.id, &self.inner.jobs);
+        if jobs.damaged.get(owner, id).is_none() {
+            return Err(why);
+        }
+        // Not while it is taken up after all.
+        let _turn = self.inner.reviving.lock().await;
         match jobs.damaged.get(owner, id) {
             Some(damage) if !damage.is_passing => {
                 let after = Custody::after(id, damage.place, &Event::Acknowledge);

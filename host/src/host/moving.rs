@@ -392,6 +392,11 @@ impl Host {
             return Err(damage.why);
         }
         let owner = caller.state.id;
+        // Not while it is taken up after all.
+        let _turn = self.inner.reviving.lock().await;
+        if self.inner.jobs.damaged.get(owner, job).is_none() {
+            return Err(damage.why);
+        }
         let removing = self.remove_kept(move |keep| keep.remove_job(owner, job.0));
         removing.await?;
         self.inner.jobs.damaged.forget(owner, job);

@@ -263,26 +263,20 @@ impl Host {
         let (host, turn) = (self.clone(), session.turn());
         self.to_the_end(async move {
             let giving = session::give_up(turn, expected, to);
-            let giving = host.on_worker(session.key.turn(), giving).await??;
-            let (owner, keep) = (session.key.id, host.inner.keep.get());
-            match giving {
-                session::Giving::GivenUp(_disk) => {
-                    if let Some(keep) = keep {
-                        let record = session.gave_up_record(expected, to);
-                        let noted = keep.beside(move |keep| keep.note_gone(owner, id.0, &record));
-                        noted.await.map_err(|error| error.refusal())?;
-                    }
-                    Ok(())
-                }
-                session::Giving::Stays(why, _disk) => {
-                    if let Some(keep) = keep {
-                        let record = session.record(session.held());
-                        let noted = keep.beside(move |keep| keep.note_here(owner, id.0, &record));
-                        noted.await.map_err(|error| error.refusal())?;
-                    }
-                    Err(why)
-                }
+            let session::Giving {
+                outcome,
+                record,
+                disk: _disk,
+            } = host.on_worker(session.key.turn(), giving).await??;
+            if let Some(keep) = host.inner.keep.get() {
+                let owner = session.key.id;
+                let noted = keep.beside(move |keep| match record.gave_up() {
+                    Some(_) => keep.note_gone(owner, id.0, &record),
+                    None => keep.note_here(owner, id.0, &record),
+                });
+                noted.await.map_err(|error| error.refusal())?;
             }
+            outcome
         })
         .await
     }
@@ -389,16 +383,24 @@ impl Host {
         id: SessionId,
         why: Refused,
     ) -> Result<(), Refused> {
-        let (owner, damaged) = (caller.state.id, self.inner.sessions.damaged.clone());
-        // Not while it is taken up after all.
-        let _turn = self.inner.reviving.lock().await;
-        if damaged.get(owner, id).is_none() || self.inner.sessions.has(id) {
+        let owner = caller.state.id;
+        if self.inner.sessions.damaged.get(owner, id).is_none() {
             return Err(why);
         }
-        let removing = self.remove_kept(move |keep| keep.remove_session(owner, id.0));
-        removing.await?;
-        damaged.forget(owner, id);
-        Ok(())
+        let host = self.clone();
+        self.to_the_end(async move {
+            // Not while it is taken up after all.
+            let _turn = host.inner.reviving.lock().await;
+            let sessions = &host.inner.sessions;
+            if sessions.damaged.get(owner, id).is_none() {
+                return Err(why);
+            }
+            host.remove_kept(move |keep| keep.remove_session(owner, id.0))
+                .await?;
+            sessions.damaged.forget(owner, id);
+            Ok(())
+        })
+        .await
     }
 
     /// The caller's sessions, also those on the disk that cannot be read.

@@ -46,7 +46,7 @@ impl Images {
     }
 
     /// Keeps an image under a record, and the parts of what it is an image of under another, if they are
-    /// not there.
+    /// not there and whole, as far as is known.
     pub(crate) fn save_image(
         &self,
         (key, parts_key): (&Key, &Key),
@@ -62,7 +62,8 @@ impl Images {
             block: &|at| content.block(at),
         };
         let save = Save::meta(meta).within(quota).like(like.unwrap_or(key));
-        if self.store.load(parts_key)?.is_some() {
+        // What was found damaged is written again, since it is here.
+        if self.store.is_good(parts_key)? {
             self.store.save(key, &save.with_image(image))?;
             return Ok(());
         }

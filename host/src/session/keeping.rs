@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Alive, Busy, Charged, Kept, Saved, SavedAs, Session, State, Turn};
 use crate::code::chain;
-use crate::keep::GaveUp;
+use crate::keep::{GaveUp, SessionRecord};
 use crate::scheduler::lock;
 use crate::snapshot::{self, Around};
 
@@ -188,23 +188,24 @@ impl Kept {
     }
 }
 
-/// What came of giving a session up, to be written down.
-pub(crate) enum Giving {
-    /// Nothing runs in it from now on.
-    GivenUp(DiskTurn),
-    /// It stays, and is not given up to this copy whatever becomes of it: who hears why may be about to
-    /// close the copy.
-    Stays(Refused, DiskTurn),
+/// What came of giving a session up, once it is written down.
+pub(crate) struct Giving {
+    pub(crate) outcome: Result<(), Refused>,
+    /// How the session is noted from now on.
+    pub(crate) record: SessionRecord,
+    pub(crate) disk: DiskTurn,
 }
 
-/// Gives a session up, but for writing that down.
+/// Gives a session up, but for writing that down: nothing runs in it from now on. If it stays, or was
+/// given up to another copy, it is not given up to this copy whatever becomes of it: who hears why may be
+/// about to close the copy.
 pub(crate) async fn give_up(turn: Turn, expected: BundleId, to: Origin) -> Result<Giving, Refused> {
     let (session, mut kept, _busy) = turn.taken().await;
     let gave_up = GaveUp { expected, to };
-    let may = match &kept.state {
+    let outcome = match &kept.state {
         // It is written once more: the last time may have failed.
         State::GaveUp(gone) if *gone == gave_up => Ok(()),
-        State::GaveUp(gone) => return Err(gone.refusal()),
+        State::GaveUp(gone) => Err(gone.refusal()),
         State::Closed => {
             let id = session.id.to_string();
             return Err(Refused::new(RefusalCode::UnknownSession, id));
@@ -218,25 +219,29 @@ pub(crate) async fn give_up(turn: Turn, expected: BundleId, to: Origin) -> Resul
                 .and_then(|()| is_it.then_some(()).ok_or_else(changed))
         }
     };
-    match may {
-        Ok(()) => {
-            kept.state = State::GaveUp(gave_up);
-            kept.image = None;
-            kept.saved = None;
-            session.note(&kept);
-            let disk = session.disk.clone().lock_owned().await;
+    if outcome.is_err() && !session.has_refused(&to) {
+        session.note_refused(to);
+    }
+    if outcome.is_ok() {
+        kept.state = State::GaveUp(gave_up);
+        kept.image = None;
+        kept.saved = None;
+        session.note(&kept);
+    }
+    let disk = session.disk.clone().lock_owned().await;
+    let record = match &kept.state {
+        State::GaveUp(gone) => {
             // Nothing that is written before this is what it is put back to, nor takes room.
             *lock(&session.written) = None;
-            Ok(Giving::GivenUp(disk))
+            session.gave_up_record(gone.expected, gone.to)
         }
-        Err(why) => {
-            if !session.has_refused(&to) {
-                session.note_refused(to);
-            }
-            let disk = session.disk.clone().lock_owned().await;
-            Ok(Giving::Stays(why, disk))
-        }
-    }
+        _ => session.record(session.held()),
+    };
+    Ok(Giving {
+        outcome,
+        record,
+        disk,
+    })
 }
 
 /// When a session is to end.

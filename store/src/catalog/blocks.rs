@@ -63,6 +63,16 @@ impl Blocks {
         pack != 0 && !self.damaged.contains(&pack)
     }
 
+    /// Whether nothing is known of damage.
+    pub(crate) fn all_are_good(&self) -> bool {
+        self.damaged.is_empty()
+    }
+
+    /// Whether nothing is known of damage in this pack.
+    pub(crate) fn is_good_pack(&self, pack: PackNumber) -> bool {
+        !self.damaged.contains(&pack.0)
+    }
+
     /// Whether there is a block of this id that can be read, as far as is known.
     pub(crate) fn has_good(&self, id: &BlockId) -> bool {
         self.find(id).is_some_and(|number| self.is_good(number))

@@ -64,6 +64,9 @@ pub(super) struct Result {
     /// Leave the result on the host
     #[arg(long)]
     keep: bool,
+    /// Have the host forget a job that it cannot read from its disk
+    #[arg(long, conflicts_with = "keep")]
+    force: bool,
     /// One JSON object with result or error, job and host
     #[arg(long)]
     json: bool,
@@ -101,12 +104,7 @@ impl Watch {
             let ended = uninterrupted(watched(&job, &shown)).await?;
             let taken = ended.taken;
             let told = tell(ended, self.json, self.job, &self.place);
-            if let Some(below) = taken {
-                // The watch was over before the host had heard of the last; a later one is not to bring
-                // them again. It is no loss if this one fails.
-                let hears = job.watch().items_from(below).into_future();
-                let _ = tokio::time::timeout(TAKEN_TIME, hears).await;
-            }
+            say_taken(&job, taken).await;
             told
         })
     }
@@ -116,8 +114,8 @@ impl Result {
     pub(super) fn run(self) -> std::result::Result<(), Failure> {
         self.place.with(async |host| {
             let job = match host.job(self.job).await {
-                Err(CallError::Refused(why)) if why.code == RefusalCode::StoreDamaged => {
-                    return Err(self.lost(host, CallError::Refused(why)).await);
+                Err(CallError::Refused(why)) if is_lost(why.code) => {
+                    return self.lost(host, CallError::Refused(why)).await;
                 }
                 job => job?,
             };
@@ -133,28 +131,47 @@ impl Result {
                 let result = uninterrupted(async { Ok(job.result().await) }).await?;
                 ended(&job, result).await?
             };
-            let is_end = ended.is_end;
+            let (is_end, taken) = (ended.is_end, ended.taken);
             let told = tell(ended, self.json, self.job, &self.place);
             // What could not be written is not lost. That a job has failed is said afterwards, and
             // again by its exit code.
             let written = told.as_ref().err().is_none_or(|why| !why.is(Exit::Local));
-            if is_end && written && !self.keep {
-                job.acknowledge().await?;
+            match is_end && written && !self.keep {
+                true => job.acknowledge().await?,
+                false => say_taken(&job, taken).await,
             }
             told
         })
     }
 
-    /// Of a job that the host cannot read from its disk.
-    async fn lost(&self, host: &Host, why: JobError) -> Failure {
+    /// Of a job that the host cannot read from its disk, or does not list.
+    async fn lost(&self, host: &Host, why: JobError) -> std::result::Result<(), Failure> {
+        if self.force {
+            host.acknowledge_job(self.job).await?;
+            output::to_stderr(b"the host has forgotten the job, which it could not read\n");
+            return Ok(());
+        }
+        let is_damaged =
+            matches!(&why, CallError::Refused(why) if why.code == RefusalCode::StoreDamaged);
         let failure = Failure::from(why);
-        if self.keep {
-            return failure.help("without --keep the host forgets it");
-        }
-        match host.acknowledge_job(self.job).await {
-            Ok(()) => failure.help("nothing is left of the job: the host has forgotten it"),
-            Err(error) => Failure::from(error),
-        }
+        Err(match is_damaged {
+            true => failure.help("with --force the host forgets it"),
+            false => failure,
+        })
+    }
+}
+
+/// Whether there may be something on the host's disk that nobody can read.
+fn is_lost(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::StoreDamaged | RefusalCode::UnknownJob)
+}
+
+/// Tells the host which items were written: the watch was over before it had heard of the last, and a later
+/// one is not to bring them again. It is no loss if it does not hear.
+async fn say_taken(job: &DynamicJob, below: Option<u64>) {
+    if let Some(below) = below {
+        let hears = job.watch().items_from(below).into_future();
+        let _ = tokio::time::timeout(TAKEN_TIME, hears).await;
     }
 }
 

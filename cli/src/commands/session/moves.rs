@@ -1,7 +1,7 @@
 //! `spore session move`, and what is left to do when a move broke off.
 
 use spore_client::{
-    CallError, Host, MoveHost, Origin, RefusalCode, Session, SessionError, SessionId,
+    CallError, Host, MoveHost, Origin, RefusalCode, Refused, Session, SessionError, SessionId,
     SessionMoveError, SessionMoveStage, SessionSettled,
 };
 use spore_host::HeldFrom;
@@ -273,6 +273,8 @@ async fn given_up_to_here(host: &Host, held: HeldFrom, id: SessionId) -> Result<
         host: None,
     };
     let home = home()?;
+    // What cannot be read is nothing that a session may be given up to.
+    LocalSession::find(&home, id)?.bundle()?;
     match host.give_up_session(held.session, held.bundle, to).await {
         Ok(()) => {
             LocalSession::find(&home, id)?.take_over()?;
@@ -409,7 +411,12 @@ impl Settle {
         let gave_up = async || {
             let sessions = source.sessions().await?;
             let there = sessions.iter().find(|it| it.session == self.session);
-            Ok::<_, Failure>(there.ok_or_else(|| self.nowhere())?.gave_up)
+            let there = there.ok_or_else(|| self.nowhere())?;
+            if let (None, Some(code)) = (there.gave_up, there.unavailable) {
+                let refused = Refused::new(code, there.why.clone());
+                return Err(SessionError::Refused(refused).into());
+            }
+            Ok::<_, Failure>(there.gave_up)
         };
         gave_up().await?;
         for (id, held) in held_here(origin)? {

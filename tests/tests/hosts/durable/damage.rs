@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 
 use spore_client::{Bundle, CallError, Host, Persist, RefusalCode, Session};
-use spore_tests::damage::{damage, own_block};
+use spore_tests::damage::{damage, own_block, spoil};
 use spore_tests::outcome::{refused, soon};
 use spore_tests::{Process, keeper};
 
@@ -84,7 +84,6 @@ async fn what_is_damaged_on_the_disk_is_refused_and_nothing_else_is() {
     assert_eq!(recall(&whole).await.expect("recalled"), ["whole"]);
     remember(&whole, "more").await;
     whole.save().await.expect("saved");
-    // What is new is not kept as what lies beside the damage.
     let (new, _) = saved(&host, "new").await;
     whole_job.resume().await.expect("it is paused");
     let expected = expected.await.expect("no panic");
@@ -109,4 +108,31 @@ async fn what_is_damaged_on_the_disk_is_refused_and_nothing_else_is() {
     assert_eq!(recall(&whole).await.expect("recalled"), ["whole", "more"]);
     let jobs = host.jobs().await.expect("listed");
     assert!(jobs.is_empty(), "{jobs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_saved_after_damage_was_found_needs_nothing_of_it() {
+    let mut process = Process::start("", &[""]);
+    let host = process.connect(0).await;
+    let (lost, lost_image) = saved(&host, "lost").await;
+    // Its code lies where that of the first does.
+    let (whole, whole_image) = saved(&host, "whole").await;
+    take_leave(&host).await;
+    process.kill();
+    let damaged = damage(&process, &own_block(&lost_image, &[&whole_image]));
+    process.restart();
+
+    refused(recall(&lost).await, RefusalCode::StoreDamaged);
+    assert_eq!(recall(&whole).await.expect("recalled"), ["whole"]);
+    remember(&whole, "more").await;
+    whole.save().await.expect("saved");
+    let (new, _) = saved(&host, "new").await;
+    take_leave(&host).await;
+    process.kill();
+    // What has spoilt one block goes on.
+    damaged.iter().for_each(|pack| spoil(pack));
+    process.restart();
+
+    assert_eq!(recall(&whole).await.expect("recalled"), ["whole", "more"]);
+    assert_eq!(recall(&new).await.expect("recalled"), ["new"]);
 }
