@@ -152,6 +152,18 @@ pub enum Settled {
     Elsewhere,
 }
 
+impl Settled {
+    /// The same of a move from the other host.
+    pub(crate) fn the_other_way(self) -> Settled {
+        match self {
+            Settled::AtSource => Settled::AtTarget,
+            Settled::AtTarget => Settled::AtSource,
+            Settled::AtBoth => Settled::AtBoth,
+            Settled::Elsewhere => Settled::Elsewhere,
+        }
+    }
+}
+
 /// Why a job was not moved, or not to the end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -225,7 +225,9 @@ struct Save {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  spore session restore 00112233445566778899aabbccddeeff")]
+  spore session restore 00112233445566778899aabbccddeeff
+
+What was saved to a file is opened with `spore session open FILE`, here or on any host.")]
 struct Restore {
     /// The session
     session: SessionId,

@@ -162,6 +162,19 @@ impl Remote {
         if source_key == target_key {
             return Err(MoveError::SameHost);
         }
+        let there = target.place(job).await.map_err(MoveError::Ask)?;
+        let here = self.place(job).await.map_err(MoveError::Ask)?;
+        if is_the_other_way((source_key, here), (target_key, there)) {
+            return Ok(target.settle_in_order(self, job).await?.the_other_way());
+        }
+        self.settle_in_order(target, job).await
+    }
+
+    /// The same where the move is known to be from here.
+    async fn settle_in_order(&self, target: &Remote, job: JobId) -> Result<Settled, MoveError> {
+        let (source_key, target_key) = (self.key().await, target.key().await);
+        let source_key = source_key.map_err(MoveError::Ask)?;
+        let target_key = target_key.map_err(MoveError::Ask)?;
         let mut unclear = false;
         for look in 1.. {
             // The target first: what the source says is then the newer of the two.
@@ -450,6 +463,26 @@ impl Carrier<'_> {
             source: error,
         }
     }
+}
+
+/// Whether a move is from the second of two hosts to the first, by what they say of the job.
+fn is_the_other_way(
+    (first, at_first): (PublicKey, Option<Place>),
+    (second, at_second): (PublicKey, Option<Place>),
+) -> bool {
+    let comes = match at_first {
+        Some(
+            Place::Offered { from, .. }
+            | Place::Arriving { from, .. }
+            | Place::Arrived { from, .. },
+        ) => from == second,
+        _ => false,
+    };
+    let goes = match at_second {
+        Some(Place::Leaving { to, .. } | Place::GaveUp { to, .. }) => to == first,
+        _ => false,
+    };
+    comes || goes
 }
 
 /// Whether a host that says so has the job.

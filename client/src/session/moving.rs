@@ -189,6 +189,11 @@ impl MovingSession {
         let taken = insist!(other.take_over_session(there.id));
         taken.map_err(half_done(SessionMoveStage::TakenOver))?;
         told(SessionMoveStage::TakenOver);
+        // The session was given up to this copy, so that those of moves which broke off before are of no
+        // use. One that is still there when this fails is its owner's to close.
+        for held in held_of(&other, from).await.unwrap_or_default() {
+            let _ = drop_held(&other, held.session).await;
+        }
         let forgotten = insist!(source.close_session(session.id, None));
         match forgotten {
             Err(error) if !is(&error, RefusalCode::UnknownSession) => {

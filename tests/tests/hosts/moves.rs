@@ -442,3 +442,43 @@ async fn a_job_of_joined_and_raced_branches_moves_and_comes_to_the_same() {
     let unmoved = unmoved.expect("it ends well");
     assert_eq!(moved.expect("it ends well"), unmoved);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_settled_whichever_host_is_named_first() {
+    let jobs = Jobs::start().await;
+    let [source, target] = jobs.connect().await;
+    for stage in [
+        MoveStage::Ahead,
+        MoveStage::Stopped,
+        MoveStage::Arrived,
+        MoveStage::GivenUp,
+    ] {
+        let job = started(&source, &target).await;
+        let (reached, goes) = tokio::sync::oneshot::channel();
+        let mut reached = Some(reached);
+        let moving = job.move_to(&target, WITHIN).on_stage(move |at| {
+            if at == stage {
+                let _ = reached.take().map(|reached| reached.send(()));
+            }
+        });
+        tokio::select! {
+            biased;
+            Ok(()) = goes => {}
+            moved = moving.into_future() => panic!("{stage:?} comes first: {moved:?}"),
+        }
+        let settled = settled(&target, &source, job.id()).await;
+        let at = match settled {
+            Settled::AtSource => &target,
+            Settled::AtTarget => &source,
+            other => panic!("{stage:?}: {other:?}"),
+        };
+        assert_eq!(place(at, job.id()).await, Some(Place::Here), "{stage:?}");
+        let there = at
+            .job_of(roams::HANDLE, job.id())
+            .await
+            .expect("it is there");
+        let result = soon("the job ends", there.result()).await;
+        assert_eq!(result.expect("it ends well"), jobs.expected, "{stage:?}");
+        there.acknowledge().await.expect("it has ended");
+    }
+}

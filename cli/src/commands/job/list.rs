@@ -39,10 +39,14 @@ impl Ls {
 }
 
 fn row(info: &JobInfo) -> [String; 5] {
-    let mut how = how(info.state, &info.place);
-    if let Some(code) = info.unavailable {
-        how.push_str(&format!(", unavailable: {code}"));
-    }
+    let mut how = match info.unavailable {
+        None => how(info.state, &info.place),
+        // What it was doing is not known.
+        Some(code) => match place(&info.place) {
+            None => format!("unavailable: {code}"),
+            Some(place) => format!("{place}, unavailable: {code}"),
+        },
+    };
     if !info.why.is_empty() {
         how.push_str(&format!(": {}", plain(&info.why)));
     }
@@ -113,6 +117,7 @@ fn place(place: &Where) -> Option<String> {
 
 fn info_json(info: &JobInfo) -> Json {
     let (state, ending) = match info.state {
+        _ if info.unavailable.is_some() => ("unavailable", None),
         JobState::Running => ("running", None),
         JobState::Pausing => ("pausing", None),
         JobState::Paused => ("paused", None),

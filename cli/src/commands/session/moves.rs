@@ -447,7 +447,8 @@ impl Settle {
                  closed: see `spore session ls` there"
             ))
             .help(format!(
-                "if {to} still holds it, a person decides: spore session adopt -h"
+                "if {to} still holds a copy, and the session goes on elsewhere, close the copy: spore \
+                 session close -h; if it is all that there is of it: spore session adopt -h"
             ))
     }
 
