@@ -98,6 +98,15 @@ impl LocalSession {
         Ok(bundle.into())
     }
 
+    /// Reads all that the session is now, whether it can be called or not.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(super) fn check_readable(&self) -> Result<(), Failure> {
+        self.on_shelf(|shelf| shelf.bundle(self.id)).map(drop)
+    }
+
     fn check(&self) -> Result<(), Failure> {
         let Shelved {
             held,

@@ -274,7 +274,7 @@ async fn given_up_to_here(host: &Host, held: HeldFrom, id: SessionId) -> Result<
     };
     let home = home()?;
     // What cannot be read is nothing that a session may be given up to.
-    LocalSession::find(&home, id)?.bundle()?;
+    LocalSession::find(&home, id)?.check_readable()?;
     match host.give_up_session(held.session, held.bundle, to).await {
         Ok(()) => {
             LocalSession::find(&home, id)?.take_over()?;
