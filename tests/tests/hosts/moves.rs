@@ -447,12 +447,9 @@ async fn a_job_of_joined_and_raced_branches_moves_and_comes_to_the_same() {
 async fn a_move_is_settled_whichever_host_is_named_first() {
     let jobs = Jobs::start().await;
     let [source, target] = jobs.connect().await;
-    for stage in [
-        MoveStage::Ahead,
-        MoveStage::Stopped,
-        MoveStage::Arrived,
-        MoveStage::GivenUp,
-    ] {
+    // Not earlier: what has a job leave may be carried out when nobody waits for it any more, and after
+    // its move was settled.
+    for stage in [MoveStage::Stopped, MoveStage::Arrived, MoveStage::GivenUp] {
         let job = started(&source, &target).await;
         let (reached, goes) = tokio::sync::oneshot::channel();
         let mut reached = Some(reached);
@@ -478,7 +475,8 @@ async fn a_move_is_settled_whichever_host_is_named_first() {
             .await
             .expect("it is there");
         let result = soon("the job ends", there.result()).await;
-        assert_eq!(result.expect("it ends well"), jobs.expected, "{stage:?}");
+        let result = result.unwrap_or_else(|error| panic!("{stage:?}: {error}"));
+        assert_eq!(result, jobs.expected, "{stage:?}");
         there.acknowledge().await.expect("it has ended");
     }
 }
