@@ -255,30 +255,22 @@ impl Keep {
             .save_image((&at, &parts_at), &encode(record), parts, &content, None)
     }
 
-    /// Keeps what is noted of a session that is here, if it was saved.
-    pub(crate) fn note_here(
+    /// Keeps what is noted of a session: of one that was given up without an image from then on, and of one
+    /// that stays if it was saved.
+    pub(crate) fn note_session(
         &self,
         owner: [u8; 32],
         id: [u8; 16],
         record: &SessionRecord,
     ) -> Result<(), KeepError> {
         let at = key(owner, SESSION, id);
-        if self.store.load(&at)?.is_some() {
-            self.store.save(&at, &Save::meta(&encode(record)))?;
-        }
-        Ok(())
-    }
-
-    /// Keeps that a session was given up, and no image of it any more.
-    pub(crate) fn note_gone(
-        &self,
-        owner: [u8; 32],
-        id: [u8; 16],
-        record: &SessionRecord,
-    ) -> Result<(), KeepError> {
         let meta = encode(record);
-        let save = Save::meta(&meta).without_image();
-        self.store.save(&key(owner, SESSION, id), &save)?;
+        let save = Save::meta(&meta);
+        if record.gave_up().is_some() {
+            self.store.save(&at, &save.without_image())?;
+        } else if self.store.load(&at)?.is_some() {
+            self.store.save(&at, &save)?;
+        }
         Ok(())
     }
 

@@ -270,10 +270,7 @@ impl Host {
             } = host.on_worker(session.key.turn(), giving).await??;
             if let Some(keep) = host.inner.keep.get() {
                 let owner = session.key.id;
-                let noted = keep.beside(move |keep| match record.gave_up() {
-                    Some(_) => keep.note_gone(owner, id.0, &record),
-                    None => keep.note_here(owner, id.0, &record),
-                });
+                let noted = keep.beside(move |keep| keep.note_session(owner, id.0, &record));
                 noted.await.map_err(|error| error.refusal())?;
             }
             outcome
