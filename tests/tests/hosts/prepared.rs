@@ -73,22 +73,30 @@ async fn captures_that_nobody_uses_make_room_for_others() {
         ..Setup::default()
     };
     for host in Both::of(setup).hosts().await {
-        for byte in 1..4u8 {
+        let mut before = host.status().await.expect("it serves").cached_code.bytes;
+        // Each is larger than the one before, so that what is kept tells them apart.
+        for (byte, len) in [
+            (1u8, 2 * MIB),
+            (2, 2 * MIB + MIB / 4),
+            (3, 2 * MIB + MIB / 2),
+        ] {
             let weigh = plain().callable(plain::weigh::HANDLE).expect("it is there");
-            let weigh = weigh.capture(&vec![byte; 2 * MIB]).expect("bytes");
-            let expected = (2 * MIB as u64, 2 * MIB as u64 * u64::from(byte));
-            let before = host.status().await.expect("it serves").cached_code.bytes;
+            let weigh = weigh.capture(&vec![byte; len]).expect("bytes");
+            let expected = (len as u64, len as u64 * u64::from(byte));
             for _ in 0..CALLS {
                 let weighed = host.call(&weigh, ()).await.expect("it runs");
                 assert_eq!(weighed, expected);
             }
             // The first takes room, and each other that of the one before.
             until("it is decoded once", async || {
+                let weighed = host.call(&weigh, ()).await.expect("it runs");
+                assert_eq!(weighed, expected);
                 let code = host.status().await.expect("it serves").cached_code;
-                code.count == 2 && (byte > 1 || code.bytes > before)
+                assert!(code.count <= 2, "two have room");
+                code.count == 2 && code.bytes > before
             })
             .await;
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            before = host.status().await.expect("it serves").cached_code.bytes;
             assert_eq!(host.call(&weigh, ()).await.expect("it runs"), expected);
             assert_eq!(compiled(&host).await, 2);
         }
