@@ -95,6 +95,23 @@ impl Grants {
         in_order(directories, image)
     }
 
+    /// Refuses a callable that asks for what an open session does not see, granted or not.
+    pub(crate) fn check_seen(
+        &self,
+        callable: &Callable,
+        seen: &[Directory],
+        allowed: &Allowed,
+    ) -> Result<(), Refused> {
+        for asked in self.resolve(callable, allowed)? {
+            if !seen.iter().any(|it| it.name == asked.name) {
+                let grant = Grant::Directory(asked.name);
+                let why = "it was granted after the session was opened";
+                return Err(not_given(&grant, why));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses directories that were granted and are not any more.
     pub(crate) fn check(&self, given: &[Directory], allowed: &Allowed) -> Result<(), Refused> {
         for directory in given {

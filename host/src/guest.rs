@@ -165,6 +165,8 @@ impl Guest {
         self.events = events.clone();
         self.world.seed = seed;
         self.random = None;
+        // What an earlier call reported and survived is none of this one's.
+        self.fault = None;
     }
 
     /// Names of the directories that it may read, in the order of their numbers.

@@ -39,6 +39,7 @@ mod watching;
 
 pub(crate) use items::Items;
 pub(crate) use keeping::Revived;
+pub(crate) use orders::Hold;
 pub(crate) use running::run;
 pub(crate) use warm::Warm;
 pub use watching::{JobEvent, Watching};

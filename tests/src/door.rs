@@ -25,6 +25,8 @@ pub struct Door {
     pub clients: Vec<Identity>,
     /// Its folder
     pub folder: TempDir,
+    /// Times and windows of connections to it
+    pub(crate) options: Options,
 }
 
 impl Door {
@@ -46,6 +48,7 @@ impl Door {
             key,
             clients,
             folder,
+            options: Options::default(),
         };
         door.write_authorized_keys(&text);
         door
@@ -90,6 +93,7 @@ impl Door {
         Connect::new()
             .identity(copy(&self.clients[number]))
             .trust(self.key)
+            .idle_timeout(self.options.idle_timeout)
     }
 
     /// Connects as the client of this number.
@@ -118,7 +122,7 @@ impl Door {
     ///
     /// When there is none.
     pub async fn connection(&self, number: usize) -> Connection {
-        self.connection_with(number, &Options::default()).await
+        self.connection_with(number, &self.options).await
     }
 
     /// The same with windows and times.

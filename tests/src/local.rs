@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use spore_host::server::{Serve, Server};
 use spore_host::{Host, Setup};
-use spore_transport::quic::Options;
 use tokio::sync::oneshot;
 
 use crate::door::Door;
 
 /// Time that calls get to finish when the test is done with the host.
 const GRACE: Duration = Duration::from_millis(50);
+
+/// Silence after which the host and its clients lose each other. They share the processors with
+/// compilations of the test, which may keep both from speaking for a while.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A host on a thread of its own, until it is dropped.
 pub struct Local {
@@ -32,6 +35,7 @@ impl Local {
     /// When it does not start.
     pub fn start(setup: Setup, options: &[&str]) -> Local {
         let mut door = Door::prepare(options);
+        door.options.idle_timeout = IDLE_TIMEOUT;
         let host = Host::start(setup).expect("the engine starts");
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = std::sync::mpsc::channel();
@@ -42,7 +46,7 @@ impl Local {
             authorized_keys: home.authorized_keys_path(),
             store: home.store_path(),
             keep: home.kept_path(),
-            options: Options::default(),
+            options: door.options.clone(),
         };
         let served = host.clone();
         let thread = std::thread::spawn(move || {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value as Json, json};
 
-use crate::common::{Ended, PATIENCE, User, guests, text};
+use crate::common::{Ended, PATIENCE, User, guests, signal, text};
 
 const ID: &str = "00112233445566778899aabbccddeeff";
 
@@ -225,4 +225,46 @@ fn a_job_from_its_start_to_its_result() {
     ended.failed(1);
     let said = run(&user, ["spins", "--job"].into_iter().chain(on)).failed(3);
     assert!(said.contains("not resumable"), "{said}");
+}
+
+#[test]
+fn an_interrupted_watch_says_with_which_item_to_go_on() {
+    let user = User::new();
+    let key = user.key();
+    user.spore(["key", "authorize", &key]).ok();
+    let host = user.host();
+    let on = ["--on", &*host.address];
+    user.spore(["status", &*host.address, "--trust", &*host.key])
+        .ok();
+    let started = run(
+        &user,
+        ["counts", "[0, 1000000000000]", "--job"]
+            .into_iter()
+            .chain(on),
+    )
+    .ok();
+    let id = started.trim_end();
+    let mut child = user
+        .command()
+        .args(["job", "watch", id])
+        .args(on)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let stdout = child.stdout.take().expect("it is piped");
+    let mut items = BufReader::new(stdout)
+        .lines()
+        .map(|line| line.expect("text"));
+    assert_eq!(items.next().as_deref(), Some("0"));
+    signal(child.id(), "INT");
+    let last = items.last().unwrap_or_else(|| "0".to_owned());
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    let next = last.parse::<u64>().expect("a number") + 1;
+    let said = ended.failed(130);
+    let go_on = format!("spore job watch {id} --on {} --from {next}\n", host.address);
+    assert!(said.contains(&go_on), "{said}");
+    user.spore(["job", "cancel", id].into_iter().chain(on)).ok();
+    user.spore(["job", "result", id].into_iter().chain(on))
+        .failed(3);
 }

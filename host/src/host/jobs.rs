@@ -376,25 +376,23 @@ impl Host {
         id: JobId,
         why: Refused,
     ) -> Result<(), Refused> {
-        let (owner, jobs) = (caller.state.id, &self.inner.jobs);
-        if jobs.damaged.get(owner, id).is_none() {
-            return Err(why);
-        }
-        // Not while it is taken up after all.
-        let _turn = self.inner.reviving.lock().await;
-        match jobs.damaged.get(owner, id) {
-            Some(damage) if !damage.is_passing => {
-                let after = Custody::after(id, damage.place, &Event::Acknowledge);
-                if damage.place.is_some() {
-                    after.map_err(|error| error.refusal())?;
+        let owner = caller.state.id;
+        self.remove_damaged(
+            (owner, id),
+            |inner| &inner.jobs.damaged,
+            move |damage| match damage {
+                Some(damage) if !damage.is_passing => {
+                    let after = Custody::after(id, damage.place, &Event::Acknowledge);
+                    match damage.place {
+                        Some(_) => after.map(|_| ()).map_err(|error| error.refusal()),
+                        None => Ok(()),
+                    }
                 }
-            }
-            _ => return Err(why),
-        }
-        let removing = self.remove_kept(move |keep| keep.remove_job(owner, id.0));
-        removing.await?;
-        jobs.damaged.forget(owner, id);
-        Ok(())
+                _ => Err(why.clone()),
+            },
+            move |keep| keep.remove_job(owner, id.0),
+        )
+        .await
     }
 
     /// The bundle that a job of the caller's was started from.

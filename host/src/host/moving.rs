@@ -20,7 +20,7 @@ use crate::background::FreedBeside;
 use crate::callers::Caller;
 use crate::code::chain;
 use crate::damaged::Damage;
-use crate::job::{self, Begin, Items, Job, JobRequest, Warm};
+use crate::job::{self, Begin, Hold, Items, Job, JobRequest, Warm};
 use crate::keep::Ahead;
 use crate::limits::millis;
 use crate::session::{Charged, Room, Saved, new_seed, rand_bytes};
@@ -146,21 +146,6 @@ impl Host {
     pub async fn leave_job(&self, caller: &Caller, leave: &JobLeave) -> Result<Left, Refused> {
         self.check_open()?;
         let job = self.inner.jobs.find(caller, leave.job)?;
-        let (host, leave) = (self.clone(), *leave);
-        self.to_the_end(async move {
-            let left = {
-                let _hold = job.hold();
-                host.leave(&job, &leave).await
-            };
-            // Unless it has left.
-            jobs::run(&host.inner, &job);
-            left
-        })
-        .await
-    }
-
-    /// What `leave_job` does while it holds the job.
-    async fn leave(&self, job: &Arc<Job>, leave: &JobLeave) -> Result<Left, Refused> {
         let event = Event::Leave {
             move_id: leave.move_id,
             to: leave.to,
@@ -169,7 +154,26 @@ impl Host {
         let now = job.now().custody();
         Custody::after(job.id, now, &event).map_err(|error| error.refusal())?;
         let within = Duration::from_millis(leave.within_ms).min(jobs::CHECKPOINT_WAIT_MAX);
-        job.stopped(within).await?;
+        let stopping = Stopping {
+            hold: Some(job.hold()),
+            host: self.clone(),
+            job,
+        };
+        // Whoever goes away before it has stopped takes the request along: somebody may have settled
+        // the move by then.
+        stopping.job.stopped(within).await?;
+        let (host, since) = (self.clone(), leave.since);
+        self.to_the_end(async move { host.leave(&stopping.job, &event, since).await })
+            .await
+    }
+
+    /// Has a job leave that stands still, and is held.
+    async fn leave(
+        &self,
+        job: &Arc<Job>,
+        event: &Event,
+        since: Option<BlobId>,
+    ) -> Result<Left, Refused> {
         let held = {
             let now = job.now();
             (!now.items.is_empty()).then(|| now.items.to_held())
@@ -198,7 +202,7 @@ impl Host {
             };
             (before.map(|before| before.bundle), saved, terms)
         };
-        let is_asked = |before: &Bundle| leave.since == Some(BlobId(*before.id().as_bytes()));
+        let is_asked = |before: &Bundle| since == Some(BlobId(*before.id().as_bytes()));
         let difference = match before.filter(is_asked) {
             None => None,
             Some(before) => {
@@ -213,7 +217,7 @@ impl Host {
         // it leaves with is soon on the target's, and need not be on this one before.
         let kept = job.keep_known().await;
         kept.map_err(|error| error.refusal())?;
-        let left = job.change_custody(&event).await?;
+        let left = job.change_custody(event).await?;
         let Some(Custody::Leaving {
             move_id, release, ..
         }) = left
@@ -392,14 +396,13 @@ impl Host {
             return Err(damage.why);
         }
         let owner = caller.state.id;
-        // Not while it is taken up after all.
-        let _turn = self.inner.reviving.lock().await;
-        if self.inner.jobs.damaged.get(owner, job).is_none() {
-            return Err(damage.why);
-        }
-        let removing = self.remove_kept(move |keep| keep.remove_job(owner, job.0));
-        removing.await?;
-        self.inner.jobs.damaged.forget(owner, job);
+        self.remove_damaged(
+            (owner, job),
+            |inner| &inner.jobs.damaged,
+            move |now| now.map(|_| ()).ok_or(damage.why.clone()),
+            move |keep| keep.remove_job(owner, job.0),
+        )
+        .await?;
         Ok(moved(None, job))
     }
 
@@ -411,6 +414,21 @@ impl Host {
             let (id, bytes) = now.leaving_items.as_ref()?;
             (*id == blob).then(|| bytes.clone())
         })
+    }
+}
+
+/// A job that stands still to leave. It goes on afterwards, unless it has left.
+struct Stopping {
+    // Dropped by `drop`, before the job is to go on.
+    hold: Option<Hold>,
+    host: Host,
+    job: Arc<Job>,
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.hold = None;
+        jobs::run(&self.host.inner, &self.job);
     }
 }
 

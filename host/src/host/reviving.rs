@@ -1,5 +1,6 @@
 //! Sessions and jobs after a restart, as they were kept.
 
+use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use spore_transport::{PublicKey, SessionId};
 use super::{Host, Inner, jobs};
 use crate::callers::Caller;
 use crate::code::chain;
-use crate::damaged::Damage;
+use crate::damaged::{Damage, Damaged};
 use crate::job::{Begin, Job, JobRequest, Phase, Revived};
 use crate::keep::{Keep, KeepError, SessionPlace};
 use crate::session::Charged;
@@ -103,17 +104,26 @@ impl Host {
         sessions.damaged.has_passing(key.0) || jobs.damaged.has_passing(key.0)
     }
 
-    /// Removes something from the disk that cannot be read, as its owner wants.
-    pub(super) async fn remove_kept(
+    /// Removes something of an owner's from the disk that was not taken up, if it `may` go as it is
+    /// by then: it may have been taken up after all.
+    pub(super) async fn remove_damaged<I: Copy + Eq + Hash + Send + 'static, P: Clone + 'static>(
         &self,
+        (owner, id): ([u8; 32], I),
+        of: fn(&Inner) -> &Damaged<I, P>,
+        may: impl Fn(Option<Damage<P>>) -> Result<(), Refused> + Send + 'static,
         remove: impl FnOnce(&Keep) -> Result<(), KeepError> + Send + 'static,
     ) -> Result<(), Refused> {
-        let Some(keep) = self.inner.keep.get().cloned() else {
-            return Ok(());
-        };
+        may(of(&self.inner).get(owner, id))?;
+        let host = self.clone();
         self.to_the_end(async move {
-            let removed = keep.beside(remove).await;
-            removed.map_err(|error| error.refusal())
+            let _turn = host.inner.reviving.lock().await;
+            may(of(&host.inner).get(owner, id))?;
+            if let Some(keep) = host.inner.keep.get() {
+                let removed = keep.beside(remove).await;
+                removed.map_err(|error| error.refusal())?;
+            }
+            of(&host.inner).forget(owner, id);
+            Ok(())
         })
         .await
     }

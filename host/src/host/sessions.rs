@@ -140,9 +140,10 @@ impl Host {
             return Err(Refused::new(RefusalCode::WrongCaptures, what));
         }
         self.check_arguments(&request.arguments)?;
-        inner.grants.resolve(callable, &caller.allowed)?;
         // Any callable sees what was granted when the session was opened.
-        inner.grants.check(session.directories(), &caller.allowed)?;
+        let (seen, allowed) = (session.directories(), &caller.allowed);
+        inner.grants.check_seen(callable, seen, allowed)?;
+        inner.grants.check(seen, allowed)?;
         let ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
         let limits = caller.limits.for_call(&request.limits);
         let task = Task::Call {
@@ -354,7 +355,7 @@ impl Host {
             Ok(session) => session,
             // Whether it is what is expected cannot be told.
             Err(why) if expected.is_some() => return Err(why),
-            Err(why) => return self.remove_damaged(caller, id, why).await,
+            Err(why) => return self.close_damaged(caller, id, why).await,
         };
         let (host, turn) = (self.clone(), session.turn());
         let when = expected.map_or(Close::Always, Close::Unchanged);
@@ -374,29 +375,19 @@ impl Host {
     }
 
     /// Removes a session from the disk that cannot be read. Where there is none such: `why`.
-    async fn remove_damaged(
+    async fn close_damaged(
         &self,
         caller: &Caller,
         id: SessionId,
         why: Refused,
     ) -> Result<(), Refused> {
         let owner = caller.state.id;
-        if self.inner.sessions.damaged.get(owner, id).is_none() {
-            return Err(why);
-        }
-        let host = self.clone();
-        self.to_the_end(async move {
-            // Not while it is taken up after all.
-            let _turn = host.inner.reviving.lock().await;
-            let sessions = &host.inner.sessions;
-            if sessions.damaged.get(owner, id).is_none() {
-                return Err(why);
-            }
-            host.remove_kept(move |keep| keep.remove_session(owner, id.0))
-                .await?;
-            sessions.damaged.forget(owner, id);
-            Ok(())
-        })
+        self.remove_damaged(
+            (owner, id),
+            |inner| &inner.sessions.damaged,
+            move |damage| damage.map(|_| ()).ok_or(why.clone()),
+            move |keep| keep.remove_session(owner, id.0),
+        )
         .await
     }
 

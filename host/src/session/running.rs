@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_bundle::Image;
@@ -86,14 +86,15 @@ impl SessionWork {
                 Some(session.key.list(id, name))
             }
         };
-        let began = Instant::now();
+        let begins = Instant::now();
+        let mut waited = Duration::ZERO;
         let (outcome, cut) = match task {
             Task::Open { initial } => {
                 let begin = Begin {
                     initial,
                     limits,
                     events: &events,
-                    began,
+                    waited: &mut waited,
                 };
                 session.open(&mut kept, &means, begin).await
             }
@@ -108,12 +109,13 @@ impl SessionWork {
                     seed,
                     limits,
                     events: &events,
-                    began,
+                    waited: &mut waited,
                 };
                 session.call(&mut kept, &means, call).await
             }
         };
-        timing.run_ns = nanos(began.elapsed());
+        timing.queue_ns += nanos(waited);
+        timing.run_ns = nanos(begins.elapsed() - waited);
         session.note(&kept);
         lock(&session.notes).restless = None;
         end.count(&outcome);
@@ -127,7 +129,8 @@ struct Begin<'a> {
     initial: Option<Image>,
     limits: RunLimits,
     events: &'a Arc<Events>,
-    began: Instant,
+    /// Set to the time until there was a place for its instance
+    waited: &'a mut Duration,
 }
 
 struct SessionCall<'a> {
@@ -136,7 +139,8 @@ struct SessionCall<'a> {
     seed: u64,
     limits: RunLimits,
     events: &'a Arc<Events>,
-    began: Instant,
+    /// Set to the time until there was a place for its instance
+    waited: &'a mut Duration,
 }
 
 impl Session {
@@ -181,6 +185,24 @@ impl Session {
         }
     }
 
+    /// A place for an instance, and the time until it was there.
+    async fn place(
+        &self,
+        means: &Means,
+        events: &Events,
+        waited: &mut Duration,
+    ) -> Result<Slots, Outcome> {
+        let asked = Instant::now();
+        let slots = slots(&self.key, &means.instances);
+        let slots = Interrupted {
+            work: pin!(slots),
+            events,
+        };
+        let slots = slots.await;
+        *waited = asked.elapsed();
+        slots.map_err(|()| refused(RefusalCode::Cancelled, ""))
+    }
+
     /// An instance in which nothing has run.
     async fn enter(
         &self,
@@ -214,7 +236,7 @@ impl Session {
             initial,
             limits,
             events,
-            began,
+            waited,
         } = begin;
         if let Some(image) = self.bundle.image() {
             return match Charged::take(&self.key, image.clone()) {
@@ -227,13 +249,9 @@ impl Session {
                 Err(refused) => (Outcome::Refused(refused), false),
             };
         }
-        let slots = slots(&self.key, &means.instances);
-        let slots = Interrupted {
-            work: pin!(slots),
-            events,
-        };
-        let Ok(slots) = slots.await else {
-            return (refused(RefusalCode::Cancelled, ""), false);
+        let slots = match self.place(means, events, waited).await {
+            Ok(slots) => slots,
+            Err(outcome) => return (outcome, false),
         };
         let seed = self.seed(0, 0, Bytes::new());
         let guest = self.guest(means, events, limits.output, seed);
@@ -268,7 +286,7 @@ impl Session {
         let outcome = Limited {
             work: pin!(beginning),
             events,
-            began,
+            began: Instant::now(),
             wall: limits.wall,
             timer: None,
         }
@@ -280,8 +298,14 @@ impl Session {
         (outcome, outlet.was_cut())
     }
 
-    async fn call(&self, kept: &mut Kept, means: &Means, call: SessionCall<'_>) -> (Outcome, bool) {
-        let mut alive = match self.woken(kept, means, &call).await {
+    async fn call(
+        &self,
+        kept: &mut Kept,
+        means: &Means,
+        mut call: SessionCall<'_>,
+    ) -> (Outcome, bool) {
+        let was_live = matches!(kept.state, State::Live(_));
+        let mut alive = match self.woken(kept, means, &mut call).await {
             Ok(alive) => alive,
             Err(outcome) => return (outcome, false),
         };
@@ -293,7 +317,7 @@ impl Session {
             seed,
             limits,
             events,
-            began,
+            ..
         } = call;
         let seed = self.seed(callable, seed, arguments.clone());
         alive.store.data_mut().turn_to(events, limits.output, seed);
@@ -314,14 +338,18 @@ impl Session {
         let outcome = Limited {
             work: pin!(running),
             events,
-            began,
+            began: Instant::now(),
             wall: limits.wall,
             timer: None,
         }
         .await;
         if !woke {
-            // It is the image that it was.
-            kept.state = State::Resting;
+            // It was cancelled before anything ran in it, or what it runs when it is restored did not end:
+            // it is what it was.
+            kept.state = match was_live {
+                true => State::Live(alive),
+                false => State::Resting,
+            };
             return (outcome, outlet.was_cut());
         }
         lock(&self.notes).calls += 1;
@@ -341,7 +369,7 @@ impl Session {
         &self,
         kept: &mut Kept,
         means: &Means,
-        call: &SessionCall<'_>,
+        call: &mut SessionCall<'_>,
     ) -> Result<Box<Alive>, Outcome> {
         let stopped = || State::Poisoned("a call was dropped while it ran".to_owned());
         match &kept.state {
@@ -356,14 +384,7 @@ impl Session {
             State::GaveUp(gone) => return Err(Outcome::Refused(gone.refusal())),
             State::Closed => return Err(refused(RefusalCode::UnknownSession, self.id.to_string())),
         }
-        let slots = slots(&self.key, &means.instances);
-        let slots = Interrupted {
-            work: pin!(slots),
-            events: call.events,
-        };
-        let Ok(slots) = slots.await else {
-            return Err(refused(RefusalCode::Cancelled, ""));
-        };
+        let slots = self.place(means, call.events, call.waited).await?;
         let image = kept.image.as_ref().expect("a session rests as its image");
         // What draws from it comes with a seed of its own.
         let seed = self.seed(0, 0, Bytes::new());

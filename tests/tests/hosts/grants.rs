@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use spore_bundle::Grant;
-use spore_client::{Ending, Host, JobState, Persist, RefusalCode};
+use spore_client::{Ending, Host, JobState, Persist, RefusalCode, Session};
 use spore_host::{Grants, Setup};
 use spore_tests::guests::{assert_serves, of};
 use spore_tests::module::{RUN, Raw, bundle_with};
@@ -256,6 +256,33 @@ async fn grants_come_from_the_configuration_and_go_with_the_line_of_the_key() {
     })
     .await;
     assert_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_opened_before_a_grant_says_so() {
+    let folder = folders();
+    let granted = folder.path().join("granted");
+    let local = Local::start(setup(&granted), &[""]);
+    let host = local.connect(0).await;
+    let session = host.open_session(keeper()).await.expect("opened");
+    let read = async |session: &Session| {
+        let call = session.call(keeper::read::HANDLE, ("one".to_owned(),));
+        call.expect("it is there").await
+    };
+    refused(read(&session).await, RefusalCode::GrantNotGiven);
+    local.write_authorized_keys(&format!("{} grants=data\n", local.clients[0].public()));
+    until("it is granted", || async {
+        let later = host.open_session(keeper()).await.expect("opened");
+        let granted = read(&later).await.is_ok();
+        later.close().await.expect("closed");
+        granted
+    })
+    .await;
+    let why = refused(read(&session).await, RefusalCode::GrantNotGiven);
+    assert!(
+        why.message.contains("after the session was opened"),
+        "{why}"
+    );
 }
 
 /// Its items may not leave before an image that contains them is kept, and there is none.

@@ -186,3 +186,30 @@ async fn a_job_that_stands_still_before_it_has_begun_is_not_saved() {
     }
     assert!(refused > 0, "all of them had begun");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_does_not_leave_once_nobody_waits_for_it() {
+    /// Steps of a stride that takes a good part of a second.
+    const STEPS: u64 = 400_000_000;
+    let own = Own::start().await;
+    let bundle = resumer().inner();
+    let arguments = encoded((1u32, STEPS));
+    let job = own.start_job(bundle, "resumer::strides", arguments).await;
+    until("it is in its stride", || async {
+        let jobs = own.host.jobs(&own.caller);
+        jobs.first().is_some_and(|info| info.done == 1)
+    })
+    .await;
+    let leave = JobLeave {
+        job,
+        move_id: MoveId([1; 16]),
+        to: PublicKey([9; 32]),
+        within_ms: WITHIN.as_millis() as u64,
+        since: None,
+    };
+    let leaving = own.host.leave_job(&own.caller, &leave);
+    let given_up = tokio::time::timeout(Duration::from_millis(50), leaving).await;
+    assert!(given_up.is_err(), "the stride was over before");
+    // It comes to its checkpoint and past it.
+    own.value(job).await;
+}

@@ -2,11 +2,12 @@
 
 use std::future::{Future, IntoFuture};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use spore_client::{Bundle, CallError, CallLimits, Host, RefusalCode, Session, SessionState};
 use spore_host::{Limits, Setup};
+use spore_tests::guests::wall;
 use spore_tests::local::{Both, Local};
 use spore_tests::module::{Raw, bundle_with};
 use spore_tests::outcome::{failed, refused, soon, until};
@@ -494,6 +495,74 @@ async fn more_sessions_than_instances_take_turns() {
     let double = spore_tests::guests::of(plain(), plain::double::HANDLE);
     let doubled = soon("a place", host.call(&double, (4,)).into_future()).await;
     assert_eq!(doubled.expect("doubled"), 8);
+}
+
+#[tokio::test]
+async fn a_session_that_waits_for_an_instance_takes_no_time_of_its_guest() {
+    let mut setup = Setup::default();
+    setup.limits.instances = 1;
+    for host in Both::of(setup).hosts().await {
+        let (one, other) = (open(&host, keeper()).await, open(&host, keeper()).await);
+        remember(&other, "first").await;
+        let (says, said) = tokio::sync::oneshot::channel();
+        let mut says = Some(says);
+        let long = one.call(keeper::remember_after::HANDLE, (3000, "late".to_owned()));
+        let long = long.expect("it is there").on_output(move |_, _| {
+            says.take().map(|says| says.send(()));
+        });
+        let long = tokio::spawn(long.into_future());
+        soon("it has the only place", said)
+            .await
+            .expect("it says so");
+        let short = other.call(keeper::recall::HANDLE, ());
+        let short = short.expect("it is there").limits(wall(1500));
+        let completed = short.completed().await;
+        assert_eq!(
+            completed.result.expect("its guest has hardly run"),
+            ["first"]
+        );
+        let queue_ns = completed.timing.expect("it ran").queue_ns;
+        assert!(queue_ns > 1_500_000_000, "it did not wait: {queue_ns}");
+        long.await.expect("no panic").expect("it runs");
+    }
+}
+
+/// Whether it had begun by then or not. One that had is poisoned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_given_up_at_any_moment_takes_nothing_from_its_session() {
+    let host = Host::embedded().expect("the engine starts");
+    let begin = async || {
+        let session = open(&host, keeper()).await;
+        remember(&session, "first").await;
+        session
+    };
+    let mut session = begin().await;
+    let (mut whole, mut poisoned) = (0, 0);
+    for round in 0..2000_u32 {
+        let call = session.call(keeper::check::HANDLE, ());
+        let mut call = std::pin::pin!(call.expect("it is there").into_future());
+        let asked = Instant::now();
+        let _ = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+        while asked.elapsed() < Duration::from_nanos(u64::from(round % 200) * 500) {
+            std::hint::spin_loop();
+        }
+        drop(call);
+        let words = session.call(keeper::recall::HANDLE, ());
+        match words.expect("it is there").await {
+            Ok(words) => {
+                assert_eq!(words, ["first"]);
+                whole += 1;
+            }
+            Err(CallError::Refused(why)) if why.code == RefusalCode::SessionPoisoned => {
+                session.close().await.expect("closed");
+                session = begin().await;
+                poisoned += 1;
+            }
+            Err(other) => panic!("round {round}: {other:?}"),
+        }
+    }
+    println!("{whole} times nothing had run or all, {poisoned} times something");
+    assert!(whole > 0, "each was stopped while it ran");
 }
 
 #[tokio::test]

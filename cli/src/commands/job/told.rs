@@ -1,5 +1,6 @@
 //! `spore job watch` and `spore job result`: what a job says, and what it comes to.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use spore_client::{
 
 use super::{Place, list, own_error};
 use crate::exit::{self, Exit, Failure};
+use crate::hint;
 use crate::output::{self, plain};
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -101,12 +103,29 @@ impl Watch {
         self.place.with(async |host| {
             let job = host.job(self.job).await?;
             say_if_paused(&job, &self.place).await?;
-            let ended = uninterrupted(watched(&job, &shown)).await?;
+            let next = Cell::new(None);
+            let ended = uninterrupted(watched(&job, &shown, &next)).await;
+            let ended = ended.map_err(|failure| match next.get() {
+                Some(next) if failure.is(Exit::Interrupted) => self.with_next(failure, next),
+                _ => failure,
+            })?;
             let taken = ended.taken;
             let told = tell(ended, self.json, self.job, &self.place);
             say_taken(&job, taken).await;
             told
         })
+    }
+
+    /// Says with which item a watch begins that goes on where this one was interrupted.
+    fn with_next(&self, failure: Failure, next: u64) -> Failure {
+        let (job, next) = (self.job.to_string(), next.to_string());
+        let mut words = vec!["spore", "job", "watch", &job, "--on", &self.place.on];
+        words.extend(["--from", &next]);
+        words.extend(self.json.then_some("--json"));
+        failure.help(format!(
+            "to go on with the next item: {}",
+            hint::shell(words)
+        ))
     }
 }
 
@@ -126,7 +145,7 @@ impl Result {
                     items: Some(None),
                     states: false,
                 };
-                uninterrupted(watched(&job, &shown)).await?
+                uninterrupted(watched(&job, &shown, &Cell::new(None))).await?
             } else {
                 let result = uninterrupted(async { Ok(job.result().await) }).await?;
                 ended(&job, result).await?
@@ -190,8 +209,12 @@ async fn say_if_paused(job: &DynamicJob, place: &Place) -> std::result::Result<(
     Ok(())
 }
 
-/// Watches a job to its end.
-async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, Failure> {
+/// Watches a job to its end. Meanwhile `next` is the number behind the last item that was written.
+async fn watched(
+    job: &DynamicJob,
+    shown: &Shown,
+    next: &Cell<Option<u64>>,
+) -> std::result::Result<Ended, Failure> {
     let mut watching = job.watch();
     watching = match shown.items {
         None => watching.without_items(),
@@ -208,7 +231,6 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
         screen.progress(info.done, info.total);
     }
     let streams = watch.items_from().is_some();
-    let mut taken = None;
     let broken = loop {
         match watch.next().await {
             None => break None,
@@ -230,7 +252,7 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
                         taken: None,
                     });
                 }
-                taken = Some(sequence + 1);
+                next.set(Some(sequence + 1));
             }
             Some(Ok(JobNews::State(changed))) if shown.states => {
                 let how = list::how(changed.state, &changed.place);
@@ -250,7 +272,7 @@ async fn watched(job: &DynamicJob, shown: &Shown) -> std::result::Result<Ended, 
     }
     // Items have no value after them.
     ended.told = streams && !shown.json;
-    ended.taken = taken.filter(|_| ended.is_end);
+    ended.taken = next.get().filter(|_| ended.is_end);
     Ok(ended)
 }
 
