@@ -13,7 +13,7 @@ pub const CODE_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// Largest uncompressed state accepted unless set otherwise, in bytes.
 ///
 /// As large as the memory that a guest has by default.
-pub const STATE_BYTES_MAX_DEFAULT: u64 = 256 << 20;
+pub const STATE_BYTES_MAX_DEFAULT: u64 = 264 << 20;
 
 /// Most callables in a manifest.
 ///

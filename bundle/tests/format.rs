@@ -92,8 +92,8 @@ fn the_limits_are_those_of_the_document() {
             limits::CODE_BYTES_MAX_DEFAULT == 64 << 20,
         ),
         (
-            "| state | 256 MiB,",
-            limits::STATE_BYTES_MAX_DEFAULT == 256 << 20,
+            "| state | 264 MiB,",
+            limits::STATE_BYTES_MAX_DEFAULT == 264 << 20,
         ),
         (
             "| functions | 100,000,",

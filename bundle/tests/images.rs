@@ -710,3 +710,27 @@ fn a_clock_and_a_number_of_items_that_cannot_be_are_refused() {
     let many = image(emitted(RUN_ITEMS_MAX + 1), &[]).expect_err("too many");
     assert!(matches!(many, ImageError::TooMany { .. }), "{many:?}");
 }
+
+#[test]
+fn blocks_that_segments_lay_out_are_counted_once_each() {
+    let blocks = |segments: &str| {
+        let code = module(&format!(
+            "(module (memory 2) (global $at i32 (i32.const 9)) {segments})"
+        ));
+        Interior::read(&code).expect("valid").laid_out_blocks()
+    };
+    assert_eq!(blocks(""), 0);
+    assert_eq!(blocks(r#"(data (i32.const 0) "") (data "passive")"#), 0);
+    assert_eq!(blocks(r#"(data (i32.const 4095) "a")"#), 1);
+    assert_eq!(
+        blocks(r#"(data (i32.const 4095) "ab") (data (i32.const 1) "c")"#),
+        2
+    );
+    assert_eq!(
+        blocks(r#"(data (i32.const 8192) "a") (data (i32.const 0) "b")"#),
+        2
+    );
+    // Where it lies is known to none but an instance.
+    assert_eq!(blocks(r#"(data (global.get $at) "a")"#), 32);
+    assert_eq!(blocks(r#"(data (i32.const 131072) "beyond")"#), 0);
+}

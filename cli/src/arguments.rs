@@ -80,11 +80,11 @@ pub(crate) fn directory(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), path))
 }
 
-/// What bounds a bundle that the user names: far more code than a host takes by default, since how much
-/// of it is taken is for a host to say. Its state is decompressed, and has the usual limit.
+/// What bounds a bundle that the user names: far more than a host takes by default, since how much is
+/// taken is for a host to say, and what was saved on one that takes more can be looked at.
 pub(crate) const BUNDLE_LIMITS: BundleLimits = BundleLimits {
     code_bytes_max: 1 << 30,
-    state_bytes_max: spore_bundle::limits::STATE_BYTES_MAX_DEFAULT,
+    state_bytes_max: 1 << 30,
 };
 
 /// JSON as it stands on the command line, or `@FILE`, or `-` for standard input: a command line

@@ -72,6 +72,12 @@ pub(crate) fn text(image: &Image, callables: &[spore_bundle::Callable]) -> Strin
     if let Some(run) = &index.run {
         text.push_str(&format!("  runs     {}\n", name(run.callable)));
     }
+    if !index.directories.is_empty() {
+        text.push_str(&format!(
+            "  sees     {}\n",
+            plain(&index.directories.join(", "))
+        ));
+    }
     if !regions.is_empty() {
         text.push_str("  largest changed regions\n");
         for line in region_lines(&largest(&regions, REGIONS_SHOWN_MAX), "    ") {

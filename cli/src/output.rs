@@ -91,11 +91,16 @@ fn escaped(json: String, lines: bool) -> String {
 
 /// Writes a JSON value on standard output: on one line, but on a terminal, where it is long, in lines.
 pub(crate) fn print_json(json: &Json) -> Result<(), Failure> {
+    print_json_to_reader(json).map(drop)
+}
+
+/// The same, and says whether there still is a reader.
+pub(crate) fn print_json_to_reader(json: &Json) -> Result<bool, Failure> {
     let mut text = json_line(json);
     if text.len() > TERMINAL_LINE && io::stdout().is_terminal() {
         text = json_lines(json);
     }
-    print(&format!("{text}\n"))
+    print_to_reader(&format!("{text}\n"))
 }
 
 /// Writes text on standard output. A reader that went away, as `head` does, is no failure.

@@ -116,10 +116,21 @@ impl Embedded {
             Timing::default(),
         );
         let (id, running) = opening.await.map_err(CallError::Refused)?;
+        // Also when whoever opens it goes away before it has begun.
+        let mut unopened = Unopened {
+            host: &self.host,
+            id: Some(id),
+        };
         let error = match follow(running, sink).await.outcome {
-            Outcome::Value(_) if request.from.is_none() => return Ok(id),
+            Outcome::Value(_) if request.from.is_none() => {
+                unopened.id = None;
+                return Ok(id);
+            }
             Outcome::Value(_) => match self.host.save_session(&self.caller, id).await {
-                Ok(_) => return Ok(id),
+                Ok(_) => {
+                    unopened.id = None;
+                    return Ok(id);
+                }
                 Err(refused) => {
                     let _ = self.host.close_session(&self.caller, id, None).await;
                     CallError::Refused(refused)
@@ -129,7 +140,6 @@ impl Embedded {
             Outcome::Refused(refused) => CallError::Refused(refused),
             Outcome::Error(_) => unreachable!("what begins a session returns no error"),
         };
-        self.host.forget_session(id);
         Err(error)
     }
 
@@ -207,4 +217,18 @@ fn ended(finished: spore_host::Finished) -> Finished {
 
 fn unknown(id: BundleId) -> Refused {
     Refused::new(RefusalCode::UnknownBundle, id.to_string())
+}
+
+/// Has a host forget a session that has not come about.
+struct Unopened<'a> {
+    host: &'a spore_host::Host,
+    id: Option<SessionId>,
+}
+
+impl Drop for Unopened<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.host.forget_session(id);
+        }
+    }
 }

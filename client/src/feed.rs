@@ -24,9 +24,16 @@ pub(crate) struct Feed {
 pub(crate) struct Slot(Arc<Mutex<Option<Told>>>);
 
 impl Slot {
-    /// Gives one thing to who waits. Done when they come for the next.
+    /// Gives one thing to who waits, after what was put before. Done when they come for the next.
     pub(crate) async fn put(&self, told: Told) {
+        // Work whose time is over may have put something just before.
+        self.taken().await;
         *self.lock() = Some(told);
+        self.taken().await;
+    }
+
+    /// Done when nothing is left to be taken.
+    async fn taken(&self) {
         // Whoever waits takes it before the work is looked at again, so that nobody need be woken.
         poll_fn(|_| match *self.lock() {
             None => Poll::Ready(()),
@@ -145,6 +152,19 @@ mod tests {
     async fn the_deadline_is_told_last() {
         let soon = Instant::now() + Duration::from_millis(20);
         let mut feed = Feed::new(Some(soon), |slot| async move {
+            slot.put(Told::Progress(1, 0)).await;
+            std::future::pending().await
+        });
+        assert_eq!(next(&mut feed).await, Some(1));
+        assert_eq!(next(&mut feed).await, Some(u64::MAX));
+        assert_eq!(next(&mut feed).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_comes_at_the_deadline_is_not_lost() {
+        let soon = Instant::now() + Duration::from_millis(20);
+        let mut feed = Feed::new(Some(soon), |slot| async move {
+            tokio::time::sleep_until(soon).await;
             slot.put(Told::Progress(1, 0)).await;
             std::future::pending().await
         });

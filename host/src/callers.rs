@@ -51,6 +51,8 @@ pub(crate) struct KeyState {
     pub(crate) memory: Arc<Total>,
     /// Images of the key's sessions and jobs, and what else is held for these.
     pub(crate) images: Arc<Total>,
+    /// State of one bundle, in bytes: what is saved must be no larger.
+    pub(crate) state_max: u64,
     /// Held while an image of the key's is written to the disk: one at a time, so that the others
     /// find the disk free in between.
     pub(crate) keeping: tokio::sync::Mutex<()>,
@@ -137,6 +139,7 @@ impl Callers {
                 compilations_max,
                 memory: Total::new(limits.memory_per_key),
                 images: Total::new(limits.session_images_per_key),
+                state_max: limits.state,
                 keeping: tokio::sync::Mutex::default(),
                 preparing: tokio::sync::Mutex::default(),
                 bundles: Total::new(bundles_max),

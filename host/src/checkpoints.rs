@@ -22,6 +22,11 @@ impl Checkpoints {
         self.0.stop.load(Ordering::Relaxed)
     }
 
+    /// The run stands where an image can be taken as well as at a checkpoint: it waits, or has an item.
+    pub(crate) fn pass(&self) {
+        self.0.reached.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Has the run stop at its next checkpoint, or no longer.
     pub(crate) fn want_stop(&self, wanted: bool) {
         self.0.stop.store(wanted, Ordering::Relaxed);
@@ -36,7 +41,7 @@ impl Checkpoints {
         self.0.resting.load(Ordering::Relaxed)
     }
 
-    /// How many were reached so far.
+    /// How many were reached or passed so far.
     pub(crate) fn reached(&self) -> u64 {
         self.0.reached.load(Ordering::Relaxed)
     }

@@ -48,7 +48,8 @@ pub(crate) struct Code {
     initial: OnceLock<(Image, Held)>,
     /// Of the Wasm that was compiled: a bundle's code, or that with an image put in.
     pub(crate) id: CodeId,
-    /// Memory of the machine code and of the Wasm that it was made of, in bytes.
+    /// Memory of the machine code, of the Wasm that it was made of, and of what instances begin with,
+    /// in bytes.
     bytes: u64,
     /// The Wasm, for other bundles that have the same; see [`Ready::share_code`].
     wasm: OnceLock<Bytes>,

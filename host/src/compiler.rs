@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spore_abi::export;
+use spore_bundle::image::BLOCK_BYTES;
 use spore_bundle::module::{self, Interior, Item};
 use spore_bundle::{Bundle, CodeId, Image, Interface, ModuleLimits};
 use spore_transport::RefusalCode;
@@ -443,7 +444,10 @@ impl Shop {
             .map_err(|error| Refused::new(RefusalCode::Internal, error.to_string()))?;
         tracing::info!(code = %id, bytes = code.len(), took = ?began.elapsed(), "compiled");
         let image = module.image_range();
-        let bytes = (image.end as usize - image.start as usize + code.len()) as u64;
+        let machine_code = (image.end as usize - image.start as usize) as u64;
+        // Memory that instances begin with is kept to map it into them, and to compare it with theirs.
+        let begins_with = interior.laid_out_blocks() * BLOCK_BYTES as u64;
+        let bytes = machine_code + begins_with.max(code.len() as u64);
         let compiled = Code::new(&self.linker, &module, interior, id, bytes).map(Arc::new)?;
         if let Keep::No = keep {
             return Ok(compiled);

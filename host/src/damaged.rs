@@ -44,6 +44,17 @@ impl<P> Damage<P> {
             place: None,
         }
     }
+
+    /// It is there by what its record tells. Nothing when the record has gone meanwhile: so has the rest.
+    pub(crate) fn at(self, place: Result<P, KeepError>) -> Option<Damage<P>> {
+        match place {
+            Err(KeepError::Missing(_)) => None,
+            place => Some(Damage {
+                place: place.ok(),
+                ..self
+            }),
+        }
+    }
 }
 
 impl<I, P> Default for Damaged<I, P> {

@@ -104,6 +104,8 @@ struct Inner {
     keep: OnceLock<Keep>,
     /// Held by who takes up what is kept.
     reviving: tokio::sync::Mutex<()>,
+    /// What is kept could not be listed, and may be another time.
+    unlisted: AtomicBool,
     /// How often jobs are made durable whose owners do not say.
     job_persist: Option<Duration>,
     counters: Arc<Counters>,
@@ -203,6 +205,7 @@ impl Host {
             jobs: Jobs::default(),
             keep: OnceLock::new(),
             reviving: tokio::sync::Mutex::default(),
+            unlisted: AtomicBool::default(),
             job_persist: setup.job_persist,
             counters: Arc::default(),
             workers,

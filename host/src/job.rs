@@ -325,10 +325,16 @@ pub(crate) struct Job {
 pub(crate) struct Now {
     pub(crate) phase: Phase,
     pub(crate) custody: Custody,
-    /// Its owner wants it to stand still.
+    /// It stands still for its owner.
     pub(crate) pause: bool,
-    /// Why its run did not come to stand still when it was to.
-    pub(crate) not_stopped: Option<Refused>,
+    /// Requests for that which wait until it does.
+    pausing: u32,
+    /// How often those that waited were no longer to.
+    pausing_over: u64,
+    /// Why its run did not come to stand still when it was last to.
+    not_stopped: Option<Refused>,
+    /// How often it did not. Whoever has waited since before has that answer.
+    turned_down: u64,
     /// Why the host wants it to stand still, if it does; in no words when the host ends.
     pub(crate) halt: Option<String>,
     /// It does so until the host has ended.
@@ -434,6 +440,9 @@ impl Job {
             phase: Phase::Still,
             custody: begin.custody,
             pause: begin.paused,
+            pausing: 0,
+            pausing_over: 0,
+            turned_down: 0,
             halt: None,
             halted_for_good: false,
             holds: 0,
@@ -590,11 +599,9 @@ impl Job {
 impl Now {
     pub(crate) fn state(&self) -> JobState {
         match &self.phase {
-            Phase::Running if self.pause || self.halt.is_some() => JobState::Pausing,
+            Phase::Running if self.stays() => JobState::Pausing,
             Phase::Running => JobState::Running,
-            Phase::Still if self.pause || self.halt.is_some() || !self.why.is_empty() => {
-                JobState::Paused
-            }
+            Phase::Still if self.stays() || !self.why.is_empty() => JobState::Paused,
             // It waits to be taken up again.
             Phase::Still => JobState::Running,
             Phase::Ended(finished) => JobState::Ended(ending(&finished.outcome)),
@@ -627,9 +634,7 @@ impl Now {
     /// Whether it is to run here and does not.
     pub(crate) fn is_to_run(&self) -> bool {
         matches!(self.phase, Phase::Still)
-            && !self.pause
-            && self.halt.is_none()
-            && self.holds == 0
+            && !self.stops()
             && !self.gone
             && self.why.is_empty()
             && self.custody.may_run()
@@ -642,7 +647,29 @@ impl Now {
 
     /// Whether it is to stand still until somebody says otherwise, also after a restart.
     fn stays(&self) -> bool {
-        self.pause || self.halt.is_some()
+        self.pauses() || self.halt.is_some()
+    }
+
+    /// Whether its owner wants that.
+    fn pauses(&self) -> bool {
+        self.pause || self.pausing > 0
+    }
+
+    /// It stands still from now on.
+    fn stand(&mut self) {
+        self.phase = Phase::Still;
+        self.pause = self.pauses();
+    }
+
+    /// Nobody's pause holds any more.
+    fn unpause(&mut self) {
+        (self.pause, self.pausing) = (false, 0);
+        self.pausing_over += 1;
+    }
+
+    /// Whether it can do so where it waits for its place. One that is only to leave has to have begun.
+    fn can_stand_before_it_runs(&self) -> bool {
+        self.stays() || self.holds > 0 && self.image.is_some()
     }
 
     /// Whether its image is not on the disk yet.

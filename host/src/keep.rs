@@ -104,6 +104,7 @@ impl KeepError {
                 )
             }
             KeepError::Read(_)
+            | KeepError::Record(_)
             | KeepError::Parts(_)
             | KeepError::Image(_)
             | KeepError::Items(_)
@@ -524,7 +525,8 @@ impl Keep {
         let record = record.ok_or(KeepError::Missing("its record"))?;
         let noted: JobNoted = codec::decode_serde(&record.meta, &limits(&record.meta))?;
         let JobRecord::V1(kept) = noted.record;
-        Ok(kept.custody)
+        let custody = Custody::after_restart(Some(kept.custody));
+        custody.ok_or(KeepError::Missing("its record"))
     }
 
     /// The last image of a job, with its items, if there is one.

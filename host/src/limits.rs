@@ -34,7 +34,8 @@ pub struct Limits {
     pub arguments_per_key: u64,
     /// Code of one bundle, in bytes. Default 64 MiB.
     pub code: u64,
-    /// State of one bundle, uncompressed, in bytes. Default 256 MiB.
+    /// State of one bundle, uncompressed, in bytes: also of what is saved. Default 264 MiB, which is
+    /// room for an image of a guest that has changed all of 256 MiB.
     pub state: u64,
     /// Functions of one module. Default 100,000.
     pub functions: u32,
@@ -265,7 +266,7 @@ mod tests {
         assert_eq!(limits.result, 64 << 20);
         assert_eq!(limits.output, 1 << 20);
         assert_eq!(limits.code, 64 << 20);
-        assert_eq!(limits.state, 256 << 20);
+        assert_eq!(limits.state, 264 << 20);
         assert_eq!(limits.stack, 1 << 20);
         assert_eq!(limits.queue, 1024);
     }

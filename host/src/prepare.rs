@@ -21,7 +21,7 @@ use crate::run::{self, Live};
 use crate::session::Means;
 use crate::snapshot::{self, Around};
 use crate::wasi::{Clock, Outlet, Seed, World};
-use crate::work::{Limited, slots};
+use crate::work::Limited;
 
 /// Something to be done for an image of what it leaves.
 pub(crate) struct Preparation {
@@ -48,7 +48,7 @@ pub(crate) enum Task {
 }
 
 impl Preparation {
-    /// Does it in a fresh instance, which sees no directory and whose output goes nowhere: what it
+    /// Does it in a fresh instance, for which there is a place, and which sees no directory and whose output goes nowhere: what it
     /// leaves is the same for whoever uses the code.
     ///
     /// # Errors
@@ -56,7 +56,6 @@ impl Preparation {
     /// When it does not come to its end; and for captures, when the guest looks at anything outside
     /// of itself, which each call is to see anew.
     pub(crate) async fn run(self) -> Result<Image, Refused> {
-        let _slots = slots(&self.key, &self.means.instances).await;
         let events = Events::new();
         let world = World {
             outlet: Outlet::new(events.clone(), 0),

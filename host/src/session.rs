@@ -13,7 +13,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spore_bundle::image::{Bound, Image};
+use spore_bundle::image::{BLOCK_BYTES, Bound, Image};
 use spore_bundle::{Bundle, BundleId};
 use spore_transport::message::{CallLimits, Refused, Timing};
 use spore_transport::session::{Origin, SESSION_TEXT_BYTES_MAX, SessionInfo, SessionState};
@@ -238,7 +238,30 @@ pub(crate) struct SavedAs {
 
 impl SavedAs {
     /// The same bundle with this image of one of its instances.
-    pub(crate) fn new(bundle: &Bundle, charged: Arc<Charged>) -> Result<SavedAs, Refused> {
+    ///
+    /// # Errors
+    ///
+    /// When nobody could open it: its state has more than so many bytes.
+    pub(crate) fn within(
+        state_max: u64,
+        bundle: &Bundle,
+        charged: Arc<Charged>,
+    ) -> Result<SavedAs, Refused> {
+        let index = charged.image.index_bytes().len() as u64;
+        // A block that is there twice counts once.
+        if index + charged.image.changed_bytes() > state_max {
+            let blocks = charged.image.distinct().len() * BLOCK_BYTES;
+            let bytes = index + blocks as u64;
+            if bytes > state_max {
+                let refused = Refused::new(RefusalCode::StateTooLarge, "of what is to be saved");
+                return Err(refused.past(state_max, bytes));
+            }
+        }
+        SavedAs::new(bundle, charged)
+    }
+
+    /// The same, of what was saved before.
+    fn new(bundle: &Bundle, charged: Arc<Charged>) -> Result<SavedAs, Refused> {
         let bundle = bundle.with_image(charged.image.clone());
         let bundle = bundle.map_err(|error| {
             let what = crate::code::chain(&error);

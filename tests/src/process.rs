@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use spore_client::{Identity, PublicKey};
@@ -29,7 +30,8 @@ impl Process {
     ///
     /// When there is no such program, or it does not say that it is ready.
     pub fn start(configuration: &str, options: &[&str]) -> Process {
-        let door = Door::prepare(options);
+        let mut door = Door::prepare(options);
+        door.address.set_port(free_port());
         let path = door.home().config_path();
         std::fs::write(path, configuration).expect("the folder is writable");
         let mut process = Process { door, child: None };
@@ -57,9 +59,9 @@ impl Process {
                 self.log()
             );
         };
-        self.door.address = address.parse().expect("an address");
+        let address: SocketAddr = address.parse().expect("an address");
+        assert_eq!(address, self.door.address);
         assert_eq!(key, self.door.key.to_string());
-        assert_ne!(self.door.address, SocketAddr::from(([127, 0, 0, 1], 0)));
     }
 
     /// Starts it again, and kills it after this time, whether it is ready by then or not.
@@ -187,6 +189,23 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
+}
+
+/// A port that nobody has, and that systems give to nobody who does not ask for it: a client may connect
+/// while a host is down, and must not have its port when it starts again.
+fn free_port() -> u16 {
+    /// Below those that systems give.
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    // Tests of several processes at one time hardly meet: each has a hundred ports before the next one's.
+    let own = (std::process::id() % 200) as u16 * 100;
+    let mut ports = (0..COUNT).map(|_| {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed) % COUNT;
+        FIRST + (own + tried) % COUNT
+    });
+    let free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(free).expect("some port is free")
 }
 
 /// The `spore` command: the one that the environment names, or the one beside the tests.

@@ -33,7 +33,7 @@ pub const MANIFEST_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 /// Longest code that a host accepts unless configured otherwise, in bytes.
 pub const CODE_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// Longest state that a host accepts unless configured otherwise, in bytes.
-pub const STATE_BYTES_MAX_DEFAULT: u64 = 256 << 20;
+pub const STATE_BYTES_MAX_DEFAULT: u64 = 264 << 20;
 /// Longest result that either side accepts unless configured otherwise, in bytes.
 pub const RESULT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// Most output of a guest that either side accepts unless configured otherwise, in bytes.

@@ -1,11 +1,12 @@
 //! What an image must know of code: its memory, its globals, and what stands in the way of one.
 
 use std::fmt;
+use std::ops::Range;
 
-use wasmparser::{KnownCustom, Name, Operator, Parser, Payload, TypeRef};
+use wasmparser::{DataKind, KnownCustom, Name, Operator, Parser, Payload, TypeRef};
 
 use super::{Memory, ModuleError, ValueType};
-use crate::image::{GlobalValue, Index, PAGES_MAX};
+use crate::image::{BLOCK_BYTES, BLOCKS_PER_PAGE, GlobalValue, Index, PAGES_MAX};
 use crate::sections;
 
 /// The parts of code that hold state, and whether an image can hold all of it.
@@ -14,6 +15,7 @@ pub struct Interior {
     memory: Option<Memory>,
     globals: Vec<GlobalType>,
     start: Option<u32>,
+    laid_out_blocks: u64,
     obstacle: Option<Obstacle>,
 }
 
@@ -143,6 +145,13 @@ impl Interior {
             .map(|(index, global)| (index, global.ty))
     }
 
+    /// Blocks of memory in which active data segments lay something out when an instance is made: at
+    /// most as many are otherwise than zero in an instance in which nothing has run. Memory as a whole
+    /// where the place of a segment is no constant.
+    pub fn laid_out_blocks(&self) -> u64 {
+        self.laid_out_blocks
+    }
+
     /// The function that runs by itself when an instance is made.
     pub fn start(&self) -> Option<u32> {
         self.start
@@ -195,6 +204,8 @@ struct Reading {
     memories: Vec<Memory>,
     globals: Vec<GlobalType>,
     start: Option<u32>,
+    /// The blocks of memory, from and to, in which each active data segment lies.
+    laid_out: Vec<Range<u64>>,
     /// The first found. One in a function waits for its name.
     obstacle: Option<Obstacle>,
     /// Functions so far, imported ones counted.
@@ -247,6 +258,22 @@ impl Reading {
                 self.functions += 1;
                 if self.obstacle.is_none() {
                     self.body(index, &body)?;
+                }
+            }
+            Payload::DataSection(segments) => {
+                for segment in segments {
+                    let segment = segment?;
+                    if let DataKind::Active { offset_expr, .. } = &segment.kind
+                        && let len @ 1.. = segment.data.len() as u64
+                    {
+                        // In code that is valid it lies within the memory.
+                        let (from, to) = match offset_of(offset_expr) {
+                            Some(from) => (from, from.saturating_add(len)),
+                            None => (0, u64::MAX),
+                        };
+                        let block = BLOCK_BYTES as u64;
+                        self.laid_out.push(from / block..to.div_ceil(block));
+                    }
                 }
             }
             Payload::CustomSection(section) => {
@@ -317,11 +344,32 @@ impl Reading {
                 None
             }
         };
+        let pages = self.memories.iter().map(|memory| memory.pages_min).max();
+        let all = pages
+            .unwrap_or(0)
+            .saturating_mul(u64::from(BLOCKS_PER_PAGE));
+        self.laid_out.sort_unstable_by_key(|blocks| blocks.start);
+        let (mut laid_out_blocks, mut end) = (0, 0);
+        for blocks in self.laid_out {
+            let (from, to) = (blocks.start.max(end), blocks.end.min(all));
+            laid_out_blocks += to.saturating_sub(from);
+            end = end.max(to);
+        }
         Interior {
             memory,
             globals: self.globals,
             start: self.start,
+            laid_out_blocks,
             obstacle: self.obstacle,
         }
+    }
+}
+
+/// Where a data segment lies, if that is a constant.
+fn offset_of(offset: &wasmparser::ConstExpr<'_>) -> Option<u64> {
+    let mut operators = offset.get_operators_reader();
+    match (operators.read(), operators.read()) {
+        (Ok(Operator::I32Const { value }), Ok(Operator::End)) => Some(u64::from(value as u32)),
+        _ => None,
     }
 }

@@ -9,6 +9,7 @@ use spore_bundle::{Callable, Grant};
 use spore_client::Bundle;
 use spore_value::{Limits, json as values, signature_difference};
 
+use crate::arguments::BUNDLE_LIMITS;
 use crate::exit::Failure;
 use crate::image;
 use crate::output::{self, plain, size};
@@ -43,7 +44,8 @@ struct Difference {
 
 impl Diff {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let (a, b) = (Bundle::open(&self.a)?, Bundle::open(&self.b)?);
+        let open = |path| Bundle::open_with(path, &BUNDLE_LIMITS);
+        let (a, b) = (open(&self.a)?, open(&self.b)?);
         let found = difference(&a, &b);
         if self.json {
             return output::print_json(&found.json);
@@ -68,6 +70,7 @@ fn difference(a: &Bundle, b: &Bundle) -> Difference {
         lines.push("the same bundle".to_owned());
     }
     let (a, b) = (a.inner(), b.inner());
+    let guest = guest(a, b, &mut lines);
     let code = code(a, b, &mut lines);
     let interface = interface(a, b, &mut lines);
     let captures = captures(a, b, &mut lines);
@@ -80,6 +83,7 @@ fn difference(a: &Bundle, b: &Bundle) -> Difference {
         "same": same,
         "a": a.id().to_string(),
         "b": b.id().to_string(),
+        "guest": guest,
         "code": code,
         "interface": interface,
         "captures": captures,
@@ -87,6 +91,19 @@ fn difference(a: &Bundle, b: &Bundle) -> Difference {
         "beside_memory": beside,
     });
     Difference { lines, json }
+}
+
+/// What the guest calls itself.
+fn guest(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<String>) -> Json {
+    let named = |bundle: &spore_bundle::Bundle| {
+        let manifest = bundle.manifest();
+        format!("{} {}", manifest.name, manifest.version)
+    };
+    let (a, b) = (named(a), named(b));
+    if a != b {
+        lines.push(format!("guest      a {}, b {}", plain(&a), plain(&b)));
+    }
+    json!({ "a": a, "b": b })
 }
 
 fn code(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<String>) -> Json {
@@ -116,9 +133,10 @@ fn interface(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec
         ("init", [&a.manifest().init, &b.manifest().init]),
         ("restored", [&a.manifest().restored, &b.manifest().restored]),
     ] {
-        let what = match of.map(Option::is_some) {
-            [true, false] => "only in a",
-            [false, true] => "only in b",
+        let what = match of {
+            [Some(_), None] => "only in a",
+            [None, Some(_)] => "only in b",
+            [a, b] if a != b => "another function",
             _ => continue,
         };
         lines.push(format!("interface  #[{hook}]: {what}"));
@@ -247,6 +265,10 @@ fn bound(bundle: &spore_bundle::Bundle) -> Option<(String, BTreeMap<String, Json
 }
 
 fn captures(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<String>) -> Json {
+    let other_bytes = match (a.captures(), b.captures()) {
+        (Some((_, a)), Some((_, b))) => a != b,
+        _ => false,
+    };
     let (a, b) = (bound(a), bound(b));
     let mut changes = Vec::new();
     let mut change = |line: String, json: Json| {
@@ -265,7 +287,7 @@ fn captures(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<
         );
     } else if let (Some((_, a)), Some((_, b))) = (&a, &b) {
         let in_both = a.keys().filter(|name| b.contains_key(*name));
-        for name in in_both.filter(|name| a.get(*name) != b.get(*name)) {
+        for name in in_both.filter(|name| !looks_same(a.get(*name), b.get(*name))) {
             let of = |it: &BTreeMap<String, Json>| it.get(name).cloned().unwrap_or(Json::Null);
             let (a, b) = (of(a), of(b));
             change(
@@ -279,7 +301,17 @@ fn captures(a: &spore_bundle::Bundle, b: &spore_bundle::Bundle, lines: &mut Vec<
             );
         }
     }
+    // As NaNs of other bits have, or what is no value of its type.
+    if other_bytes && changes.is_empty() {
+        lines.push("captures   other bytes, which look the same as JSON".to_owned());
+        changes.push(json!({ "difference": "other bytes" }));
+    }
     changes.into()
+}
+
+/// Whether two values are written the same: as numbers, 0.0 and -0.0 are equal.
+fn looks_same(a: Option<&Json>, b: Option<&Json>) -> bool {
+    a.map(Json::to_string) == b.map(Json::to_string)
 }
 
 fn memory(a: Option<&Image>, b: Option<&Image>, lines: &mut Vec<String>) -> Json {

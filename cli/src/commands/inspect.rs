@@ -139,6 +139,7 @@ impl Inspected {
                 text.push_str("      can run as a job\n");
             }
         }
+        text.push_str(&self.hooks());
         text.push_str(&self.types());
         text.push_str(&self.captures_text());
         if let Some(image) = bundle.image() {
@@ -162,6 +163,27 @@ impl Inspected {
             .collect();
         text.push_str(&output::table(2, &rows));
         text
+    }
+
+    /// What runs besides callables.
+    fn hooks(&self) -> String {
+        let manifest = self.bundle.inner().manifest();
+        let init = manifest
+            .init
+            .as_ref()
+            .map(|_| ["init", "runs once; instances begin with what it leaves"].map(str::to_owned));
+        let restored = manifest.restored.as_ref().map(|_| {
+            [
+                "restored",
+                "runs in an instance that was restored from an image",
+            ]
+            .map(str::to_owned)
+        });
+        let hooks: Vec<_> = [init, restored].into_iter().flatten().collect();
+        match hooks.is_empty() {
+            true => String::new(),
+            false => format!("\nhooks\n{}", output::table(2, &hooks)),
+        }
     }
 
     /// Every type that callables use, once.
@@ -236,6 +258,8 @@ impl Inspected {
                 json!({ "id": state.id.to_string(), "bytes": state.bytes })
             }),
             "image": bundle.image().map(image::json),
+            "init": manifest.init.is_some(),
+            "restored": manifest.restored.is_some(),
             "callables": callables,
             "captures": captures,
             "imports": imports,

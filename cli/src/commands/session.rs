@@ -434,7 +434,11 @@ impl Call {
                 called.map_err(|failure| self.poisoned(failure))
             }
             _ => {
-                local.keep(&session.save().await?)?;
+                let saved = session.save().await.map_err(|error| {
+                    let failure = Failure::from(error).about("what the call has left is not kept");
+                    failure.help("the session is as it was before the call")
+                })?;
+                local.keep(&saved)?;
                 called
             }
         }

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use crate::common::{Jobs, User, guests, stirred, text};
 
-/// Of a job that runs for three seconds.
-const ROUNDS: u64 = 150;
+/// Of a job that runs for eight seconds.
+const ROUNDS: u64 = 400;
 
 /// Of one that ends only when it is told to.
 const ENDLESS: u64 = 1_000_000;

@@ -204,13 +204,13 @@ fn a_job_from_its_start_to_its_result() {
         assert!(said.contains("spore job ls"), "{said}");
     }
 
-    let id = start(&["rests", "[30]"]);
+    let id = start(&["rests", "[200]"]);
     let watched = job("watch", &id, &[]);
-    assert!(watched.stderr.contains("round 29\n"), "{watched:?}");
-    assert_eq!(watched.ok(), "30\n");
-    assert_eq!(job("result", &id, &["--keep"]).ok(), "30\n");
+    assert!(watched.stderr.contains("round 199\n"), "{watched:?}");
+    assert_eq!(watched.ok(), "200\n");
+    assert_eq!(job("result", &id, &["--keep"]).ok(), "200\n");
     let ended = job("result", &id, &["--json"]).json();
-    assert_eq!((&ended["result"], &ended["job"]), (&json!(30), &json!(id)));
+    assert_eq!((&ended["result"], &ended["job"]), (&json!(200), &json!(id)));
     job("result", &id, &[]).failed(3);
 
     // Items are taken by whoever watches; what was not taken comes with the result.
@@ -267,4 +267,35 @@ fn an_interrupted_watch_says_with_which_item_to_go_on() {
     user.spore(["job", "cancel", id].into_iter().chain(on)).ok();
     user.spore(["job", "result", id].into_iter().chain(on))
         .failed(3);
+}
+
+/// A result that nobody has read is there for whoever asks next.
+#[test]
+fn a_result_without_a_reader_stays_on_the_host() {
+    let user = User::new();
+    let key = user.key();
+    user.spore(["key", "authorize", &key]).ok();
+    let host = user.host();
+    let on = ["--on", &*host.address];
+    user.spore(["status", &*host.address, "--trust", &*host.key])
+        .ok();
+    let started = run(&user, ["rests", "[1]", "--job"].into_iter().chain(on)).ok();
+    let id = started.trim_end();
+    for json in [None, Some("--json")] {
+        let mut child = user
+            .command()
+            .args(["job", "result", id])
+            .args(on)
+            .args(json)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        drop(child.stdout.take());
+        let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("stays on the host"), "{ended:?}");
+    }
+    let result = user.spore(["job", "result", id].into_iter().chain(on));
+    assert_eq!(result.ok(), "1\n");
 }

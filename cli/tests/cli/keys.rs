@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -182,11 +181,10 @@ fn another_key_of_a_host_is_trusted_only_by_force() {
 fn a_running_host_has_read_a_change_when_the_command_ends() {
     let (board, laptop) = (User::new(), User::new());
     let key = laptop.key();
-    let began = Instant::now();
-    let said = board.spore(["key", "authorize", &key]).ok();
-    assert!(!said.contains("running host"), "{said}");
-    board.spore(["key", "revoke", &key]).ok();
-    assert!(began.elapsed() < Duration::from_secs(5));
+    for verb in ["authorize", "revoke"] {
+        let said = board.spore(["key", verb, &key]).ok();
+        assert!(!said.contains("running host"), "{said}");
+    }
 
     let host = board.host();
     laptop

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::common::{Ended, Host, Jobs, PATIENCE, User, stirred};
 
-/// Of a job that runs for four seconds.
-const ROUNDS: u64 = 200;
+/// Of a job that runs for ten seconds.
+const ROUNDS: u64 = 500;
 
 /// A user, and two others who run hosts for them.
 struct Trio {

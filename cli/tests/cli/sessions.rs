@@ -172,7 +172,11 @@ fn commands_that_use_a_session_at_once_take_turns() {
         command.spawn().expect("the command starts")
     };
     // The first holds the session until another has said that it waits.
-    let first = call("remember_after", json!([3000, "a"]));
+    let mut first = call("remember_after", json!([3000, "a"]));
+    let mut said = [0; 7];
+    let stderr = first.stderr.as_mut().expect("it is piped");
+    std::io::Read::read_exact(stderr, &mut said).expect("the guest speaks");
+    assert_eq!(&said, b"waiting");
     let others = ["b", "c"].map(|word| call("remember", json!([word])));
     let mut waited = 0;
     for child in [first].into_iter().chain(others) {

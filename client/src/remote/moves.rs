@@ -9,8 +9,8 @@ use spore_bundle::{Bundle, BundleId, DifferenceReader, Limits};
 use spore_transport::exchange::ClientLimits;
 use spore_transport::job::custody::Next;
 use spore_transport::job::{
-    Difference, JobArrive, JobId, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock, MoveId,
-    MoveStep, Place,
+    Difference, JobArrive, JobId, JobInfo, JobLeave, JobLeft, JobMove, JobMoved, JobOffer, Lock,
+    MoveId, MoveStep, Place,
 };
 use spore_transport::message::{Message, Refused};
 use spore_transport::{BlobId, PublicKey, RefusalCode, packing};
@@ -149,9 +149,12 @@ impl Remote {
     }
 
     async fn place(&self, job: JobId) -> Result<Option<Place>, JobError> {
+        Ok(self.listed(job).await?.map(|info| info.place))
+    }
+
+    async fn listed(&self, job: JobId) -> Result<Option<JobInfo>, JobError> {
         let jobs = insist!(self.jobs())?;
-        let found = jobs.iter().find(|info| info.job == job);
-        Ok(found.map(|info| info.place))
+        Ok(jobs.into_iter().find(|info| info.job == job))
     }
 
     /// Ends a move from here that was left half done.
@@ -178,9 +181,18 @@ impl Remote {
         let mut unclear = false;
         for look in 1.. {
             // The target first: what the source says is then the newer of the two.
-            let there = target.place(job).await.map_err(MoveError::Ask)?;
+            let listed = target.listed(job).await.map_err(MoveError::Ask)?;
+            let there = listed.as_ref().map(|info| info.place);
             let here = self.place(job).await.map_err(MoveError::Ask)?;
-            let next = Next::of((target_key, there), (source_key, here));
+            // What the target cannot take up is no copy to give the job up to, or to forget it for.
+            let taken_up = listed.filter(|info| info.unavailable.is_none());
+            let copy = match here {
+                Some(Place::Leaving { .. } | Place::GaveUp { .. }) => {
+                    taken_up.map(|info| info.place)
+                }
+                _ => there,
+            };
+            let next = Next::of((target_key, copy), (source_key, here));
             let asked = match next {
                 Next::Settled => {
                     return Ok(match [here, there].map(|it| it.is_some_and(is_had)) {

@@ -384,8 +384,9 @@ impl Host {
                 Some(damage) if !damage.is_passing => {
                     let after = Custody::after(id, damage.place, &Event::Acknowledge);
                     match damage.place {
+                        // Nobody can take it over. The host that it comes from has another.
+                        None | Some(Custody::Arriving { .. }) => Ok(()),
                         Some(_) => after.map(|_| ()).map_err(|error| error.refusal()),
-                        None => Ok(()),
                     }
                 }
                 _ => Err(why.clone()),
@@ -435,7 +436,6 @@ pub(super) fn run(inner: &Arc<Inner>, job: &Arc<Job>) {
             return;
         }
         now.phase = Phase::Running;
-        now.not_stopped = None;
         job.tell_run(&now);
     }
     job.changed();

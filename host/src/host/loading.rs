@@ -16,6 +16,7 @@ use crate::code::{self, Code, Hook, Ready};
 use crate::compiler::Beginning;
 use crate::prepare::{Preparation, Task};
 use crate::scheduler::lock;
+use crate::work::{Slots, Ticket, slots};
 
 impl Host {
     /// The bundle as it was loaded before, if it is kept. Says nothing of who may use it.
@@ -191,19 +192,33 @@ impl Host {
             .or_default()
             .clone();
         // Whoever else wants it waits here, and finds it done.
-        let mut kept = kept.lock().await;
-        match kept.upgrade() {
-            Some(initialised) => Ok(initialised),
-            None => {
-                let task = Task::Initialise(hook);
-                let image = self.prepare(caller, bundle, code, task).await?;
-                let compiler = &self.inner.compiler;
-                let compiling = compiler.load_initialised(&caller.state, bundle, image);
-                let initialised = compiling.await?;
-                *kept = Arc::downgrade(&initialised);
-                Ok(initialised)
-            }
+        let mut kept = kept.lock_owned().await;
+        if let Some(initialised) = kept.upgrade() {
+            return Ok(initialised);
         }
+        let slots = self.slots_in_queue(caller).await?;
+        let (host, caller, bundle) = (self.clone(), caller.clone(), bundle.clone());
+        // Once it has begun, whoever waits for it or not: it is to run once, also for those who have not
+        // the time to wait until it is over.
+        self.to_the_end(async move {
+            let task = Task::Initialise(hook);
+            let image = host.prepare(&caller, &bundle, code, task, slots).await?;
+            let compiler = &host.inner.compiler;
+            let compiling = compiler.load_initialised(&caller.state, &bundle, image);
+            let initialised = compiling.await?;
+            *kept = Arc::downgrade(&initialised);
+            Ok(initialised)
+        })
+        .await
+    }
+
+    /// Places for an instance in which something is prepared, among the caller's calls.
+    async fn slots_in_queue(&self, caller: &Caller) -> Result<(Slots, Ticket), Refused> {
+        let inner = &self.inner;
+        let mut ticket = Ticket::queue(&inner.counters, inner.limits.queue, caller)?;
+        let slots = slots(&caller.state, &inner.instances).await;
+        ticket.begin();
+        Ok((slots, ticket))
     }
 
     /// An image of what a fresh instance of the bundle's code is after this.
@@ -213,6 +228,7 @@ impl Host {
         bundle: &Bundle,
         code: Arc<Code>,
         task: Task,
+        slots: (Slots, Ticket),
     ) -> Result<Image, Refused> {
         let preparation = Preparation {
             means: self.inner.means(),
@@ -222,7 +238,11 @@ impl Host {
             task,
             limits: caller.limits.for_call(&CallLimits::default()),
         };
-        self.on_worker(caller.turn, preparation.run()).await?
+        let preparing = async move {
+            let _slots = slots;
+            preparation.run().await
+        };
+        self.on_worker(caller.turn, preparing).await?
     }
 
     /// Has the captures of a bundle decoded once, for calls that begin after that is done.
@@ -258,7 +278,8 @@ impl Host {
             initial,
         };
         let code = loaded.ready().code.clone();
-        let prepared = self.prepare(caller, bundle, code, task).await;
+        let slots = self.slots_in_queue(caller).await?;
+        let prepared = self.prepare(caller, bundle, code, task, slots).await;
         let image = prepared.inspect_err(|why| {
             // Anything else stays so.
             if !matches!(

@@ -272,7 +272,14 @@ impl Host {
             };
             if now != custody {
                 let taken = host.take_in(&caller, &arrive, [now, custody], &bundle, items);
-                taken.await?;
+                match taken.await {
+                    Ok(()) => {}
+                    // The same request was carried out meanwhile, and its answer may be lost.
+                    Err(why) if why.code == RefusalCode::JobHere => {
+                        host.arrived(&caller, arrive.job, custody, why).await?;
+                    }
+                    Err(why) => return Err(why),
+                }
             }
             Ok(JobMoved {
                 place: Some(custody.place(arrive.job)),
@@ -280,6 +287,24 @@ impl Host {
             })
         })
         .await
+    }
+
+    /// Waits until another request has taken the job in. When it is not this by then: `why`.
+    async fn arrived(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        custody: Custody,
+        why: Refused,
+    ) -> Result<(), Refused> {
+        let jobs = &self.inner.jobs;
+        if let Ok(job) = jobs.find(caller, id) {
+            let _turn = job.disk.lock().await;
+        }
+        match jobs.custody(caller, id) == Some(custody) {
+            true => Ok(()),
+            false => Err(why),
+        }
     }
 
     /// Takes a job in: as what is here of it `before`, and as what it is `after` once that is written

@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use spore_store::OpenError;
@@ -51,6 +52,9 @@ impl Host {
         let listed = keep
             .beside(|keep| Ok((keep.sessions()?, keep.jobs()?)))
             .await;
+        self.inner
+            .unlisted
+            .store(listed.is_err(), Ordering::Relaxed);
         let (sessions, kept) = match listed {
             Ok(found) => found,
             Err(error) => {
@@ -70,11 +74,16 @@ impl Host {
                 Ok(()) => sessions.damaged.forget(owner, id),
                 // Another has taken it up meanwhile.
                 Err(_) if sessions.has(id) => {}
-                Err(mut damage) => {
-                    tracing::error!(session = %id, why = %damage.why, "a session is not taken up");
+                Err(damage) => {
                     let place = keep.beside(move |keep| keep.session_place(owner, id.0));
-                    damage.place = place.await.ok();
-                    sessions.damaged.put(owner, id, damage);
+                    match damage.at(place.await) {
+                        Some(damage) => {
+                            let why = &damage.why;
+                            tracing::error!(session = %id, %why, "a session is not taken up");
+                            sessions.damaged.put(owner, id, damage);
+                        }
+                        None => sessions.damaged.forget(owner, id),
+                    }
                 }
             }
         }
@@ -88,11 +97,17 @@ impl Host {
             }
             match self.revive_job(&keep, &caller, id).await {
                 Ok(()) => jobs.damaged.forget(owner, id),
-                Err(mut damage) => {
-                    tracing::error!(job = %id, why = %damage.why, "a job is not taken up");
-                    let custody = keep.beside(move |keep| keep.job_custody(owner, id.0)).await;
-                    damage.place = custody.ok();
-                    jobs.damaged.put(owner, id, damage);
+                Err(_) if jobs.has(owner, id) => {}
+                Err(damage) => {
+                    let custody = keep.beside(move |keep| keep.job_custody(owner, id.0));
+                    match damage.at(custody.await) {
+                        Some(damage) => {
+                            let why = &damage.why;
+                            tracing::error!(job = %id, %why, "a job is not taken up");
+                            jobs.damaged.put(owner, id, damage);
+                        }
+                        None => jobs.damaged.forget(owner, id),
+                    }
                 }
             }
         }
@@ -101,7 +116,9 @@ impl Host {
     /// Whether something of this key's is on the disk that may be taken up another time.
     pub(crate) fn has_passing(&self, key: &PublicKey) -> bool {
         let Inner { sessions, jobs, .. } = &*self.inner;
-        sessions.damaged.has_passing(key.0) || jobs.damaged.has_passing(key.0)
+        self.inner.unlisted.load(Ordering::Relaxed)
+            || sessions.damaged.has_passing(key.0)
+            || jobs.damaged.has_passing(key.0)
     }
 
     /// Removes something of an owner's from the disk that was not taken up, if it `may` go as it is

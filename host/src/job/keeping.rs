@@ -444,7 +444,7 @@ impl Job {
             seed: self.terms.seed,
             persist: self.terms.persist,
             custody: now.custody,
-            paused: now.pause,
+            paused: now.pauses(),
             age_ms: millis(now.age()),
             stops: now.stops,
             done,
@@ -457,11 +457,13 @@ impl Job {
         })
     }
 
-    /// Whether items were taken of one that does not run, and that is not written down.
+    /// Whether items were taken that a restart would bring again. Those of one that runs and is not
+    /// durable come again in any case, from the image that it goes on from.
     pub(crate) fn has_items_to_note(&self) -> bool {
         let now = self.now();
+        let runs = matches!(now.phase, Phase::Running);
         self.keep.is_some()
-            && !matches!(now.phase, Phase::Running)
+            && !(runs && self.at_least_once())
             && now.items.first() != now.items_kept
     }
 

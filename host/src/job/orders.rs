@@ -15,43 +15,44 @@ use crate::session::{Charged, Saved, SavedAs};
 
 impl Job {
     /// Has it stand still at its next checkpoint, if it reaches one in this time.
-    pub(crate) async fn pause(&self, within: Duration) -> Result<JobChanged, Refused> {
-        {
-            let mut now = self.served()?;
-            now.pause = true;
-            now.not_stopped = None;
-            self.tell_run(&now);
-        }
+    pub(crate) async fn pause(self: &Arc<Self>, within: Duration) -> Result<JobChanged, Refused> {
+        // Whoever goes away, or waits for longer than that, takes the wish along, and no other.
+        let pausing = Pausing::of(self)?;
         self.changed();
-        match self.stands_still(within).await {
-            Some(stands) => stands.map(|()| self.standing()),
-            None => {
-                let mut now = self.now();
-                if matches!(now.phase, Phase::Running) {
-                    now.pause = false;
-                    self.tell_run(&now);
-                }
-                drop(now);
-                self.changed();
-                Err(no_checkpoint(within))
-            }
-        }
+        let paused = self.stands_still(within, |now| now.pause = true).await;
+        drop(pausing);
+        self.changed();
+        paused.map(|()| self.standing())
     }
 
-    /// Waits until the run has come to stand still, or was refused that; nothing past the time.
-    pub(crate) async fn stands_still(&self, within: Duration) -> Option<Result<(), Refused>> {
+    /// Waits until the run has come to stand still, and does this then.
+    ///
+    /// # Errors
+    ///
+    /// When it was refused that, has ended, or does not in this time.
+    async fn stands_still(
+        &self,
+        within: Duration,
+        mut then: impl FnMut(&mut Now),
+    ) -> Result<(), Refused> {
+        let turned_down = self.now().turned_down;
         let stands = self.until(|now| match now.phase {
-            Phase::Still => Some(Ok(())),
+            Phase::Still => {
+                then(now);
+                Some(Ok(()))
+            }
             Phase::Ended(_) => Some(Err(Refused::new(RefusalCode::JobEnded, ""))),
-            Phase::Running => now.not_stopped.take().map(Err),
+            Phase::Running if now.turned_down == turned_down => None,
+            Phase::Running => now.not_stopped.clone().map(Err),
         });
-        tokio::time::timeout(within, stands).await.ok()
+        let stands = tokio::time::timeout(within, stands).await;
+        stands.unwrap_or_else(|_| Err(no_checkpoint(within)))
     }
 
     /// Lets it go on. Whoever calls sees to it that it does.
     pub(crate) fn resume(&self) -> Result<(), Refused> {
         let mut now = self.served()?;
-        now.pause = false;
+        now.unpause();
         now.why.clear();
         self.tell_run(&now);
         drop(now);
@@ -106,13 +107,13 @@ impl Job {
             let (bundle, blocks_new) = (saved.bundle.clone(), 0);
             return Ok(Saved { bundle, blocks_new });
         }
-        let saved = SavedAs::new(&self.terms.bundle, charged)?;
+        let saved = SavedAs::within(self.key.state_max, &self.terms.bundle, charged)?;
         Ok(now.saved_as(saved))
     }
 
     /// Notes that it was saved as this image.
     pub(super) fn saved_as(&self, charged: Arc<Charged>) -> Result<Saved, Refused> {
-        let saved = SavedAs::new(&self.terms.bundle, charged)?;
+        let saved = SavedAs::within(self.key.state_max, &self.terms.bundle, charged)?;
         Ok(self.now().saved_as(saved))
     }
 
@@ -207,7 +208,6 @@ impl Job {
         {
             let mut now = self.now();
             (now.halt, now.halted_for_good) = (Some(String::new()), true);
-            now.not_stopped = None;
             self.tell_run(&now);
         }
         self.stopped(within).await?;
@@ -221,7 +221,6 @@ impl Job {
     pub(crate) fn hold(self: &Arc<Self>) -> Hold {
         let mut now = self.now();
         now.holds += 1;
-        now.not_stopped = None;
         self.tell_run(&now);
         drop(now);
         Hold(self.clone())
@@ -229,10 +228,7 @@ impl Job {
 
     /// Waits until the run stands still, which somebody wants.
     pub(crate) async fn stopped(&self, within: Duration) -> Result<(), Refused> {
-        match self.stands_still(within).await {
-            Some(stands) => stands,
-            None => Err(no_checkpoint(within)),
-        }
+        self.stands_still(within, |_| ()).await
     }
 
     /// Whether it was to leave, and has not for so long.
@@ -249,6 +245,34 @@ impl Now {
         let bundle = saved.bundle.clone();
         self.saved = Some(saved);
         Saved { bundle, blocks_new }
+    }
+}
+
+/// A request that a job stand still, which waits until it does.
+struct Pausing {
+    job: Arc<Job>,
+    over: u64,
+}
+
+impl Pausing {
+    fn of(job: &Arc<Job>) -> Result<Pausing, Refused> {
+        let mut now = job.served()?;
+        now.pausing += 1;
+        job.tell_run(&now);
+        Ok(Pausing {
+            job: job.clone(),
+            over: now.pausing_over,
+        })
+    }
+}
+
+impl Drop for Pausing {
+    fn drop(&mut self) {
+        let mut now = self.job.now();
+        if now.pausing_over == self.over {
+            now.pausing -= 1;
+            self.job.tell_run(&now);
+        }
     }
 }
 

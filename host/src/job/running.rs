@@ -34,14 +34,27 @@ const STOP_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(job: Arc<Job>, means: Means) {
     let unwinding = Unwinding(&job);
     let queued = Instant::now();
-    let place = job.place(&means);
-    let place = Interrupted {
-        work: pin!(place),
-        events: &job.hub,
-    };
-    let Ok((mut store, made, slots)) = place.await else {
-        let cancelled = job.finished(refused(RefusalCode::Cancelled, ""));
-        return job.conclude(cancelled).await;
+    let (mut store, made, slots) = loop {
+        let place = async {
+            tokio::select! {
+                biased;
+                place = job.place(&means) => Some(place),
+                () = job.wanted_before_it_runs() => None,
+            }
+        };
+        let place = Interrupted {
+            work: pin!(place),
+            events: &job.hub,
+        };
+        match place.await {
+            Ok(Some(place)) => break place,
+            Ok(None) if job.stands_before_it_runs() => return,
+            Ok(None) => {}
+            Err(()) => {
+                let cancelled = job.finished(refused(RefusalCode::Cancelled, ""));
+                return job.conclude(cancelled).await;
+            }
+        }
     };
     let queue_ns = nanos(queued.elapsed());
     let manifest = job.terms.bundle.manifest();
@@ -132,6 +145,29 @@ impl Job {
         let mut store = Store::new(&means.engine, self.guest(means));
         run::hold(&mut store);
         (store, None, slots)
+    }
+
+    /// Waits until it is to stand still, which it can while it waits for its place.
+    async fn wanted_before_it_runs(&self) {
+        while !self.now().can_stand_before_it_runs() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Has it stand still where it waits for its place, if it is to. Says whether it does.
+    fn stands_before_it_runs(&self) -> bool {
+        {
+            let mut now = self.now();
+            if !now.can_stand_before_it_runs() || self.hub.is_cancelled() {
+                return false;
+            }
+            now.stand();
+            for waiting in std::mem::take(&mut now.saves) {
+                let _ = waiting.send(self.saved_still(&mut now));
+            }
+        }
+        self.changed();
+        true
     }
 
     /// Keeps its instance when it stands still for a moment only: it may go on here after all.
@@ -325,6 +361,7 @@ impl Job {
                 continue;
             }
             let polled = live.poll(self.entry(), run.task, result_max).await?;
+            self.checkpoints.pass();
             self.checkpoints.rest(true);
             match polled {
                 Polled::Ended(outcome) => return Ok(Carried::Ended(outcome)),
@@ -423,12 +460,26 @@ impl Job {
             Ok(image) if stops => {
                 // What is to stand still must do so after a restart too, before anybody is told. One that
                 // is only held for a moment goes on, here or elsewhere.
-                let kept = match self.now().stays() || !saves.is_empty() {
+                let (stays, pauses) = {
+                    let now = self.now();
+                    (now.stays(), now.pauses())
+                };
+                let kept = match stays || !saves.is_empty() {
                     true => self.keep_image(turn, &image.image).await,
                     false => Ok(()),
                 };
                 match kept {
-                    Ok(()) => self.stands(saves, image.clone()).then_some(image),
+                    Ok(()) => {
+                        let stands = self.stands(saves, image.clone());
+                        // It was written down as one that does.
+                        if pauses
+                            && !stands
+                            && let Err(error) = self.keep_standing().await
+                        {
+                            tracing::error!(job = %self.id, error = chain(&error), "it goes on");
+                        }
+                        stands.then_some(image)
+                    }
                     Err(error) => {
                         tracing::error!(job = %self.id, error = chain(&error), "a job was not kept");
                         self.goes_on(saves, error.refusal()).await;
@@ -465,7 +516,7 @@ impl Job {
             let done = now.image_kept || self.keep.is_none() || !must_keep;
             let stays = done && now.stops() && !self.hub.is_cancelled();
             if stays {
-                now.phase = Phase::Still;
+                now.stand();
                 now.stops = now.stops.saturating_add(1);
                 for waiting in std::mem::take(&mut now.saves) {
                     let _ = waiting.send(self.saved_still(&mut now));
@@ -498,7 +549,8 @@ impl Job {
             now.persisted = Instant::now();
             now.persist_took = ITEMS_PERSIST_INTERVAL;
             now.not_stopped = Some(why);
-            now.pause = false;
+            now.turned_down += 1;
+            now.unpause();
             now.stops()
         };
         self.changed();

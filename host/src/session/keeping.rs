@@ -89,7 +89,7 @@ pub(crate) struct ToWrite {
 pub(crate) async fn save(turn: Turn) -> Result<ToWrite, Refused> {
     let (session, mut kept, busy) = turn.taken().await;
     let image = session.image(&mut kept).await?;
-    let saved = SavedAs::new(&session.bundle, image)?;
+    let saved = SavedAs::within(session.key.state_max, &session.bundle, image)?;
     let (bundle, blocks_new) = (saved.bundle.clone(), saved.blocks_new(kept.saved.as_ref()));
     kept.saves += 1;
     let number = kept.saves;

@@ -140,7 +140,7 @@ async fn endless_output_is_cut_and_the_guest_goes_on_to_its_wall_time() {
     let chatter = of(hostile(), hostile::chatter::HANDLE);
     for host in hosts().await {
         let (hear, heard) = std::sync::mpsc::channel();
-        let call = host.call(&chatter, ()).limits(wall(200));
+        let call = host.call(&chatter, ()).limits(wall(2_000));
         let call = call.on_output(move |_, bytes| hear.send(bytes.len()).expect("the test hears"));
         refused(
             soon("the chatter", call.into_future()).await,

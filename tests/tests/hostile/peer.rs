@@ -2,8 +2,6 @@
 
 mod uploads;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use spore_client::{Bundle, RefusalCode};
 use spore_host::{Limits, Setup};
@@ -19,15 +17,11 @@ use spore_transport::{BlobId, Connection, StreamError};
 
 const MIB: u64 = 1 << 20;
 
-/// How long an upload may stand still on the hosts of these tests.
-const STALL: Duration = Duration::from_millis(300);
-
 fn setup() -> Setup {
     let limits = Limits {
         arguments: 1_000,
         code: MIB,
         state: 2 * MIB,
-        upload_stall: STALL,
         ..Limits::default()
     };
     Setup {

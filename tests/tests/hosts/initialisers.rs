@@ -10,7 +10,7 @@ use spore_host::Setup;
 use spore_tests::guests::of;
 use spore_tests::local::Both;
 use spore_tests::module::{Raw, bundle_with};
-use spore_tests::outcome::{refused, soon};
+use spore_tests::outcome::{refused, soon, until};
 use spore_tests::resumer;
 
 static BOTH: Both = Both::new(Setup::default);
@@ -150,5 +150,25 @@ async fn a_guest_whose_initialiser_fails_is_refused() {
         let called = call(&host, &spins, CallLimits::default()).await;
         refused(called, RefusalCode::WallTime);
         refused(host.open_session(&spins).await, RefusalCode::WallTime);
+    }
+}
+
+#[tokio::test]
+async fn an_initialiser_that_has_begun_ends_whoever_waits_for_it() {
+    // On no machine in less time than those who ask have.
+    let counts = "(local i64) (loop (br_if 0 (i64.lt_u
+        (local.tee 0 (i64.add (local.get 0) (i64.const 1)))
+        (i64.const 4000000001))))";
+    let slow = initialised(counts);
+    for host in BOTH.hosts().await {
+        let run = slow.callable("run").expect("it is there");
+        until("somebody finds it done", async || {
+            let asked = host.call(&run, json!(["AQ=="])).into_future();
+            match tokio::time::timeout(Duration::from_millis(300), asked).await {
+                Ok(called) => called.is_ok(),
+                Err(_) => false,
+            }
+        })
+        .await;
     }
 }

@@ -178,7 +178,8 @@ async fn a_session_emits_items_too() {
         drop(items);
         until("it is known to be poisoned", || async {
             let listed = host.sessions().await.expect("listed");
-            listed[0].state == SessionState::Poisoned
+            let own = listed.iter().find(|it| it.session == session.id());
+            own.expect("it is open").state == SessionState::Poisoned
         })
         .await;
         session.restore().await.expect("it was saved");
@@ -307,9 +308,12 @@ async fn a_wait_for_an_item_that_is_dropped_loses_none() {
 
 #[tokio::test]
 async fn a_job_is_started_listed_watched_and_acknowledged() {
+    /// So many that it has not ended before it is watched.
+    const ROUNDS: u32 = 100;
+    let all = u64::from(ROUNDS);
     for host in BOTH.hosts().await {
         let callable = of(resumer(), told::HANDLE);
-        let job = host.start(&callable, (30,)).await.expect("started");
+        let job = host.start(&callable, (ROUNDS,)).await.expect("started");
         let listed = info(&job).await;
         assert_eq!((listed.job, &*listed.callable), (job.id(), "resumer::told"));
         assert_eq!(listed.bundle.0, *resumer().id().as_bytes());
@@ -323,30 +327,32 @@ async fn a_job_is_started_listed_watched_and_acknowledged() {
                     output.push_str(std::str::from_utf8(&bytes).expect("text"));
                 }
                 JobNews::Progress { done, total } => {
-                    assert_eq!(total, 30);
+                    assert_eq!(total, all);
                     steps.push(done);
                 }
                 JobNews::State(changed) => states.push(changed.state),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(output.ends_with("round 30\n"), "{output}");
-        assert!(steps.is_sorted() && steps.last() == Some(&30), "{steps:?}");
+        let last = format!("round {ROUNDS}\n");
+        assert!(output.ends_with(&last), "{output}");
+        assert!(steps.is_sorted() && steps.last() == Some(&all), "{steps:?}");
         assert!(
             states.iter().all(|it| *it == JobState::Running),
             "{states:?}"
         );
-        assert_eq!(watch.result().expect("it has ended").expect("a value"), 30);
+        let result = watch.result().expect("it has ended");
+        assert_eq!(result.expect("a value"), ROUNDS);
 
         // The result stays, for any program of this user, until it is acknowledged.
         let ended = info(&job).await;
         assert_eq!(ended.state, JobState::Ended(Ending::Value));
-        assert_eq!((ended.done, ended.total), (30, 30));
-        assert_eq!(job.result().await.expect("a value"), 30);
+        assert_eq!((ended.done, ended.total), (all, all));
+        assert_eq!(job.result().await.expect("a value"), ROUNDS);
         let found = host.job(job.id()).await.expect("found");
-        assert_eq!(found.result().await.expect("a value"), json!(30));
+        assert_eq!(found.result().await.expect("a value"), json!(ROUNDS));
         let typed = host.job_of(told::HANDLE, job.id()).await.expect("found");
-        assert_eq!(typed.result().await.expect("a value"), 30);
+        assert_eq!(typed.result().await.expect("a value"), ROUNDS);
         let other = host.job_of(rounds::HANDLE, job.id()).await;
         refused(other, RefusalCode::UnknownCallable);
         job.acknowledge().await.expect("it has ended");
@@ -433,7 +439,7 @@ async fn a_job_that_was_paused_often_has_the_same_result() {
         let paused = pause_often(&job, Duration::from_millis(1)).await;
         let parted = job.result().await.expect("a value");
         assert_eq!((bits(&parted.0), parted.1), (bits(&whole.0), whole.1));
-        assert!(paused > 3, "it was paused {paused} times");
+        assert!(paused > 0, "it had ended before");
         assert_eq!(info(&job).await.stops, paused);
         job.acknowledge().await.expect("it has ended");
 
@@ -443,7 +449,7 @@ async fn a_job_that_was_paused_often_has_the_same_result() {
         let paused = pause_often(&job, Duration::from_millis(1)).await;
         let parted = job.result().await.expect("a value");
         assert_eq!(bits(&parted), bits(&whole));
-        assert!(paused > 3, "it was paused {paused} times");
+        assert!(paused > 0, "it had ended before");
         job.acknowledge().await.expect("it has ended");
     }
 }
@@ -451,7 +457,7 @@ async fn a_job_that_was_paused_often_has_the_same_result() {
 #[tokio::test]
 async fn a_paused_job_stands_still_and_goes_on() {
     for host in BOTH.hosts().await {
-        let job = host.start(&of(resumer(), told::HANDLE), (50,));
+        let job = host.start(&of(resumer(), told::HANDLE), (200,));
         let job = job.await.expect("started");
         job.pause(WITHIN).await.expect("it sleeps often");
         job.pause(WITHIN).await.expect("it stands still already");
@@ -470,7 +476,7 @@ async fn a_paused_job_stands_still_and_goes_on() {
             }
         };
         assert_eq!(news.state, JobState::Running);
-        assert_eq!(job.result().await.expect("a value"), 50);
+        assert_eq!(job.result().await.expect("a value"), 200);
         refused(job.resume().await, RefusalCode::JobEnded);
         refused(job.pause(WITHIN).await, RefusalCode::JobEnded);
         job.acknowledge().await.expect("it has ended");
@@ -615,21 +621,32 @@ async fn a_job_that_reaches_no_checkpoint_goes_on() {
 
 #[tokio::test]
 async fn the_wall_time_of_a_job_holds_between_checkpoints() {
-    /// A stride that takes a while, and not too long on a machine that is busy.
+    /// Steps of a stride that takes a while, and not too long on a machine that is busy.
     const STEPS: u64 = 20_000_000;
+    /// Least time that a job gets: something else may have the processor for a good part of it.
+    const LIMIT_MIN: Duration = Duration::from_secs(2);
     let callable = of(resumer(), strides::HANDLE);
     for host in BOTH.hosts().await {
+        // Compiled before, which takes longer than strides on some machines.
+        host.call(&callable, (1, 1)).await.expect("it runs");
         let began = Instant::now();
         host.call(&callable, (2, STEPS)).await.expect("it runs");
-        let limit = began.elapsed() * 4;
+        let limit = (began.elapsed() * 4).max(LIMIT_MIN);
         let limits = wall(limit.as_millis() as u64);
-        // Each stride is within the limit, and all together are beyond it.
-        let began = Instant::now();
-        let job = host.start(&callable, (24, STEPS)).limits(limits).await;
-        let job = job.expect("started");
-        soon("the end", job.result()).await.expect("a value");
-        assert!(began.elapsed() > limit, "the test must take longer");
-        job.acknowledge().await.expect("it has ended");
+        // Each stride is within the limit, and all together are beyond it once there are enough.
+        let mut count = 24;
+        loop {
+            let job = host.start(&callable, (count, STEPS)).limits(limits).await;
+            let job = job.expect("started");
+            let began = Instant::now();
+            soon("the end", job.result()).await.expect("a value");
+            let took = began.elapsed();
+            job.acknowledge().await.expect("it has ended");
+            if took > limit {
+                break;
+            }
+            count *= 2;
+        }
         let job = host.start(&callable, (1, u64::MAX)).limits(limits).await;
         let job = job.expect("started");
         ended_by(soon("the end", job.result()).await, RefusalCode::WallTime);
@@ -716,4 +733,68 @@ async fn a_handle_of_another_kind_finds_nothing() {
     assert!(matches!(typed, Err(CallError::Find(_))), "{typed:?}");
     job.result().await.expect("a value");
     job.acknowledge().await.expect("it has ended");
+}
+
+/// Steps of a stride that takes about a second.
+const LONG_STEPS: u64 = 1_000_000_000;
+
+/// A job in the first of so many long strides.
+async fn in_its_stride(host: &Host, strides: u32) -> Job<u64, Infallible> {
+    let callable = of(resumer(), strides::HANDLE);
+    let job = host.start(&callable, (strides, LONG_STEPS)).await;
+    let job = job.expect("started");
+    until("it is in its stride", || async {
+        info(&job).await.done >= 1
+    })
+    .await;
+    job
+}
+
+#[tokio::test]
+async fn a_pause_that_is_given_up_leaves_the_job_running() {
+    for host in BOTH.hosts().await {
+        let job = in_its_stride(&host, 2).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(50), job.pause(WITHIN)).await;
+        assert!(given_up.is_err(), "the stride was over before");
+        soon("the end", job.result()).await.expect("it goes on");
+        job.acknowledge().await.expect("it has ended");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_comes_to_nothing_takes_no_other_along() {
+    for host in BOTH.hosts().await {
+        let job = in_its_stride(&host, 2).await;
+        let (paused, in_vain) = tokio::join!(job.pause(WITHIN), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            job.pause(Duration::from_millis(10)).await
+        });
+        refused(in_vain, RefusalCode::NoCheckpoint);
+        let paused = paused.expect("it comes to its checkpoint");
+        assert_eq!(paused.state, JobState::Paused);
+        assert_eq!(info(&job).await.state, JobState::Paused);
+        job.resume().await.expect("it is paused");
+        soon("the end", job.result()).await.expect("a value");
+        job.acknowledge().await.expect("it has ended");
+    }
+}
+
+/// An iterator has no checkpoints. It stands at each of its items as well as at one.
+#[tokio::test]
+async fn the_wall_time_of_a_stream_holds_between_its_items() {
+    for host in BOTH.hosts().await {
+        let multiples = resumer().callable(multiples::HANDLE).expect("it is there");
+        let of_seven = multiples.capture(&7).expect("captured");
+        let limit = Duration::from_secs(1);
+        let limits = wall(limit.as_millis() as u64);
+        let job = host.start(&of_seven, (0, u32::MAX)).limits(limits).await;
+        let job = job.expect("started");
+        let mut watch = job.watch().await.expect("watched");
+        let began = Instant::now();
+        while began.elapsed() < 3 * limit {
+            next_item(&mut watch).await;
+        }
+        job.cancel().await.expect("it runs");
+        job.acknowledge().await.expect("it has ended");
+    }
 }

@@ -90,7 +90,7 @@ fn entwined(weights: u32) -> Bundle {
 async fn a_job_that_stays_goes_on_where_it_stood() {
     let own = Own::start().await;
     let bundle = entwined(20_000);
-    let start = || own.start_job(&bundle, "resumer::entwined", encoded((7u64, 400_000u32)));
+    let start = || own.start_job(&bundle, "resumer::entwined", encoded((7u64, 1_600_000u32)));
     let (still, moved) = (start().await, start().await);
     let mut stayed = 0;
     for number in 0..4 {
@@ -189,8 +189,8 @@ async fn a_job_that_stands_still_before_it_has_begun_is_not_saved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_does_not_leave_once_nobody_waits_for_it() {
-    /// Steps of a stride that takes a good part of a second.
-    const STEPS: u64 = 400_000_000;
+    /// Steps of a stride that takes more than a second.
+    const STEPS: u64 = 1_000_000_000;
     let own = Own::start().await;
     let bundle = resumer().inner();
     let arguments = encoded((1u32, STEPS));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use resumer::roams;
 use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
+use spore_tests::damage::spoil;
 use spore_tests::guests::of;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::relay::Relay;
@@ -26,7 +27,7 @@ const MOVES: u32 = 12;
 const BREAK_MAX: Duration = Duration::from_millis(600);
 
 /// Rounds of the job that is moved, each of 10 ms.
-const ROUNDS: u32 = 100;
+const ROUNDS: u32 = 200;
 
 /// Longer than any checkpoint of these guests is away.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -231,8 +232,8 @@ async fn settled(source: &Host, target: &Host, id: JobId) -> Settled {
     }
 }
 
-/// A job that runs for a second, whose code the other host has compiled: else it would be over before
-/// its move has begun.
+/// A job that runs for two seconds, whose code the other host has compiled: else it would be over
+/// before its move has begun.
 async fn started(host: &Host, other: &Host) -> spore_client::Job<u64, std::convert::Infallible> {
     // Its memory is so large that it travels, and is kept, as what is otherwise than before.
     let roams = of(resumer(), roams::HANDLE);
@@ -430,7 +431,7 @@ async fn a_job_of_joined_and_raced_branches_moves_and_comes_to_the_same() {
     let entwined = resumer().callable(resumer::entwined::HANDLE);
     let entwined = entwined.expect("it is there").capture(&weights);
     let entwined = entwined.expect("they fit");
-    let arguments = (7, 800_000);
+    let arguments = (7, 3_200_000);
     // Its code is compiled there, else it would be over before the move has begun.
     other.call(&entwined, (7, 1)).await.expect("it runs");
     let unmoved = one.start(&entwined, arguments).await.expect("started");
@@ -479,4 +480,41 @@ async fn a_move_is_settled_whichever_host_is_named_first() {
         assert_eq!(result, jobs.expected, "{stage:?}");
         there.acknowledge().await.expect("it has ended");
     }
+}
+
+/// The client stands just before the source is asked to give the job up, and the target has all of
+/// it on its disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_stays_where_it_is_when_its_copy_is_damaged() {
+    let mut pair = Jobs::start().await;
+    let [one, other] = pair.connect().await;
+    let job = started(&one, &other).await;
+    let (arrives, arrived) = tokio::sync::oneshot::channel();
+    let (lets_go, stands) = std::sync::mpsc::channel::<()>();
+    let mut arrives = Some(arrives);
+    let moving = job.move_to(&other, WITHIN).on_stage(move |stage| {
+        if stage == MoveStage::Arrived
+            && let Some(arrives) = arrives.take()
+        {
+            let _ = arrives.send(());
+            let _ = tokio::task::block_in_place(|| stands.recv());
+        }
+    });
+    let moving = tokio::spawn(moving.into_future());
+    soon("it is at both", arrived).await.expect("it arrives");
+    pair.kill(Broken::Target);
+    let packs = pair.target.home().kept_path().join("packs");
+    for pack in std::fs::read_dir(&packs).expect("something is kept") {
+        spoil(&pack.expect("the folder is readable").path());
+    }
+    pair.restart(Broken::Target);
+    let [_, target] = pair.connect().await;
+    let jobs = target.jobs().await.expect("listed");
+    assert_eq!(jobs[0].unavailable, Some(RefusalCode::StoreDamaged));
+    assert!(matches!(jobs[0].place, Place::Arriving { .. }), "{jobs:?}");
+    let settled = pair.is_whole(job.id(), "its copy is damaged").await;
+    assert_eq!(settled, Settled::AtSource);
+    drop(lets_go);
+    let moved = moving.await.expect("no panic");
+    assert!(moved.is_err(), "it was settled otherwise");
 }

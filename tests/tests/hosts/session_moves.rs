@@ -123,7 +123,7 @@ async fn a_call_in_between_keeps_a_session_where_it_is() {
 #[tokio::test]
 async fn a_held_session_waits_for_its_owner() {
     // Nothing else would wait so long.
-    let mut pair = Pair::start("[limits]\nsession_idle = \"1s\"\n").await;
+    let mut pair = Pair::start("[limits]\nsession_idle = \"3s\"\n").await;
     let [one, other] = pair.connect().await;
     let session = open(&one).await;
     hold(&session, &pair, &other).await;

@@ -288,7 +288,7 @@ async fn a_host_killed_in_a_call_is_lost_within_the_idle_time() {
     }
     // A moment for what comes between the timer and here.
     let idle = spore_transport::quic::IDLE_TIMEOUT_DEFAULT;
-    assert!(took < idle + Duration::from_secs(1), "{took:?}");
+    assert!(took < idle + Duration::from_secs(3), "{took:?}");
 
     // Nothing there: calls do not begin.
     let nobody = host.status().await;
@@ -346,7 +346,7 @@ async fn a_host_that_is_told_to_stop_finishes_what_runs_and_ends_with_0() {
     let mut process = Process::start("grace = \"20s\"", &[""]);
     let host = process.connect(0).await;
     let sleep = of(hostile(), hostile::sleep::HANDLE);
-    let running_call = tokio::spawn(host.call(&sleep, (1_000,)).into_future());
+    let running_call = tokio::spawn(host.call(&sleep, (5_000,)).into_future());
     running(&host, 1).await;
     process.signal("TERM");
     // What is new is refused, on the connection that there is and on others.
@@ -364,7 +364,7 @@ async fn a_host_that_is_told_to_stop_finishes_what_runs_and_ends_with_0() {
     let slept = soon("the running call", running_call)
         .await
         .expect("no panic");
-    assert_eq!(slept.expect("it was let finish"), 1_000);
+    assert_eq!(slept.expect("it was let finish"), 5_000);
     assert!(process.ended().success());
 }
 

@@ -1,6 +1,7 @@
 //! Requests that wait for something and are given up meanwhile: whatever it is, they end at once and
 //! hold nothing.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use spore_client::{Bundle, RefusalCode};
@@ -14,6 +15,9 @@ use spore_transport::message::{Blob, BlobKind, Cancel, Encoding, Message};
 use spore_transport::{BlobId, CloseCode, Connection, StreamCode};
 
 const MIB: usize = 1 << 20;
+
+/// One whose code takes long to compile, and long to make: in that time no connection would be served.
+static SLOW: LazyLock<Bundle> = LazyLock::new(|| slow(0));
 
 /// What a request waits for.
 #[derive(Clone, Copy, Debug)]
@@ -133,9 +137,8 @@ impl Wait {
                 (holders, shipping(waiting, &with_state(1_000, 4)).await)
             }
             Wait::Compilation => {
-                let bundle = slow(0);
-                let request = ship(id(&bundle));
-                (vec![], uploaded(waiting, &bundle, &request).await)
+                let request = ship(id(&SLOW));
+                (vec![], uploaded(waiting, &SLOW, &request).await)
             }
         }
     }
@@ -170,6 +173,7 @@ async fn has_place(connection: &Connection) -> bool {
 
 #[tokio::test]
 async fn whatever_a_request_waits_for_it_ends_with_its_stream_and_with_its_connection() {
+    LazyLock::force(&SLOW);
     for wait in [
         Wait::OtherUpload,
         Wait::Room,
@@ -209,10 +213,10 @@ async fn whatever_a_request_waits_for_it_ends_with_its_stream_and_with_its_conne
 
 #[tokio::test]
 async fn a_call_that_waits_for_the_compiler_hears_its_cancel() {
+    LazyLock::force(&SLOW);
     let local = start(8);
     let connection = local.connection(0).await;
-    let bundle = slow(1);
-    let mut peer = uploaded(&connection, &bundle, &call(id(&bundle), 0)).await;
+    let mut peer = uploaded(&connection, &SLOW, &call(id(&SLOW), 0)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     peer.say(&Message::Cancel(Cancel { index: 0 })).await;
     peer.refusal(RefusalCode::Cancelled).await;

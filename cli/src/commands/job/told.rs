@@ -112,7 +112,7 @@ impl Watch {
             let taken = ended.taken;
             let told = tell(ended, self.json, self.job, &self.place);
             say_taken(&job, taken).await;
-            told
+            told.result
         })
     }
 
@@ -152,14 +152,16 @@ impl Result {
             };
             let (is_end, taken) = (ended.is_end, ended.taken);
             let told = tell(ended, self.json, self.job, &self.place);
-            // What could not be written is not lost. That a job has failed is said afterwards, and
-            // again by its exit code.
-            let written = told.as_ref().err().is_none_or(|why| !why.is(Exit::Local));
-            match is_end && written && !self.keep {
+            // What could not be written, or what nobody read, is not lost. That a job has failed is said
+            // afterwards, and again by its exit code.
+            match is_end && told.is_written && !self.keep {
                 true => job.acknowledge().await?,
                 false => say_taken(&job, taken).await,
             }
-            told
+            if is_end && !told.is_written && !self.keep {
+                output::to_stderr(b"note: nobody has read the result, which stays on the host\n");
+            }
+            told.result
         })
     }
 
@@ -301,9 +303,16 @@ async fn ended(
     })
 }
 
+/// What came of writing what a job has come to.
+struct Told {
+    /// Somebody may have it: a reader took it, or there is nothing to read but why it failed.
+    is_written: bool,
+    result: std::result::Result<(), Failure>,
+}
+
 /// Writes what a job has come to.
-fn tell(ended: Ended, json: bool, job: JobId, place: &Place) -> std::result::Result<(), Failure> {
-    if json {
+fn tell(ended: Ended, json: bool, job: JobId, place: &Place) -> Told {
+    let written = if json {
         let (name, value) = match &ended.result {
             Ok(value) => ("result", value.clone()),
             Err(failure) => ("error", failure.json()),
@@ -313,12 +322,22 @@ fn tell(ended: Ended, json: bool, job: JobId, place: &Place) -> std::result::Res
             "job": job.to_string(),
             "host": with_port(&place.on),
         });
-        output::print(&format!("{}\n", output::json_line(&object)))?;
-        return ended.result.map(|_| ());
-    }
-    match (ended.result?, ended.told) {
-        (_, true) => Ok(()),
-        (value, false) => output::print_json(&value),
+        output::print_to_reader(&format!("{}\n", output::json_line(&object)))
+    } else {
+        match &ended.result {
+            Ok(value) if !ended.told => output::print_json_to_reader(value),
+            _ => Ok(true),
+        }
+    };
+    match written {
+        Ok(is_written) => Told {
+            is_written,
+            result: ended.result.map(drop),
+        },
+        Err(failure) => Told {
+            is_written: false,
+            result: Err(failure),
+        },
     }
 }
 

@@ -156,7 +156,16 @@ impl LocalSession {
         if let Some(to) = shelved.gave_up {
             return Err(refusal::of_move(RefusalCode::SessionElsewhere, to));
         }
-        let Some(saved) = self.on_shelf(|shelf| shelf.saved(self.id))? else {
+        let saved = self.on_shelf(|shelf| shelf.saved(self.id));
+        let saved = saved.map_err(|failure| match self.check_readable() {
+            Ok(()) => Failure::new(Exit::Local, "what the session was saved as cannot be read")
+                .help(format!(
+                    "the session is as it was, and can be saved anew: spore session save {}",
+                    self.id
+                )),
+            Err(_) => failure,
+        })?;
+        let Some(saved) = saved else {
             let message = format!("session {} was never saved", self.id);
             let failure = Failure::new(Exit::Refused, message);
             return Err(match shelved.poisoned {

@@ -134,7 +134,7 @@ async fn start_impatient(stall: Duration) -> (Local, Host, Connection) {
 
 #[tokio::test]
 async fn blocks_that_stand_still() {
-    const STALL: Duration = Duration::from_millis(300);
+    const STALL: Duration = Duration::from_secs(1);
     let (local, owner, liar) = start_impatient(STALL).await;
     let honest = Parts::of(&saved_session(&owner).await);
     // Before they are announced, after that, and in the middle.

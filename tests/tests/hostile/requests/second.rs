@@ -93,7 +93,7 @@ async fn a_second_request_while_the_first_waits_for_a_job() {
     })
     .await;
     let id = job.id();
-    let within_ms = 300;
+    let within_ms = 3_000;
     let firsts = [
         Message::JobWatch(JobWatch {
             job: id,
@@ -210,7 +210,7 @@ async fn a_close_that_nobody_waits_for_any_more_closes_or_does_not() {
         session: id,
         expected: None,
     });
-    let mut spins = spinning(&connection, id, 500).await;
+    let mut spins = spinning(&connection, id, 3_000).await;
     let messages = [close.clone(), Message::SessionList];
     all_refused(&connection, &messages, RefusalCode::OutOfOrder).await;
     ends_refused(&mut spins, RefusalCode::WallTime, "its time is over").await;

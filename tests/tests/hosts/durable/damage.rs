@@ -41,7 +41,7 @@ fn is_damaged<R: Debug, E: Debug>(result: Result<R, CallError<E>>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_damaged_on_the_disk_is_refused_and_nothing_else_is() {
-    const ROUNDS: u32 = 60;
+    const ROUNDS: u32 = 300;
     let mut process = Process::start("", &[""]);
     let host = process.connect(0).await;
     let expected = tokio::spawn(undisturbed(ROUNDS));

@@ -14,8 +14,11 @@ use super::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_told_to_end_saves_its_jobs_and_goes_on_with_them() {
-    const ROUNDS: u32 = 250;
-    let mut process = Process::start("", &[""]);
+    const ROUNDS: u32 = 500;
+    /// Time for jobs that come to no checkpoint.
+    const GRACE: Duration = Duration::from_secs(60);
+    let configuration = format!("grace = \"{}s\"\n", GRACE.as_secs());
+    let mut process = Process::start(&configuration, &[""]);
     let host = process.connect(0).await;
     let expected = tokio::spawn(undisturbed(ROUNDS));
     // Its next image is an hour away.
@@ -38,11 +41,7 @@ async fn a_host_that_is_told_to_end_saves_its_jobs_and_goes_on_with_them() {
     let status = process.terminate();
     assert_eq!(status.code(), Some(0), "{}", process.log());
     // Their next checkpoints are some milliseconds away: the grace is for those who have none.
-    assert!(
-        began.elapsed() < Duration::from_secs(8),
-        "{}",
-        process.log()
-    );
+    assert!(began.elapsed() < GRACE / 2, "{}", process.log());
     process.restart();
 
     // Who hears of a later round first has not begun again: there was no time for so many.
@@ -67,24 +66,24 @@ async fn a_host_that_is_told_to_end_saves_its_jobs_and_goes_on_with_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_goes_on_from_its_last_image_when_its_host_was_killed() {
-    const ROUNDS: u32 = 350;
+    const ROUNDS: u32 = 700;
     let mut process = Process::start("", &[""]);
     let host = process.connect(0).await;
     let expected = tokio::spawn(undisturbed(ROUNDS));
     let job = started(&host, ROUNDS, Persist::Every { ms: 100 }).await;
     let fleeting = started(&host, ROUNDS, Persist::Off).await;
-    let from = reached(&job, 200).await;
+    let from = reached(&job, 400).await;
     take_leave(&host).await;
     process.kill();
     process.restart();
 
-    // Images are written several times a second, and this is one of the last second. From the
-    // beginning it could not have come so far again, nor could it be so old.
+    // Images are written several times a second, and this is one of the last seconds, for a disk may
+    // be slow. From the beginning it could not have come so far again, nor could it be so old.
     let mut watch = job.watch().await.expect("it is there");
     let round = next_round(&mut watch).await;
-    assert!(round > from / 2, "round {round} after {from}");
+    assert!(round > from / 4, "round {round} after {from}");
     let after = info(&job).await;
-    assert!(after.age_ms > 10 * from / 2, "{after:?}");
+    assert!(after.age_ms > 10 * from / 4, "{after:?}");
     assert_eq!(after.state, JobState::Running);
     // One that was nowhere written down is lost, as its owner has chosen.
     refused(fleeting.info().await, RefusalCode::UnknownJob);
@@ -183,7 +182,7 @@ async fn a_sleep_ends_however_many_images_are_taken_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_does_not_keep_a_host_from_ending() {
-    const GRACE: Duration = Duration::from_secs(6);
+    const GRACE: Duration = Duration::from_secs(20);
     let configuration = format!("grace = \"{}s\"\n", GRACE.as_secs());
     let mut process = Process::start(&configuration, &[""]);
     let host = process.connect(0).await;
