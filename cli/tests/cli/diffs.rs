@@ -82,6 +82,16 @@ fn other_captures_are_shown_by_their_names() {
     let factor = json!({ "capture": "factor", "a": 3.0, "b": 2.0 });
     assert_eq!(json["captures"], json!([factor]));
 
+    // Numbers that are equal, and are written otherwise.
+    for (factor, file) in [("0.0", "zero.spore"), ("-0.0", "minus.spore")] {
+        let captures = format!("{{\"factor\": {factor}}}");
+        user.spore(["capture", closure, "scale", &captures, "-o", file])
+            .ok();
+    }
+    let (said, _) = diff(&user, "zero.spore", "minus.spore");
+    let expected = "\ncode       the same\ncaptures   factor: a 0.0, b -0.0\n";
+    assert!(said.ends_with(expected), "{said}");
+
     // Bound to something, and to nothing.
     let (said, json) = diff(&user, closure, "double.spore");
     let expected = "\ncaptures   a binds nothing, b binds closure::scale\n";

@@ -727,3 +727,61 @@ async fn a_hostile_guest_takes_its_session_and_nothing_else() {
         spore_tests::guests::assert_serves(&host).await;
     }
 }
+
+#[tokio::test]
+async fn a_session_that_is_given_up_before_it_has_begun_is_not_there() {
+    let spins = Raw {
+        more: "(func (export \"_initialize\") (loop br 0))".to_owned(),
+        ..Raw::default()
+    };
+    for host in Both::of(Setup::default()).hosts().await {
+        let bundle = spins.bundle();
+        let opening = host.open_session(&bundle).into_future();
+        let given_up = tokio::time::timeout(Duration::from_millis(300), opening).await;
+        assert!(given_up.is_err(), "it never begins");
+        until("nothing is left of it", || async {
+            host.sessions().await.expect("listed").is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_could_open_is_not_saved() {
+    let mut setup = Setup::default();
+    setup.limits.state = 128 << 10;
+    for host in Both::of(setup).hosts().await {
+        let session = open(&host, keeper()).await;
+        remember(&session, "small").await;
+        session.save().await.expect("it has room");
+        let fill = session.call(keeper::fill::HANDLE, (500_000,));
+        fill.expect("it is there").await.expect("filled");
+        let why = refused(session.save().await, RefusalCode::StateTooLarge);
+        assert_eq!(why.limit, Some(128 << 10));
+        assert!(why.actual > Some(500_000), "{why}");
+        // It goes on, and can be put back.
+        assert_eq!(recall(&session).await, ["small"]);
+        session.restore().await.expect("restored");
+        session.save().await.expect("it has room again");
+    }
+}
+
+/// Segments of a byte, a block from each other: little code, and much memory to compare with.
+#[tokio::test]
+async fn what_code_lays_out_in_memory_counts_with_it() {
+    const BLOCKS: usize = 4096;
+    let segments = (0..BLOCKS).map(|block| format!("(data (i32.const {}) \"a\")", block * 4096));
+    let sparse = Raw {
+        memory: r#"(memory (export "memory") 256)"#.to_owned(),
+        more: segments.collect(),
+        ..Raw::default()
+    };
+    let bundle = sparse.bundle();
+    assert!(bundle.inner().code().len() < 64 * BLOCKS);
+    for host in Both::of(Setup::default()).hosts().await {
+        open(&host, &bundle).await;
+        let code = host.status().await.expect("it serves").cached_code;
+        assert_eq!(code.count, 1);
+        assert!(code.bytes > 4096 * BLOCKS as u64, "{code:?}");
+    }
+}
