@@ -36,7 +36,7 @@ use keys::Keys;
 use relay::Relay;
 use stream::Peer;
 
-pub use keys::{KeysError, LOOK_INTERVAL};
+pub use keys::{KeysError, LOOK_INTERVAL, is_read};
 
 /// Time that closing connections get to tell their peers.
 const CLOSE_TIME: Duration = Duration::from_secs(1);

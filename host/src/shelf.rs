@@ -276,8 +276,10 @@ impl Shelf {
         let content = Content::of_image(image, &[]);
         let keys = (&key(NOW, id), &key(PARTS, id));
         let meta = encode(&Note::V1(shelved));
-        let parts = (bundle, &[][..]);
-        self.images.save_image(keys, &meta, parts, &content, None)?;
+        // Not the image that it begins with: what it is later needs nothing of it.
+        let parts = bundle.without_state();
+        self.images
+            .save_image(keys, &meta, (&parts, &[]), &content, None)?;
         self.tidy();
         Ok(())
     }

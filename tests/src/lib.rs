@@ -5,6 +5,7 @@
 //! - [`local`]: a host that listens from a thread of the test; [`process`]: the `spore` command's.
 //!   Both are reached over QUIC through their [`door`].
 //! - [`damage`]: what becomes of the files of a process that was killed.
+//! - [`kept`]: sessions and jobs as their owner sees them.
 //! - [`relay`]: a way to a host that can be cut.
 //! - [`peer`]: a client of the protocol that says what it is told to, in order or not.
 //! - [`outcome`]: takes results apart, and waits for what must come true.
@@ -13,6 +14,7 @@
 pub mod damage;
 pub mod door;
 pub mod guests;
+pub mod kept;
 pub mod lanes;
 pub mod local;
 pub mod module;

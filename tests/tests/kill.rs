@@ -10,6 +10,7 @@ use spore_client::{
     CallError, Host, Job, JobError, JobId, JobNews, JobState, Persist, Session, SessionId,
 };
 use spore_tests::guests::of;
+use spore_tests::kept::recall;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::{Process, keeper, resumer};
 
@@ -96,11 +97,6 @@ struct Counts {
 
 async fn connect(process: &Process) -> Host {
     soon("the host serves", process.connect(0)).await
-}
-
-async fn recall(session: &Session) -> Vec<String> {
-    let call = session.call(keeper::recall::HANDLE, ());
-    call.expect("it is there").await.expect("recalled")
 }
 
 /// Saves sessions, starts jobs and has others forgotten, until the host is gone.

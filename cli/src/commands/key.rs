@@ -4,11 +4,11 @@ mod ls;
 mod untrust;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use spore_client::{Home, PublicKey, edit_private, with_port};
-use spore_host::server::LOOK_INTERVAL;
+use spore_host::server;
 use spore_transport::authorized_keys::{self, AuthorizedKeys, AuthorizedKeysError};
 use spore_transport::{HostKey, KeyOptions};
 
@@ -16,10 +16,12 @@ use crate::connect::home;
 use crate::exit::{Exit, Failure};
 use crate::{arguments, output};
 
-/// Time after which a running host has looked at `authorized_keys`. It does so every
-/// [`LOOK_INTERVAL`], twice until it believes that no key is left, and may be late by as much again
-/// where the machine is busy.
-const LOOKED: Duration = LOOK_INTERVAL.saturating_mul(3);
+/// Longest wait for a running host to read `authorized_keys`, at which it looks every
+/// [`LOOK_INTERVAL`](server::LOOK_INTERVAL), and twice until it believes that no key is left.
+const READ_WAIT: Duration = Duration::from_secs(10);
+
+/// Time between looks whether it has, and in which it has told its connections then.
+const READ_LOOK: Duration = Duration::from_millis(50);
 
 /// Show, list and make keys; authorise and revoke those of others
 #[derive(Args)]
@@ -312,7 +314,24 @@ fn tell_running_host(home: &Home, done: &str) -> Result<(), Failure> {
     if !home.host_runs() {
         return Ok(());
     }
-    std::thread::sleep(LOOKED);
+    let path = home.authorized_keys_path();
+    let began = Instant::now();
+    while !server::is_read(&path) {
+        if !home.host_runs() {
+            return Ok(());
+        }
+        if began.elapsed() >= READ_WAIT {
+            let what = format!(
+                "the running host has not read the change in {} s",
+                READ_WAIT.as_secs()
+            );
+            return Err(Failure::new(Exit::Local, what)
+                .help("the file is changed, and the host goes by what it has read before")
+                .help("its log says why; it reads the file when it is started again"));
+        }
+        std::thread::sleep(READ_LOOK);
+    }
+    std::thread::sleep(READ_LOOK);
     output::print(&format!("the running host has read it, and {done}\n"))
 }
 

@@ -15,7 +15,7 @@ use crate::connect::home;
 use crate::exit::{Exit, Failure, OrExit};
 use crate::{arguments, output};
 
-/// List, remove and shrink what the host of this user keeps on disk
+/// List, remove and shrink the bundles that the host of this user keeps on disk
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -23,7 +23,8 @@ Example:
   spore store gc --max 1GiB
 
 A bundle is stored as up to three blobs: its manifest, by the id of the bundle; its code; its
-state. Code and state may be shared by bundles. `rm` and `gc` need the host to be stopped.")]
+state. Code and state may be shared by bundles. `rm` and `gc` need the host to be stopped.
+Sessions and jobs are not among them: see `kept` in the host's spore.toml.")]
 pub(crate) struct StoreCommand {
     #[command(subcommand)]
     action: Action,

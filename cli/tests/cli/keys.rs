@@ -200,6 +200,12 @@ fn a_running_host_has_read_a_change_when_the_command_ends() {
         assert!(said.ends_with(expected), "{said}");
         laptop.spore(["status", &host.address]).failed(3);
     }
+    // One that does not answer to anything is not said to have.
+    board.spore(["key", "authorize", &key]).ok();
+    host.signal("STOP");
+    let said = board.spore(["key", "revoke", &key]).failed(5);
+    host.signal("CONT");
+    assert!(said.contains("has not read the change in 10 s"), "{said}");
     drop(host);
     let said = board.spore(["key", "authorize", &key]).ok();
     assert!(!said.contains("running host"), "{said}");

@@ -8,7 +8,8 @@ use spore_transport::AuthorizedKeys;
 use spore_transport::authorized_keys::AuthorizedKeysError;
 use tokio::sync::watch;
 
-/// Time between looks at the file: how long a revoked key may still be served.
+/// Time between looks at the file: how long a revoked key may still be served, and twice that when
+/// nothing is left in the file.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why `authorized_keys` could not be used.
@@ -62,6 +63,7 @@ pub(crate) fn read(path: &Path) -> Result<AuthorizedKeys, KeysError> {
 pub(crate) fn watch(path: PathBuf, background: &tokio::runtime::Handle) -> Result<Keys, KeysError> {
     let mut watched = Watched::new(path);
     let (sender, receiver) = watch::channel(Arc::new(read(&watched.path)?));
+    watched.note_read();
     background.spawn(async move {
         while !sender.is_closed() {
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -70,6 +72,7 @@ pub(crate) fn watch(path: PathBuf, background: &tokio::runtime::Handle) -> Resul
                 Some(Ok(keys)) => {
                     tracing::info!(keys = keys.len(), "authorized_keys read again");
                     sender.send_replace(Arc::new(keys));
+                    watched.note_read();
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "authorized_keys not used; the last one holds")
@@ -78,6 +81,28 @@ pub(crate) fn watch(path: PathBuf, background: &tokio::runtime::Handle) -> Resul
         }
     });
     Ok(receiver)
+}
+
+/// Whether the host that keeps to this file has read it as it is now, and goes by it. Which state of
+/// the file it has read, a host notes beside it, in `authorized_keys.read`.
+pub fn is_read(path: &Path) -> bool {
+    let noted = std::fs::read_to_string(noted_path(path));
+    noted.is_ok_and(|noted| noted == note(stamp(path)))
+}
+
+fn noted_path(path: &Path) -> PathBuf {
+    path.with_extension("read")
+}
+
+fn note(stamp: Option<Stamp>) -> String {
+    match stamp {
+        None => "no file\n".to_owned(),
+        Some((modified, len, inode)) => {
+            let since = modified.duration_since(std::time::UNIX_EPOCH);
+            let ns = since.map_or(0, |since| since.as_nanos());
+            format!("modified {ns} ns, {len} bytes, inode {inode}\n")
+        }
+    }
 }
 
 /// A file that is looked at now and then.
@@ -95,6 +120,15 @@ impl Watched {
             seen: stamp(&path),
             path,
             emptied: false,
+        }
+    }
+
+    /// Notes which state of the file holds, for [`is_read`].
+    fn note_read(&self) {
+        let path = noted_path(&self.path);
+        if let Err(error) = std::fs::write(&path, note(self.seen)) {
+            let path = path.display();
+            tracing::error!(%path, %error, "`spore key` cannot see that authorized_keys was read");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Files that are no bundles, or bundles that somebody has changed.
 
+use spore_bundle::limits::STATE_BYTES_MAX_DEFAULT;
 use spore_bundle::{Bundle as Parts, DecodeError, PartsError, StateError};
 use spore_client::{Bundle, BundleLimits, CallError, Host, OpenError};
 use spore_host::{Limits, Setup};
@@ -259,7 +260,7 @@ fn a_manifest_that_announces_a_huge_state_is_refused_by_the_announcement() {
     ];
     match open(&huge.concat()) {
         Err(DecodeError::Parts(PartsError::StateTooLarge { bytes, limit })) => {
-            assert_eq!((bytes, limit), (1 << 50, 256 << 20));
+            assert_eq!((bytes, limit), (1 << 50, STATE_BYTES_MAX_DEFAULT));
         }
         other => panic!("{other:?}"),
     }

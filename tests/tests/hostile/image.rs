@@ -18,6 +18,7 @@ use spore_bundle::{BlockId, State, StateId};
 use spore_client::{Bundle, Host, JobId, Persist, PublicKey, RefusalCode, SessionId};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::{assert_serves, of};
+use spore_tests::kept::WITHIN;
 use spore_tests::peer::{self, Peer, call, ship};
 use spore_tests::{Local, keeper, resumer};
 use spore_transport::Connection;
@@ -39,9 +40,6 @@ const MEMORY: u64 = 16 * MIB;
 
 /// What a state may have on these hosts, index and blocks together, in bytes.
 const STATE: u64 = 4 * MIB;
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 fn setup() -> Setup {
     let limits = Limits {

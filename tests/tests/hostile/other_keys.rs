@@ -2,7 +2,6 @@
 //! nothing of what they were saved as.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use crate::asking::{Parts, ask, outcome, refused};
 use resumer::{primes, rounds, told};
@@ -11,6 +10,7 @@ use spore_client::{
 };
 use spore_host::Setup;
 use spore_tests::guests::of;
+use spore_tests::kept::WITHIN;
 use spore_tests::outcome::until;
 use spore_tests::peer::{Peer, ship};
 use spore_tests::{Local, keeper, resumer};
@@ -25,9 +25,6 @@ use spore_transport::session::{
     SessionRestore, SessionSave, SessionTakeOver,
 };
 use spore_transport::{BlobId, Connection};
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// A job that emits, and returns nothing.
 type Primes = Job<(), Infallible, u64>;

@@ -7,13 +7,12 @@ mod items;
 mod second;
 mod steps;
 
-use std::time::Duration;
-
 use crate::asking::{Parts, ask, refused};
 use resumer::told;
 use spore_client::{Bundle, Host, JobId, MoveId, Persist, PublicKey, RefusalCode, Refused};
 use spore_host::Setup;
 use spore_tests::guests::{assert_serves, of};
+use spore_tests::kept::WITHIN;
 use spore_tests::peer::Peer;
 use spore_tests::{Local, resumer};
 use spore_transport::job::{
@@ -21,9 +20,6 @@ use spore_transport::job::{
 };
 use spore_transport::message::{Call, CallLimits, Message, Received};
 use spore_transport::{BlobId, Connection};
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// The key of a host that is not there.
 const NOWHERE: PublicKey = PublicKey([9; 32]);

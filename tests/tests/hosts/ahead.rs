@@ -5,14 +5,12 @@ use spore_client::{Connect, Host};
 use spore_store::{Key, Kind, Store};
 use spore_tests::door::{Door, copy};
 use spore_tests::guests::of;
+use spore_tests::kept::WITHIN;
 use spore_tests::outcome::soon;
 use spore_tests::{Process, resumer};
 
 /// Rounds of the job, each of 10 ms.
 const ROUNDS: u32 = 600;
-
-/// Longer than any checkpoint of the guest is away.
-const WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What a host keeps a job as, and what came ahead of one: as `host/src/keep.rs` has them.
 const JOB: Kind = Kind(3);

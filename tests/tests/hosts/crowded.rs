@@ -3,12 +3,10 @@
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use spore_client::{
-    Bundle, CallError, Host, Job, JobNews, JobState, Persist, RefusalCode, Session, Watch,
-};
+use spore_client::{Bundle, CallError, Host, Job, JobNews, JobState, Persist, RefusalCode, Watch};
 use spore_tests::guests::{assert_serves, of};
+use spore_tests::kept::{WITHIN, recall, remember};
 use spore_tests::outcome::{soon, until};
 use spore_tests::peer::id_of;
 use spore_tests::{Process, keeper, plain, resumer};
@@ -19,9 +17,6 @@ const STATE_BYTES: usize = 600 << 10;
 
 /// Bundles that come while the session and the job go on.
 const BUNDLES: u8 = 8;
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// A bundle whose state no other has.
 fn with_state(fill: u8) -> Bundle {
@@ -44,19 +39,6 @@ async fn ship(host: &Host, fill: u8) {
 fn path_of(store: &Path, bytes: &[u8]) -> PathBuf {
     let id = id_of(bytes).to_string();
     store.join("blobs").join(&id[..2]).join(&id)
-}
-
-async fn remember(session: &Session, word: &str) -> u32 {
-    let call = session.call(keeper::remember::HANDLE, (word.to_owned(),));
-    let call = call.expect("it is there");
-    soon("the guest", call.into_future())
-        .await
-        .expect("remembered")
-}
-
-async fn recall(session: &Session) -> Vec<String> {
-    let call = session.call(keeper::recall::HANDLE, ());
-    call.expect("it is there").await.expect("recalled")
 }
 
 /// The next items, which must be numbered from here on and be the primes that they stand for.

@@ -7,12 +7,12 @@ mod ends;
 mod items;
 
 use std::convert::Infallible;
-use std::fmt::Debug;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use spore_client::{Host, Job, JobInfo, JobNews, Persist, Watch};
+use spore_client::{Host, Job, JobNews, Persist, Watch};
 use spore_tests::guests::of;
+use spore_tests::kept::{WITHIN, info, next_item};
 use spore_tests::outcome::{soon, until};
 use spore_tests::{Process, resumer};
 
@@ -24,9 +24,6 @@ type Paced = Job<Sums, Infallible>;
 
 /// What the numbers of all guests here are made of.
 const SEED: u64 = 2026;
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// A host on which nothing is stopped.
 static UNDISTURBED: LazyLock<Host> = LazyLock::new(|| Host::embedded().expect("the engine starts"));
@@ -55,10 +52,6 @@ async fn ends_with(job: &Paced, expected: &Sums) {
     job.acknowledge().await.expect("it has ended");
 }
 
-async fn info<R, E, I>(job: &Job<R, E, I>) -> JobInfo {
-    job.info().await.expect("it is listed")
-}
-
 /// Waits until the job has come to this round, and says to which it has.
 async fn reached(job: &Paced, round: u64) -> u64 {
     until("the job comes so far", || async {
@@ -76,18 +69,6 @@ async fn next_round(watch: &mut Watch<Sums, Infallible>) -> u64 {
             Some(Ok(_)) => {}
             Some(Err(error)) => panic!("expected progress, got {error:?}"),
             None => panic!("expected progress, got the end"),
-        }
-    }
-}
-
-/// The next item, with its number.
-async fn next_item<R, E: Debug, I>(watch: &mut Watch<R, E, I>) -> (u64, I) {
-    loop {
-        match soon("the next item", watch.next()).await {
-            Some(Ok(JobNews::Item { sequence, item })) => return (sequence, item),
-            Some(Ok(_)) => {}
-            Some(Err(error)) => panic!("expected an item, got {error:?}"),
-            None => panic!("expected an item, got the end"),
         }
     }
 }

@@ -8,15 +8,13 @@ use serde_json::json;
 use spore_client::{Bundle, CallError, CallLimits, Host, RefusalCode};
 use spore_host::Setup;
 use spore_tests::guests::of;
+use spore_tests::kept::WITHIN;
 use spore_tests::local::Both;
 use spore_tests::module::{Raw, bundle_with};
 use spore_tests::outcome::{refused, soon, until};
 use spore_tests::resumer;
 
 static BOTH: Both = Both::new(Setup::default);
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn an_initialiser_runs_once_for_all_instances() {

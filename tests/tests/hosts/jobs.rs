@@ -9,19 +9,17 @@ use resumer::{by_futures, digits, endless, entwined, halves, multiples, pairs, p
 use resumer::{naps, rounds, sorted, strides, told};
 use serde_json::json;
 use spore_client::{
-    Bundle, CallError, Ending, FindError, Host, Items, Job, JobError, JobInfo, JobNews, JobState,
-    MoveError, OutputStream, RefusalCode, SessionState, Watch,
+    Bundle, CallError, Ending, FindError, Host, Items, Job, JobError, JobNews, JobState, MoveError,
+    OutputStream, RefusalCode, SessionState,
 };
 use spore_host::Setup;
 use spore_tests::guests::{of, wall};
+use spore_tests::kept::{WITHIN, info, next_item};
 use spore_tests::local::{Both, Local};
 use spore_tests::outcome::{idle, refused, soon, until};
 use spore_tests::{Process, resumer};
 
 static BOTH: Both = Both::new(Setup::default);
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// Every item until the end, and the error if there is one.
 async fn all<R, E: Debug>(mut items: Items<R, E>) -> (Vec<R>, Option<CallError<E>>) {
@@ -37,21 +35,6 @@ async fn all<R, E: Debug>(mut items: Items<R, E>) -> (Vec<R>, Option<CallError<E
     }
     assert!(items.next().await.is_none(), "the end stays");
     (taken, None)
-}
-
-async fn next_item<R, E: Debug, I>(watch: &mut Watch<R, E, I>) -> (u64, I) {
-    loop {
-        match soon("the next item", watch.next()).await {
-            Some(Ok(JobNews::Item { sequence, item })) => return (sequence, item),
-            Some(Ok(_)) => {}
-            Some(Err(error)) => panic!("expected an item, got {error:?}"),
-            None => panic!("expected an item, got the end"),
-        }
-    }
-}
-
-async fn info<R, E, I>(job: &Job<R, E, I>) -> JobInfo {
-    job.info().await.expect("it is listed")
 }
 
 /// The refusal with which a job must have ended.
@@ -796,5 +779,26 @@ async fn the_wall_time_of_a_stream_holds_between_its_items() {
         }
         job.cancel().await.expect("it runs");
         job.acknowledge().await.expect("it has ended");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_an_instance_can_be_paused() {
+    let mut setup = Setup::default();
+    setup.limits.instances = 1;
+    for host in Both::of(setup).hosts().await {
+        let long = host.start(&of(resumer(), strides::HANDLE), (1, u64::MAX));
+        let long = long.await.expect("started");
+        until("it has the place", || async { info(&long).await.done == 1 }).await;
+        let waits = host.start(&of(resumer(), rounds::HANDLE), (3,));
+        let waits = waits.await.expect("started");
+        let paused = waits.pause(WITHIN).await.expect("it has not begun");
+        assert_eq!(paused.state, JobState::Paused);
+        long.cancel().await.expect("it runs");
+        long.acknowledge().await.expect("it has ended");
+        assert_eq!(info(&waits).await.state, JobState::Paused);
+        waits.resume().await.expect("it is paused");
+        assert_eq!(soon("the end", waits.result()).await.expect("a value"), 3);
+        waits.acknowledge().await.expect("it has ended");
     }
 }

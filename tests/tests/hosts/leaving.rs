@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use spore_bundle::Bundle;
 use spore_host::{Caller, Host, JobRequest, Outcome, Setup};
+use spore_tests::kept::WITHIN;
 use spore_tests::outcome::{soon, until};
 use spore_tests::resumer;
 use spore_transport::job::{JobId, JobLeave, JobMove, MoveId, MoveStep, Persist, Place};
@@ -12,8 +13,6 @@ use spore_transport::message::{CallLimits, Timing};
 use spore_transport::{PublicKey, RefusalCode};
 use spore_value::{Value, codec};
 use tempfile::TempDir;
-
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// A host that keeps jobs, and the program that embeds it.
 struct Own {

@@ -10,6 +10,7 @@ use spore_client::{Host, JobId, MoveError, MoveStage, Settled};
 use spore_host::{JobRequest, Setup};
 use spore_tests::damage::spoil;
 use spore_tests::guests::of;
+use spore_tests::kept::WITHIN;
 use spore_tests::outcome::{PATIENCE, soon};
 use spore_tests::relay::Relay;
 use spore_tests::resumer;
@@ -28,9 +29,6 @@ const BREAK_MAX: Duration = Duration::from_millis(600);
 
 /// Rounds of the job that is moved, each of 10 ms.
 const ROUNDS: u32 = 200;
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_given_up_or_stays_however_the_requests_meet() {

@@ -3,20 +3,17 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use spore_abi::{export, poll};
 use spore_bundle::module::{Interior, PRIVATE_START, bake, detach, instrument};
 use spore_client::{Bundle, Host, Session, embedded_bundle};
 use spore_tests::guests::of;
+use spore_tests::kept::WITHIN;
 use spore_tests::outcome::until;
 use spore_tests::process::program;
 use spore_tests::{keeper, plain, resumer};
 use spore_value::{Limits, Value, codec};
 use wasmi::{Caller, Error, Extern, ExternType, Memory, Val};
-
-/// Longer than any checkpoint of these guests is away.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// What the monotonic clock of a guest shows at first, in nanoseconds.
 const CLOCK_NS: u64 = 1_000_000_000_000;

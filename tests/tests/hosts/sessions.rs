@@ -8,6 +8,7 @@ use serde_json::json;
 use spore_client::{Bundle, CallError, CallLimits, Host, RefusalCode, Session, SessionState};
 use spore_host::{Limits, Setup};
 use spore_tests::guests::wall;
+use spore_tests::kept::{recall, remember};
 use spore_tests::local::{Both, Local};
 use spore_tests::module::{Raw, bundle_with};
 use spore_tests::outcome::{failed, refused, soon, until};
@@ -18,16 +19,6 @@ static BOTH: Both = Both::new(Setup::default);
 
 async fn open(host: &Host, bundle: &Bundle) -> Session {
     host.open_session(bundle).await.expect("it can be opened")
-}
-
-async fn remember(session: &Session, word: &str) -> u32 {
-    let call = session.call(keeper::remember::HANDLE, (word.to_owned(),));
-    call.expect("it is there").await.expect("remembered")
-}
-
-async fn recall(session: &Session) -> Vec<String> {
-    let call = session.call(keeper::recall::HANDLE, ());
-    call.expect("it is there").await.expect("recalled")
 }
 
 async fn info(host: &Host, session: &Session) -> spore_client::SessionInfo {

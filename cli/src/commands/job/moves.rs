@@ -70,7 +70,7 @@ pub(super) struct Adopt {
 /// The two hosts of a move.
 #[derive(clap::Args)]
 struct Hosts {
-    /// The host that had the job when the move began
+    /// The host that has the job, or had it when the move began
     #[arg(long, value_name = "HOST", value_parser = arguments::host)]
     from: String,
     /// The host that it goes to
