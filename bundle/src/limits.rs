@@ -12,7 +12,8 @@ pub const CODE_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 
 /// Largest uncompressed state accepted unless set otherwise, in bytes.
 ///
-/// As large as the memory that a guest has by default.
+/// Room for an image of a guest that has changed all of the memory that it has by default, 256 MiB,
+/// with its index.
 pub const STATE_BYTES_MAX_DEFAULT: u64 = 264 << 20;
 
 /// Most callables in a manifest.

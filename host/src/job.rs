@@ -348,7 +348,9 @@ pub(crate) struct Now {
     /// Those who wait for an image.
     saves: Vec<oneshot::Sender<Result<Saved, Refused>>>,
     /// What it begins with, when the bundle has an initialiser and it has not begun.
-    initial: Option<Image>,
+    pub(crate) initial: Option<Image>,
+    /// For whom that is to be found out before it begins.
+    pub(crate) uninitialised: Option<Caller>,
     /// An instance in which it can go on: one that was made for it before it came, or its own, when it
     /// stands still for a moment only.
     warm: Option<(FreedBeside<Warm>, Option<Room>)>,
@@ -431,7 +433,6 @@ impl Job {
         key: Arc<KeyState>,
         terms: Terms,
         loaded: Option<Arc<Loaded>>,
-        initial: Option<Image>,
         keep: Option<Keep>,
         begin: Begin,
     ) -> Result<Job, Refused> {
@@ -453,7 +454,8 @@ impl Job {
             unkept: None,
             not_stopped: None,
             saves: Vec::new(),
-            initial,
+            initial: None,
+            uninitialised: None,
             warm: None,
             ahead: None,
             image: begin.image,
@@ -490,7 +492,7 @@ impl Job {
     }
 
     /// Its code, which one that has not ended has.
-    fn loaded(&self) -> &Loaded {
+    pub(crate) fn loaded(&self) -> &Loaded {
         self.loaded.as_deref().expect("it has not ended")
     }
 
@@ -669,7 +671,9 @@ impl Now {
 
     /// Whether it can do so where it waits for its place. One that is only to leave has to have begun.
     fn can_stand_before_it_runs(&self) -> bool {
-        self.stays() || self.holds > 0 && self.image.is_some()
+        // Whoever waits for an image that is to be durable has to have that first.
+        let may = self.saves.is_empty() || self.image_kept;
+        may && (self.stays() || self.holds > 0 && self.image.is_some())
     }
 
     /// Whether its image is not on the disk yet.

@@ -48,7 +48,7 @@ pub(crate) enum Task {
 }
 
 impl Preparation {
-    /// Does it in a fresh instance, for which there is a place, and which sees no directory and whose output goes nowhere: what it
+    /// Does it in a fresh instance, which sees no directory and whose output goes nowhere: what it
     /// leaves is the same for whoever uses the code.
     ///
     /// # Errors

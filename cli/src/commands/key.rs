@@ -322,11 +322,11 @@ fn tell_running_host(home: &Home, done: &str) -> Result<(), Failure> {
         }
         if began.elapsed() >= READ_WAIT {
             let what = format!(
-                "the running host has not read the change in {} s",
+                "the running host has not said in {} s that it has read the change",
                 READ_WAIT.as_secs()
             );
             return Err(Failure::new(Exit::Local, what)
-                .help("the file is changed, and the host goes by what it has read before")
+                .help("the file is changed, and the host may go by what it has read before")
                 .help("its log says why; it reads the file when it is started again"));
         }
         std::thread::sleep(READ_LOOK);

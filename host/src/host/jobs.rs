@@ -172,8 +172,26 @@ impl Host {
         }
     }
 
-    /// A job whose code is loaded and fits. Nothing of it runs yet.
+    /// A job whose code is loaded and fits. Nothing of it runs yet but its initialiser, if it has one
+    /// and begins.
     pub(super) async fn job(
+        &self,
+        caller: &Caller,
+        terms: Terms,
+        begin: Begin,
+    ) -> Result<Job, Refused> {
+        let job = self.uninitialised_job(caller, terms, begin).await?;
+        let uninitialised = job.now().uninitialised.take();
+        if let Some(caller) = uninitialised {
+            let initial = self.initial(&caller, &job.terms.bundle, job.loaded());
+            let initial = initial.await?;
+            job.now().initial = initial;
+        }
+        Ok(job)
+    }
+
+    /// The same, whose initialiser runs once the job is to run.
+    pub(super) async fn uninitialised_job(
         &self,
         caller: &Caller,
         mut terms: Terms,
@@ -194,19 +212,12 @@ impl Host {
                 .map_err(|misfit| refuse_misfit(&misfit))?;
             check_image_memory(image, terms.limits.memory)?;
         }
-        let initial = match begin.image {
-            Some(_) => None,
-            None => self.initial(caller, bundle, &loaded).await?,
-        };
+        let begins = begin.image.is_none() && bundle.image().is_none();
+        let has_initialiser = begins && bundle.manifest().init.is_some();
         let keep = self.inner.keep.get().cloned();
-        Job::new(
-            caller.state.clone(),
-            terms,
-            Some(loaded),
-            initial,
-            keep,
-            begin,
-        )
+        let job = Job::new(caller.state.clone(), terms, Some(loaded), keep, begin)?;
+        job.now().uninitialised = has_initialiser.then(|| caller.clone());
+        Ok(job)
     }
 
     /// Takes a job in and has it run. Once it has begun to it does, whoever waits for it.
@@ -384,8 +395,8 @@ impl Host {
                 Some(damage) if !damage.is_passing => {
                     let after = Custody::after(id, damage.place, &Event::Acknowledge);
                     match damage.place {
-                        // Nobody can take it over. The host that it comes from has another.
-                        None | Some(Custody::Arriving { .. }) => Ok(()),
+                        // Nobody can run it. The host that it comes from has another, or had.
+                        None | Some(Custody::Arriving { .. } | Custody::Arrived { .. }) => Ok(()),
                         Some(_) => after.map(|_| ()).map_err(|error| error.refusal()),
                     }
                 }
@@ -430,17 +441,36 @@ impl Host {
 
 /// Has a job run that is to and does not.
 pub(super) fn run(inner: &Arc<Inner>, job: &Arc<Job>) {
-    {
+    let uninitialised = {
         let mut now = job.now();
         if !now.is_to_run() {
             return;
         }
         now.phase = Phase::Running;
         job.tell_run(&now);
-    }
+        now.uninitialised.clone()
+    };
     job.changed();
-    let work = job::run(job.clone(), inner.means());
-    inner.scheduler.spawn(job.key.turn(), work);
+    let begin = |inner: &Arc<Inner>, job: Arc<Job>| {
+        let turn = job.key.turn();
+        inner.scheduler.spawn(turn, job::run(job, inner.means()));
+    };
+    let Some(caller) = uninitialised else {
+        return begin(inner, job.clone());
+    };
+    let (host, job) = (
+        Host {
+            inner: inner.clone(),
+        },
+        job.clone(),
+    );
+    let background = inner.background.runtime.clone();
+    background.spawn(async move {
+        let initial = || host.initial(&caller, &job.terms.bundle, job.loaded());
+        if job.initialised(initial).await {
+            begin(&host.inner, job.clone());
+        }
+    });
 }
 
 /// Has jobs run that stood still for the host, and written to the disk when it is time.
@@ -459,9 +489,7 @@ pub(super) fn look(inner: &Arc<Inner>) {
             let job = job.clone();
             background.spawn(async move {
                 job.conclude_again().await;
-                if job.has_items_to_note()
-                    && let Err(error) = job.keep_standing().await
-                {
+                if let Err(error) = job.note_items().await {
                     tracing::error!(job = %job.id, error = chain(&error), "items that were taken");
                 }
             });

@@ -191,22 +191,29 @@ impl Host {
             .entry(init.to_owned())
             .or_default()
             .clone();
-        // Whoever else wants it waits here, and finds it done.
+        // Whoever wants what another has begun waits here, and finds it done.
+        if let Some(initialised) = kept.clone().lock_owned().await.upgrade() {
+            return Ok(initialised);
+        }
+        // Nobody else waits while this waits for a place of its own.
+        let slots = self.slots_in_queue(caller).await?;
         let mut kept = kept.lock_owned().await;
         if let Some(initialised) = kept.upgrade() {
             return Ok(initialised);
         }
-        let slots = self.slots_in_queue(caller).await?;
         let (host, caller, bundle) = (self.clone(), caller.clone(), bundle.clone());
         // Once it has begun, whoever waits for it or not: it is to run once, also for those who have not
         // the time to wait until it is over.
         self.to_the_end(async move {
             let task = Task::Initialise(hook);
-            let image = host.prepare(&caller, &bundle, code, task, slots).await?;
+            let prepared = host.prepare(&caller, &bundle, code, task, slots).await;
+            let (image, slots) = prepared?;
             let compiler = &host.inner.compiler;
             let compiling = compiler.load_initialised(&caller.state, &bundle, image);
             let initialised = compiling.await?;
             *kept = Arc::downgrade(&initialised);
+            // Until the image counts otherwise it does so by these.
+            drop(slots);
             Ok(initialised)
         })
         .await
@@ -221,15 +228,16 @@ impl Host {
         Ok((slots, ticket))
     }
 
-    /// An image of what a fresh instance of the bundle's code is after this.
-    async fn prepare(
+    /// An image of what a fresh instance of the bundle's code is after this. Gives the place back that
+    /// it was given for that.
+    async fn prepare<P: Send + 'static>(
         &self,
         caller: &Caller,
         bundle: &Bundle,
         code: Arc<Code>,
         task: Task,
-        slots: (Slots, Ticket),
-    ) -> Result<Image, Refused> {
+        place: P,
+    ) -> Result<(Image, P), Refused> {
         let preparation = Preparation {
             means: self.inner.means(),
             key: caller.state.clone(),
@@ -238,10 +246,7 @@ impl Host {
             task,
             limits: caller.limits.for_call(&CallLimits::default()),
         };
-        let preparing = async move {
-            let _slots = slots;
-            preparation.run().await
-        };
+        let preparing = async move { Ok((preparation.run().await?, place)) };
         self.on_worker(caller.turn, preparing).await?
     }
 
@@ -278,9 +283,10 @@ impl Host {
             initial,
         };
         let code = loaded.ready().code.clone();
-        let slots = self.slots_in_queue(caller).await?;
+        // It is in nobody's queue: the host does it by itself.
+        let slots = slots(&caller.state, &self.inner.instances).await;
         let prepared = self.prepare(caller, bundle, code, task, slots).await;
-        let image = prepared.inspect_err(|why| {
+        let (image, _slots) = prepared.inspect_err(|why| {
             // Anything else stays so.
             if !matches!(
                 why.code,

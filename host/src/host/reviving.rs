@@ -219,14 +219,15 @@ impl Host {
                 let image = begin.image.as_ref().map(|it| it.image.clone());
                 let terms = self.terms(caller, &bundle, image.as_ref(), &request);
                 let terms = terms.map_err(Damage::passing)?;
-                let job = self.job(caller, terms, begin).await;
+                // Its initialiser may wait for a place that others have, which nobody here may.
+                let job = self.uninitialised_job(caller, terms, begin).await;
                 job.map_err(Damage::passing)?
             }
             Some(ended) => {
                 // It needs no code any more, and nothing of what is granted.
                 let terms = self.terms_with(caller, &bundle, &request, Arc::new([]));
                 let (key, keep) = (caller.state.clone(), Some(keep.clone()));
-                let job = Job::new(key, terms, None, None, keep, begin);
+                let job = Job::new(key, terms, None, keep, begin);
                 let job = job.map_err(Damage::passing)?;
                 job.now().end_as(ended, &caller.state);
                 job

@@ -80,14 +80,16 @@ impl Job {
         self.disk.clone().lock_owned().await
     }
 
-    /// Writes an image of it down, with the items that it holds then; to the end, whatever becomes of
-    /// who waits for that.
+    /// Writes an image of it down, with the items that it holds then, as that of a job which is paused
+    /// or not; to the end, whatever becomes of who waits for that.
     pub(crate) async fn keep_image(
         self: &Arc<Self>,
         turn: DiskTurn,
         image: &Image,
+        paused: bool,
     ) -> Result<(), KeepError> {
-        let as_now = self.as_now();
+        let mut as_now = self.as_now();
+        as_now.kept.paused = paused;
         let Some(keep) = &self.keep else {
             return self.write_image(image, &as_now).await;
         };
@@ -224,6 +226,22 @@ impl Job {
             return Ok(());
         };
         let _turn = self.disk.lock().await;
+        self.write_standing(keep).await
+    }
+
+    /// Writes down which items were taken, if that is not; not now, when something else is written.
+    pub(crate) async fn note_items(&self) -> Result<(), KeepError> {
+        let (Some(keep), Ok(_turn)) = (&self.keep, self.disk.try_lock()) else {
+            return Ok(());
+        };
+        match self.has_items_to_note() {
+            true => self.write_standing(keep).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whoever calls has the turn.
+    async fn write_standing(&self, keep: &Keep) -> Result<(), KeepError> {
         let (record, first) = {
             let now = self.now();
             (self.record(&now), now.items.first())
@@ -444,7 +462,7 @@ impl Job {
             seed: self.terms.seed,
             persist: self.terms.persist,
             custody: now.custody,
-            paused: now.pauses(),
+            paused: now.pause,
             age_ms: millis(now.age()),
             stops: now.stops,
             done,

@@ -19,34 +19,25 @@ impl Job {
         // Whoever goes away, or waits for longer than that, takes the wish along, and no other.
         let pausing = Pausing::of(self)?;
         self.changed();
-        let paused = self.stands_still(within, |now| now.pause = true).await;
+        let paused = self.until(|now| {
+            // Somebody has let it go on, or it could not stand still.
+            if now.pausing_over != pausing.over {
+                let resumed = Refused::new(RefusalCode::NoCheckpoint, "it was told to go on");
+                let why = match now.turned_down == pausing.turned_down {
+                    true => resumed,
+                    false => now.not_stopped.clone().unwrap_or(resumed),
+                };
+                return Some(Err(why));
+            }
+            let stands = now.stands(pausing.turned_down)?;
+            now.pause |= stands.is_ok();
+            Some(stands)
+        });
+        let paused = tokio::time::timeout(within, paused).await;
         drop(pausing);
         self.changed();
-        paused.map(|()| self.standing())
-    }
-
-    /// Waits until the run has come to stand still, and does this then.
-    ///
-    /// # Errors
-    ///
-    /// When it was refused that, has ended, or does not in this time.
-    async fn stands_still(
-        &self,
-        within: Duration,
-        mut then: impl FnMut(&mut Now),
-    ) -> Result<(), Refused> {
-        let turned_down = self.now().turned_down;
-        let stands = self.until(|now| match now.phase {
-            Phase::Still => {
-                then(now);
-                Some(Ok(()))
-            }
-            Phase::Ended(_) => Some(Err(Refused::new(RefusalCode::JobEnded, ""))),
-            Phase::Running if now.turned_down == turned_down => None,
-            Phase::Running => now.not_stopped.clone().map(Err),
-        });
-        let stands = tokio::time::timeout(within, stands).await;
-        stands.unwrap_or_else(|_| Err(no_checkpoint(within)))
+        paused.unwrap_or_else(|_| Err(no_checkpoint(within)))?;
+        Ok(self.standing())
     }
 
     /// Lets it go on. Whoever calls sees to it that it does.
@@ -227,8 +218,15 @@ impl Job {
     }
 
     /// Waits until the run stands still, which somebody wants.
+    ///
+    /// # Errors
+    ///
+    /// When it was refused that, has ended, or does not in this time.
     pub(crate) async fn stopped(&self, within: Duration) -> Result<(), Refused> {
-        self.stands_still(within, |_| ()).await
+        let turned_down = self.now().turned_down;
+        let stands = self.until(|now| now.stands(turned_down));
+        let stands = tokio::time::timeout(within, stands).await;
+        stands.unwrap_or_else(|_| Err(no_checkpoint(within)))
     }
 
     /// Whether it was to leave, and has not for so long.
@@ -239,6 +237,17 @@ impl Job {
 }
 
 impl Now {
+    /// Whether its run stands still, or why it does not; nothing as long as it may, of what has changed
+    /// since it was turned down so often.
+    fn stands(&self, turned_down: u64) -> Option<Result<(), Refused>> {
+        match self.phase {
+            Phase::Still => Some(Ok(())),
+            Phase::Ended(_) => Some(Err(Refused::new(RefusalCode::JobEnded, ""))),
+            Phase::Running if self.turned_down == turned_down => None,
+            Phase::Running => self.not_stopped.clone().map(Err),
+        }
+    }
+
     /// Notes what it was saved as.
     pub(super) fn saved_as(&mut self, saved: SavedAs) -> Saved {
         let blocks_new = saved.blocks_new(self.saved.as_ref());
@@ -252,6 +261,7 @@ impl Now {
 struct Pausing {
     job: Arc<Job>,
     over: u64,
+    turned_down: u64,
 }
 
 impl Pausing {
@@ -262,6 +272,7 @@ impl Pausing {
         Ok(Pausing {
             job: job.clone(),
             over: now.pausing_over,
+            turned_down: now.turned_down,
         })
     }
 }

@@ -34,27 +34,9 @@ const STOP_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(job: Arc<Job>, means: Means) {
     let unwinding = Unwinding(&job);
     let queued = Instant::now();
-    let (mut store, made, slots) = loop {
-        let place = async {
-            tokio::select! {
-                biased;
-                place = job.place(&means) => Some(place),
-                () = job.wanted_before_it_runs() => None,
-            }
-        };
-        let place = Interrupted {
-            work: pin!(place),
-            events: &job.hub,
-        };
-        match place.await {
-            Ok(Some(place)) => break place,
-            Ok(None) if job.stands_before_it_runs() => return,
-            Ok(None) => {}
-            Err(()) => {
-                let cancelled = job.finished(refused(RefusalCode::Cancelled, ""));
-                return job.conclude(cancelled).await;
-            }
-        }
+    let place = job.before_it_runs(|| job.place(&means)).await;
+    let Some((mut store, made, slots)) = place else {
+        return;
     };
     let queue_ns = nanos(queued.elapsed());
     let manifest = job.terms.bundle.manifest();
@@ -145,6 +127,64 @@ impl Job {
         let mut store = Store::new(&means.engine, self.guest(means));
         run::hold(&mut store);
         (store, None, slots)
+    }
+
+    /// Waits for what its initialiser leaves. Says whether it can begin: otherwise it has ended, stands
+    /// still, or is to be tried again.
+    pub(crate) async fn initialised<F>(self: &Arc<Self>, initial: impl FnMut() -> F) -> bool
+    where
+        F: Future<Output = Result<Option<Image>, Refused>>,
+    {
+        match self.before_it_runs(initial).await {
+            None => false,
+            Some(Ok(initial)) => {
+                let mut now = self.now();
+                (now.initial, now.uninitialised) = (initial, None);
+                true
+            }
+            Some(Err(why))
+                if matches!(why.code, RefusalCode::QueueFull | RefusalCode::ShuttingDown) =>
+            {
+                self.now().phase = Phase::Still;
+                self.changed();
+                false
+            }
+            Some(Err(why)) => {
+                self.conclude(self.finished(Outcome::Refused(why))).await;
+                false
+            }
+        }
+    }
+
+    /// Waits for what it needs before it runs. Nothing when it was cancelled before, and has ended, or
+    /// came to stand still.
+    async fn before_it_runs<F: Future>(
+        self: &Arc<Self>,
+        mut needs: impl FnMut() -> F,
+    ) -> Option<F::Output> {
+        loop {
+            let needed = async {
+                tokio::select! {
+                    biased;
+                    needed = needs() => Some(needed),
+                    () = self.wanted_before_it_runs() => None,
+                }
+            };
+            let needed = Interrupted {
+                work: pin!(needed),
+                events: &self.hub,
+            };
+            match needed.await {
+                Ok(Some(needed)) => return Some(needed),
+                Ok(None) if self.stands_before_it_runs() => return None,
+                Ok(None) => {}
+                Err(()) => {
+                    let cancelled = self.finished(refused(RefusalCode::Cancelled, ""));
+                    self.conclude(cancelled).await;
+                    return None;
+                }
+            }
+        }
     }
 
     /// Waits until it is to stand still, which it can while it waits for its place.
@@ -464,19 +504,22 @@ impl Job {
                     let now = self.now();
                     (now.stays(), now.pauses())
                 };
-                let kept = match stays || !saves.is_empty() {
-                    true => self.keep_image(turn, &image.image).await,
+                let writes = stays || !saves.is_empty();
+                let kept = match writes {
+                    true => self.keep_image(turn, &image.image, pauses).await,
                     false => Ok(()),
                 };
                 match kept {
                     Ok(()) => {
                         let stands = self.stands(saves, image.clone());
-                        // It was written down as one that does.
-                        if pauses
-                            && !stands
+                        // Who wanted it paused may want so no more, or somebody else may.
+                        let is_so = self.now().pause == pauses;
+                        if writes
+                            && !is_so
                             && let Err(error) = self.keep_standing().await
                         {
-                            tracing::error!(job = %self.id, error = chain(&error), "it goes on");
+                            let error = chain(&error);
+                            tracing::error!(job = %self.id, error, "whether it is paused");
                         }
                         stands.then_some(image)
                     }

@@ -3,13 +3,13 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use resumer::{looked_up, looked_up_later};
+use resumer::{looked_up, looked_up_later, naps};
 use serde_json::json;
 use spore_client::{Bundle, CallError, CallLimits, Host, RefusalCode};
 use spore_host::Setup;
 use spore_tests::guests::of;
 use spore_tests::kept::WITHIN;
-use spore_tests::local::Both;
+use spore_tests::local::{Both, Local};
 use spore_tests::module::{Raw, bundle_with};
 use spore_tests::outcome::{refused, soon, until};
 use spore_tests::resumer;
@@ -169,4 +169,32 @@ async fn an_initialiser_that_has_begun_ends_whoever_waits_for_it() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_place_that_another_key_waits_for() {
+    let mut setup = Setup::default();
+    setup.limits.instances_per_key = 1;
+    let local = Local::start(setup, &["", ""]);
+    let (one, other) = (local.connect(0).await, local.connect(1).await);
+    let sleeps = one.start(&of(resumer(), naps::HANDLE), (vec![600_000],));
+    let sleeps = sleeps.await.expect("started");
+    until("it has the place of its key", async || {
+        one.status().await.expect("it serves").running.len() == 1
+    })
+    .await;
+    let bundle = initialised("");
+    let waits = {
+        let (one, bundle) = (one.clone(), bundle.clone());
+        tokio::spawn(async move { call_initialised(&one, &bundle, CallLimits::default()).await })
+    };
+    until("it waits for a place", async || {
+        one.status().await.expect("it serves").queued == 1
+    })
+    .await;
+    let called = call_initialised(&other, &bundle, CallLimits::default()).await;
+    called.expect("it has a place of its own");
+    assert!(!waits.is_finished(), "it had a place");
+    sleeps.cancel().await.expect("it runs");
+    waits.await.expect("no panic").expect("it has its place");
 }

@@ -802,3 +802,18 @@ async fn a_job_that_waits_for_an_instance_can_be_paused() {
         waits.acknowledge().await.expect("it has ended");
     }
 }
+
+#[tokio::test]
+async fn whoever_lets_a_job_go_on_ends_pauses_that_wait() {
+    for host in BOTH.hosts().await {
+        let job = in_its_stride(&host, 2).await;
+        let (paused, ()) = tokio::join!(job.pause(WITHIN), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            job.resume().await.expect("it is to pause");
+        });
+        let why = refused(paused, RefusalCode::NoCheckpoint);
+        assert!(why.message.contains("told to go on"), "{why}");
+        soon("the end", job.result()).await.expect("it goes on");
+        job.acknowledge().await.expect("it has ended");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spore_client::Host;
 use spore_host::{Limits, Setup};
-use spore_tests::local::Both;
+use spore_tests::local::{Both, Local};
 use spore_tests::outcome::until;
 use spore_tests::plain;
 
@@ -140,4 +140,18 @@ async fn a_host_may_have_none_decoded_once() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(compiled(&host).await, 1);
     }
+}
+
+#[tokio::test]
+async fn a_key_with_one_call_at_a_time_has_its_captures_decoded_once_too() {
+    let local = Local::start(Setup::default(), &["queued=1"]);
+    let host = local.connect(0).await;
+    let weigh = plain().callable(plain::weigh::HANDLE).expect("it is there");
+    let weigh = weigh.capture(&vec![1; 2 * MIB]).expect("bytes");
+    until("it is decoded once", async || {
+        let weighed = host.call(&weigh, ()).await.expect("it runs");
+        assert_eq!(weighed, (2 * MIB as u64, 2 * MIB as u64));
+        compiled(&host).await == 2
+    })
+    .await;
 }

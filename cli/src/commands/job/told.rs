@@ -159,7 +159,7 @@ impl Result {
                 false => say_taken(&job, taken).await,
             }
             if is_end && !told.is_written && !self.keep {
-                output::to_stderr(b"note: nobody has read the result, which stays on the host\n");
+                output::to_stderr(b"note: the result was not read, and stays on the host\n");
             }
             told.result
         })

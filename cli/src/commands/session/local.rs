@@ -158,11 +158,13 @@ impl LocalSession {
         }
         let saved = self.on_shelf(|shelf| shelf.saved(self.id));
         let saved = saved.map_err(|failure| match self.check_readable() {
-            Ok(()) => Failure::new(Exit::Local, "what the session was saved as cannot be read")
-                .help(format!(
+            Ok(()) => {
+                let what = format!("what the session was saved as: {}", failure.message());
+                Failure::new(Exit::Local, what).help(format!(
                     "the session is as it was, and can be saved anew: spore session save {}",
                     self.id
-                )),
+                ))
+            }
             Err(_) => failure,
         })?;
         let Some(saved) = saved else {

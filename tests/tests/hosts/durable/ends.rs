@@ -203,3 +203,42 @@ async fn a_watch_does_not_keep_a_host_from_ending() {
     }
     assert!(watch.result().is_none());
 }
+
+/// Those that have not begun need their initialiser first, for which there is no place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_serves_while_jobs_wait_for_an_instance_after_a_restart() {
+    let mut process = Process::start("job_persist = \"100ms\"\n[limits]\ninstances = 1\n", &[""]);
+    let host = process.connect(0).await;
+    let long = started(&host, 100_000, Persist::HostDefault).await;
+    reached(&long, 20).await;
+    long.save(WITHIN).await.expect("it sleeps often");
+    let mut waiting = Vec::new();
+    let rounds = of(resumer(), resumer::rounds::HANDLE);
+    // In the order of their ids, the first is behind one of them.
+    for _ in 0..8 {
+        waiting.push(host.start(&rounds, (3,)).await.expect("started"));
+    }
+    take_leave(&host).await;
+    process.kill();
+    process.restart();
+    waiting[0]
+        .pause(WITHIN)
+        .await
+        .expect("it can wait where it is");
+    waiting[1].cancel().await.expect("it is there");
+    long.cancel().await.expect("it is there");
+    waiting[0].resume().await.expect("it is paused");
+    let cancelled = waiting.remove(1);
+    refused_end(&cancelled).await;
+    for job in &waiting {
+        assert_eq!(soon("the end", job.result()).await.expect("a value"), 3);
+    }
+}
+
+/// Waits for a job that was cancelled.
+async fn refused_end<R: std::fmt::Debug>(job: &Job<R, Infallible>) {
+    match soon("the end", job.result()).await {
+        Err(CallError::JobEnded(why)) if why.code == RefusalCode::Cancelled => {}
+        other => panic!("expected that it was cancelled, got {other:?}"),
+    }
+}
