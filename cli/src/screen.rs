@@ -79,6 +79,7 @@ impl Screen {
             state.in_line = false;
             output::to_stderr(b"\n");
         }
+        let is_first = state.bar.is_none();
         let bar = state.bar.get_or_insert_with(|| ProgressBar::new(total));
         if total == 0 {
             bar.set_style(style("{spinner} {pos} [{elapsed}]"));
@@ -88,6 +89,10 @@ impl Screen {
             bar.set_length(total);
         }
         bar.set_position(done);
+        if is_first {
+            // What was done before is no measure of how fast it goes on.
+            bar.reset_eta();
+        }
     }
 
     /// Writes a JSON value on a line of standard output, above the bar. Says whether there still is a

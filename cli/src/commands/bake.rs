@@ -12,7 +12,7 @@ use crate::output;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  spore bake counter.spore -o counter.wasm
+  spore bake five.spore -o five.wasm
 
 The image of the bundle, as `spore session save` makes it, becomes data segments and globals.
 The module starts in that state in any Wasm runtime with WASI (preview 1), without Spore. It has

@@ -262,8 +262,41 @@ fn an_interrupted_watch_says_with_which_item_to_go_on() {
     let ended = Ended::from(child.wait_with_output().expect("it is our child"));
     let next = last.parse::<u64>().expect("a number") + 1;
     let said = ended.failed(130);
-    let go_on = format!("spore job watch {id} --on {} --from {next}\n", host.address);
-    assert!(said.contains(&go_on), "{said}");
+    let go_on = |next: u64| format!("spore job watch {id} --on {} --from {next}\n", host.address);
+    assert!(said.contains(&go_on(next)), "{said}");
+    // Nothing is forgotten for a number that nothing has.
+    let beyond = user.spore(
+        ["job", "watch", id, "--from", "999999999999"]
+            .into_iter()
+            .chain(on),
+    );
+    assert!(
+        beyond
+            .failed(2)
+            .contains("no item has the number 999999999999")
+    );
+    // A reader that goes away, as `head` does, is told as well.
+    let mut child = user
+        .command()
+        .args(["job", "watch", id, "--from", &next.to_string()])
+        .args(on)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut first = String::new();
+    let mut reader = BufReader::new(child.stdout.take().expect("it is piped"));
+    reader.read_line(&mut first).expect("an item");
+    drop(reader);
+    assert_eq!(first, format!("{next}\n"));
+    let ended = Ended::from(child.wait_with_output().expect("it is our child"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = ended.stderr;
+    let (_, unread) = said.split_once("--from ").expect("it says so");
+    assert!(
+        unread.trim().parse::<u64>().expect("a number") > next,
+        "{said}"
+    );
     user.spore(["job", "cancel", id].into_iter().chain(on)).ok();
     user.spore(["job", "result", id].into_iter().chain(on))
         .failed(3);

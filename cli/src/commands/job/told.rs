@@ -79,6 +79,8 @@ struct Ended {
     result: std::result::Result<Json, Failure>,
     /// Nothing is left to be written of a result
     told: bool,
+    /// An item was not written, since nobody reads on
+    is_unread: bool,
     is_end: bool,
     /// The items below this one were written, of which the host may not know
     taken: Option<u64>,
@@ -103,12 +105,12 @@ impl Watch {
         self.place.with(async |host| {
             let job = host.job(self.job).await?;
             say_if_paused(&job, &self.place).await?;
+            self.check_from(&job).await?;
             let next = Cell::new(None);
             let ended = uninterrupted(watched(&job, &shown, &next)).await;
-            let ended = ended.map_err(|failure| match next.get() {
-                Some(next) if failure.is(Exit::Interrupted) => self.with_next(failure, next),
-                _ => failure,
-            })?;
+            let go_on = next.get().map(|next| go_on(self.job, &self.place, next));
+            let ended = ended.map_err(|failure| with_next(failure, go_on.as_deref()))?;
+            say_unread(&ended, go_on.as_deref());
             let taken = ended.taken;
             let told = tell(ended, self.json, self.job, &self.place);
             say_taken(&job, taken).await;
@@ -116,16 +118,45 @@ impl Watch {
         })
     }
 
-    /// Says with which item a watch begins that goes on where this one was interrupted.
-    fn with_next(&self, failure: Failure, next: u64) -> Failure {
-        let (job, next) = (self.job.to_string(), next.to_string());
-        let mut words = vec!["spore", "job", "watch", &job, "--on", &self.place.on];
-        words.extend(["--from", &next]);
-        words.extend(self.json.then_some("--json"));
-        failure.help(format!(
-            "to go on with the next item: {}",
-            hint::shell(words)
-        ))
+    /// Refuses a number that no item has: all that come before it would be forgotten.
+    async fn check_from(&self, job: &DynamicJob) -> std::result::Result<(), Failure> {
+        let emitted = job.info().await?.items;
+        match self.from {
+            Some(from) if from > emitted => {
+                let what = format!("no item has the number {from}");
+                let failure = Failure::usage(what);
+                Err(failure.help(format!("the next that the job emits is number {emitted}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The command with which somebody goes on who has the items below this one.
+fn go_on(job: JobId, place: &Place, next: u64) -> String {
+    let (job, next) = (job.to_string(), next.to_string());
+    let words = [
+        "spore", "job", "watch", &job, "--on", &place.on, "--from", &next,
+    ];
+    hint::shell(words)
+}
+
+/// Says how to go on after an interruption, where there were items.
+fn with_next(failure: Failure, go_on: Option<&str>) -> Failure {
+    match go_on {
+        Some(go_on) if failure.is(Exit::Interrupted) => {
+            failure.help(format!("to go on with the next item: {go_on}"))
+        }
+        _ => failure,
+    }
+}
+
+/// Says which item was not written, when a reader has gone before the end. It may have left what it was
+/// written.
+fn say_unread(ended: &Ended, go_on: Option<&str>) {
+    if let (true, Some(go_on)) = (ended.is_unread, go_on) {
+        let note = format!("note: nobody reads on; the next item that was not written: {go_on}\n");
+        output::to_stderr(note.as_bytes());
     }
 }
 
@@ -145,7 +176,12 @@ impl Result {
                     items: Some(None),
                     states: false,
                 };
-                uninterrupted(watched(&job, &shown, &Cell::new(None))).await?
+                let next = Cell::new(None);
+                let ended = uninterrupted(watched(&job, &shown, &next)).await;
+                let go_on = next.get().map(|next| go_on(self.job, &self.place, next));
+                let ended = ended.map_err(|failure| with_next(failure, go_on.as_deref()))?;
+                say_unread(&ended, go_on.as_deref());
+                ended
             } else {
                 let result = uninterrupted(async { Ok(job.result().await) }).await?;
                 ended(&job, result).await?
@@ -247,9 +283,11 @@ async fn watched(
                 if !screen.print_json(&line)? {
                     // Nobody reads on. The job does not care.
                     screen.finish();
+                    next.set(Some(sequence));
                     return Ok(Ended {
                         result: Ok(Json::Null),
                         told: true,
+                        is_unread: true,
                         is_end: false,
                         taken: None,
                     });
@@ -298,6 +336,7 @@ async fn ended(
             error => exit::call_failure(error, own_error(&callable)),
         }),
         told: false,
+        is_unread: false,
         is_end,
         taken: None,
     })
