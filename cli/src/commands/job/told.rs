@@ -118,17 +118,18 @@ impl Watch {
         })
     }
 
-    /// Refuses a number that no item has: all that come before it would be forgotten.
+    /// Refuses a number that no item has: all that come before it would be forgotten. A stream that is
+    /// not durable may have been set back, and emits those again that are not wanted twice.
     async fn check_from(&self, job: &DynamicJob) -> std::result::Result<(), Failure> {
         let emitted = job.info().await?.items;
-        match self.from {
-            Some(from) if from > emitted => {
-                let what = format!("no item has the number {from}");
-                let failure = Failure::usage(what);
-                Err(failure.help(format!("the next that the job emits is number {emitted}")))
-            }
-            _ => Ok(()),
+        let Some(from) = self.from.filter(|from| *from > emitted) else {
+            return Ok(());
+        };
+        if job.watch().await?.at_least_once() {
+            return Ok(());
         }
+        let failure = Failure::usage(format!("no item has the number {from}"));
+        Err(failure.help(format!("the next that the job emits is number {emitted}")))
     }
 }
 
