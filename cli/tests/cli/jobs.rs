@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value as Json, json};
 
-use crate::common::{Ended, PATIENCE, User, guests, signal, text};
+use crate::common::{Ended, Host, PATIENCE, User, guests, signal, text};
 
 const ID: &str = "00112233445566778899aabbccddeeff";
 
@@ -18,6 +18,16 @@ fn lines(text: &str) -> Vec<Json> {
 fn run<'a>(user: &User, args: impl IntoIterator<Item = &'a str>) -> Ended {
     let bundle = text(&guests().trouble);
     user.spore(["run", bundle].into_iter().chain(args))
+}
+
+/// A user, and a host of theirs that serves them.
+fn served() -> (User, Host) {
+    let user = User::new();
+    user.spore(["key", "authorize", &user.key()]).ok();
+    let host = user.host();
+    user.spore(["status", &*host.address, "--trust", &*host.key])
+        .ok();
+    (user, host)
 }
 
 #[test]
@@ -155,13 +165,8 @@ fn every_verb_has_an_example() {
 
 #[test]
 fn a_job_from_its_start_to_its_result() {
-    let user = User::new();
-    let key = user.key();
-    user.spore(["key", "authorize", &key]).ok();
-    let host = user.host();
+    let (user, host) = served();
     let on = ["--on", &*host.address];
-    user.spore(["status", &*host.address, "--trust", &*host.key])
-        .ok();
     let start = |args: &[&'static str]| {
         let started = run(&user, args.iter().copied().chain(["--job"]).chain(on));
         started.ok().trim_end().to_owned()
@@ -229,13 +234,8 @@ fn a_job_from_its_start_to_its_result() {
 
 #[test]
 fn an_interrupted_watch_says_with_which_item_to_go_on() {
-    let user = User::new();
-    let key = user.key();
-    user.spore(["key", "authorize", &key]).ok();
-    let host = user.host();
+    let (user, host) = served();
     let on = ["--on", &*host.address];
-    user.spore(["status", &*host.address, "--trust", &*host.key])
-        .ok();
     let started = run(
         &user,
         ["counts", "[0, 1000000000000]", "--job"]
@@ -305,13 +305,8 @@ fn an_interrupted_watch_says_with_which_item_to_go_on() {
 /// A result that nobody has read is there for whoever asks next.
 #[test]
 fn a_result_without_a_reader_stays_on_the_host() {
-    let user = User::new();
-    let key = user.key();
-    user.spore(["key", "authorize", &key]).ok();
-    let host = user.host();
+    let (user, host) = served();
     let on = ["--on", &*host.address];
-    user.spore(["status", &*host.address, "--trust", &*host.key])
-        .ok();
     let started = run(&user, ["rests", "[1]", "--job"].into_iter().chain(on)).ok();
     let id = started.trim_end();
     for json in [None, Some("--json")] {

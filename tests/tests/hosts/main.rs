@@ -13,6 +13,7 @@ mod jobs;
 mod leaving;
 mod moves;
 mod pair;
+mod pauses;
 mod plain_runtime;
 mod prepared;
 mod quota;
