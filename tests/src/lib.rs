@@ -20,6 +20,7 @@ pub mod local;
 pub mod module;
 pub mod outcome;
 pub mod peer;
+mod port;
 pub mod process;
 pub mod relay;
 

@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use spore_client::{Identity, PublicKey};
 
 use crate::door::Door;
 use crate::outcome::PATIENCE;
+use crate::port::free_port;
 
 /// The environment variable that names another `spore` than the one beside the tests.
 pub const SPORE_VARIABLE: &str = "SPORE_BIN";
@@ -189,23 +189,6 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
-}
-
-/// A port that nobody has, and that systems give to nobody who does not ask for it: a client may connect
-/// while a host is down, and must not have its port when it starts again.
-fn free_port() -> u16 {
-    /// Below those that systems give.
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    // Tests of several processes at one time hardly meet: each has a hundred ports before the next one's.
-    let own = (std::process::id() % 200) as u16 * 100;
-    let mut ports = (0..COUNT).map(|_| {
-        let tried = TRIED.fetch_add(1, Ordering::Relaxed) % COUNT;
-        FIRST + (own + tried) % COUNT
-    });
-    let free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok();
-    ports.find(free).expect("some port is free")
 }
 
 /// The `spore` command: the one that the environment names, or the one beside the tests.

@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use tempfile::TempDir;
+
+#[path = "../../../tests/src/port.rs"]
+mod port;
 
 /// Longest time that anything here is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -113,7 +114,7 @@ impl User {
 
     /// Starts a host and waits until it is ready.
     pub(crate) fn host(&self) -> Host {
-        self.host_at(&format!("127.0.0.1:{}", free_port()))
+        self.host_at(&format!("127.0.0.1:{}", port::free_port()))
     }
 
     /// The same for another user, who trusts the host from then on.
@@ -151,23 +152,6 @@ impl User {
             key,
         }
     }
-}
-
-/// A port that nobody has, and that systems give to nobody who does not ask for it: a command may connect
-/// while a host is down, and must not have its port when it starts again.
-fn free_port() -> u16 {
-    /// Below those that systems give.
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    // Tests of several processes at one time hardly meet: each has a hundred ports before the next one's.
-    let own = (std::process::id() % 200) as u16 * 100;
-    let mut ports = (0..COUNT).map(|_| {
-        let tried = TRIED.fetch_add(1, Ordering::Relaxed) % COUNT;
-        FIRST + (own + tried) % COUNT
-    });
-    let free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok();
-    ports.find(free).expect("some port is free")
 }
 
 /// A host that runs, and is killed when dropped.
